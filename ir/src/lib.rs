@@ -1,9 +1,12 @@
 //! The intermediate representations of gigac as plain data, each with a text form.
 //!
-//! - [`pointwise`]: the scalar functions that graph and kernels share.
+//! - [`graph`]: typed SSA over named axes, what passes rewrite; its operations stand in [`ops`].
 //! - [`kernel`]: tile programs, what code generators read.
+//! - [`pointwise`]: the scalar functions that graph and kernels share.
 //!
 //! **Invariant:** no LLVM, no CUDA, no files, no sibling crate.
 
+pub mod graph;
 pub mod kernel;
+pub mod ops;
 pub mod pointwise;

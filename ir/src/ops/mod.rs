@@ -1,0 +1,180 @@
+//! The op table: one row per operation, one file per family.
+//!
+//! A row says everything that is known of an operation: its name in the text form, its type
+//! rule and its price. Adding an operation means a variant of [`Op`] and a row in the file of its
+//! family; verifier, builder and cost model read the row.
+
+pub mod index;
+pub mod layout;
+pub mod leaf;
+pub mod pointwise;
+pub mod reduce;
+pub mod repeat;
+
+use thiserror::Error;
+
+use crate::graph::{AxisId, DType, Graph, Op, Type};
+
+/// Why an operation does not fit its operands.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OpError {
+    /// Wrong number of operands.
+    #[error("`{op}` takes {expected} operands, not {got}")]
+    Arity {
+        /// Operation.
+        op: &'static str,
+        /// Number it takes.
+        expected: usize,
+        /// Number given.
+        got: usize,
+    },
+    /// An operand has the wrong element type.
+    #[error("`{op}` needs {expected}, not {got:?}")]
+    DType {
+        /// Operation.
+        op: &'static str,
+        /// What it takes.
+        expected: &'static str,
+        /// What was given.
+        got: DType,
+    },
+    /// An axis that should be there is not.
+    #[error("`{op}`: the operand has no axis `{axis}`")]
+    MissingAxis {
+        /// Operation.
+        op: &'static str,
+        /// Axis name.
+        axis: String,
+    },
+    /// An axis that should not be there is.
+    #[error("`{op}`: the operand already has axis `{axis}`")]
+    PresentAxis {
+        /// Operation.
+        op: &'static str,
+        /// Axis name.
+        axis: String,
+    },
+    /// Sizes that should be equal are not.
+    #[error("`{op}`: sizes {left} and {right} differ")]
+    Size {
+        /// Operation.
+        op: &'static str,
+        /// One size.
+        left: i128,
+        /// The other.
+        right: i128,
+    },
+    /// An index may leave its axis.
+    #[error("`{op}`: index range [{lo}, {hi}) leaves axis `{axis}` of size {size}")]
+    Range {
+        /// Operation.
+        op: &'static str,
+        /// Axis name.
+        axis: String,
+        /// Its size.
+        size: u64,
+        /// Smallest index.
+        lo: i64,
+        /// One past the largest index.
+        hi: i64,
+    },
+    /// A carried value changes its type.
+    #[error("`repeat`: a carried value changes its type from turn to turn")]
+    Carried,
+}
+
+/// One row of the table.
+pub struct OpDef {
+    /// Name in the text form.
+    pub name: &'static str,
+    /// Types of the results.
+    pub infer: fn(&Op, &Graph, &[&Type]) -> Result<Vec<Type>, OpError>,
+    /// Floating-point operations, given the types of operands and results; multiply-add is 2.
+    pub flops: fn(&Op, &Graph, &[&Type], &[&Type]) -> u64,
+}
+
+/// The row of an operation.
+pub fn def(op: &Op) -> &'static OpDef {
+    match op {
+        Op::Real(_) => &leaf::REAL,
+        Op::Int(_) => &leaf::INT,
+        Op::Bool(_) => &leaf::BOOL,
+        Op::Pos(_) => &leaf::POS,
+        Op::Param(..) => &leaf::PARAM,
+        Op::Input(_) => &leaf::INPUT,
+        Op::Noise { .. } => &leaf::NOISE,
+        Op::Pointwise(_) => &pointwise::POINTWISE,
+        Op::Cast(_) => &pointwise::CAST,
+        Op::Rename { .. } => &layout::RENAME,
+        Op::Split { .. } => &layout::SPLIT,
+        Op::Merge { .. } => &layout::MERGE,
+        Op::Slice { .. } => &layout::SLICE,
+        Op::Pad { .. } => &layout::PAD,
+        Op::Cat { .. } => &layout::CAT,
+        Op::Broadcast { .. } => &layout::BROADCAST,
+        Op::Gather { .. } => &index::GATHER,
+        Op::Scatter { .. } => &index::SCATTER,
+        Op::Top { .. } => &index::TOP,
+        Op::Reduce { .. } => &reduce::REDUCE,
+        Op::Dot { .. } => &reduce::DOT,
+        Op::Repeat { .. } => &repeat::REPEAT,
+    }
+}
+
+/// Types of the results of an operation that has no region.
+///
+/// # Errors
+/// When the operation does not fit its operands.
+pub fn infer(op: &Op, graph: &Graph, operands: &[&Type]) -> Result<Vec<Type>, OpError> {
+    (def(op).infer)(op, graph, operands)
+}
+
+/// The only operand.
+fn one<'a>(op: &'static str, operands: &[&'a Type]) -> Result<&'a Type, OpError> {
+    match operands {
+        [x] => Ok(x),
+        _ => Err(OpError::Arity { op, expected: 1, got: operands.len() }),
+    }
+}
+
+/// The two operands.
+fn two<'a>(op: &'static str, operands: &[&'a Type]) -> Result<[&'a Type; 2], OpError> {
+    match operands {
+        [a, b] => Ok([a, b]),
+        _ => Err(OpError::Arity { op, expected: 2, got: operands.len() }),
+    }
+}
+
+fn need(op: &'static str, graph: &Graph, ty: &Type, axis: AxisId) -> Result<(), OpError> {
+    let name = || graph.axes[axis.index()].name.clone();
+    if ty.has(axis) { Ok(()) } else { Err(OpError::MissingAxis { op, axis: name() }) }
+}
+
+fn absent(op: &'static str, graph: &Graph, ty: &Type, axis: AxisId) -> Result<(), OpError> {
+    let name = || graph.axes[axis.index()].name.clone();
+    if ty.has(axis) { Err(OpError::PresentAxis { op, axis: name() }) } else { Ok(()) }
+}
+
+fn same_size(op: &'static str, left: u64, right: u64) -> Result<(), OpError> {
+    if left == right {
+        Ok(())
+    } else {
+        Err(OpError::Size { op, left: i128::from(left), right: i128::from(right) })
+    }
+}
+
+/// The union of axes, by first appearance.
+pub fn union(types: &[&Type]) -> Vec<AxisId> {
+    let mut axes = Vec::new();
+    for axis in types.iter().flat_map(|t| &t.axes) {
+        if !axes.contains(axis) {
+            axes.push(*axis);
+        }
+    }
+    axes
+}
+
+/// An operation that computes nothing.
+fn free(_: &Op, _: &Graph, _: &[&Type], _: &[&Type]) -> u64 {
+    0
+}

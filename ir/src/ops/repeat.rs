@@ -1,0 +1,48 @@
+//! Repeated regions.
+
+use super::{OpDef, OpError, need};
+use crate::graph::{Graph, Op, Region, Type, ValueId};
+
+/// A region run once per position of an axis.
+pub const REPEAT: OpDef = OpDef {
+    name: "repeat",
+    infer: |_, _, _| panic!("a repeat is typed with its region, by `repeat::results`"),
+    flops: super::free,
+};
+
+/// Types of the results of a repeat: its carried values, then its stacked results with the axis
+/// in front.
+///
+/// # Errors
+/// When a carried value changes its type or a stacked operand lacks the axis.
+pub fn results(
+    op: &Op,
+    graph: &Graph,
+    operands: &[ValueId],
+    region: &Region,
+) -> Result<Vec<Type>, OpError> {
+    let Op::Repeat { axis, carried, .. } = op else { unreachable!("row of another op") };
+    let carried = *carried as usize;
+    for stacked in &operands[carried..] {
+        need("repeat", graph, graph.ty(*stacked), *axis)?;
+    }
+    let mut types = Vec::new();
+    for (i, result) in region.results.iter().enumerate() {
+        let ty = graph.ty(*result).clone();
+        if i < carried {
+            let init = graph.ty(operands[i]);
+            if init.dtype.is_real() != ty.dtype.is_real() || !same_axes(init, &ty) {
+                return Err(OpError::Carried);
+            }
+            types.push(init.clone());
+        } else {
+            let axes = [*axis].into_iter().chain(ty.axes).collect();
+            types.push(Type { dtype: ty.dtype, axes });
+        }
+    }
+    Ok(types)
+}
+
+fn same_axes(a: &Type, b: &Type) -> bool {
+    a.axes.len() == b.axes.len() && a.axes.iter().all(|x| b.has(*x))
+}
