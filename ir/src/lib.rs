@@ -2,6 +2,7 @@
 //!
 //! - [`graph`]: typed SSA over named axes, what passes rewrite; its operations stand in [`ops`].
 //! - [`kernel`]: tile programs, what code generators read.
+//! - [`plan`]: launches and addresses, what executors read.
 //! - [`pointwise`]: the scalar functions that graph and kernels share.
 //!
 //! **Invariant:** no LLVM, no CUDA, no files, no sibling crate.
@@ -9,4 +10,5 @@
 pub mod graph;
 pub mod kernel;
 pub mod ops;
+pub mod plan;
 pub mod pointwise;

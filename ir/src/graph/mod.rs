@@ -217,6 +217,8 @@ pub enum Feed {
     Optional(f64),
     /// The number of the step, from 0.
     Step,
+    /// The number of steps of the run.
+    Steps,
     /// The seed of the run.
     Seed,
 }

@@ -1,0 +1,252 @@
+//! The plan: a static list of kernel launches with an address for every buffer.
+//!
+//! All executors read this one format. A plan works in one **arena**: the states (weights, then
+//! optimizer moments) lie first and at the same addresses in every plan of a program; inputs,
+//! results and everything transient follow. Repeated layers are loops; an address inside a loop
+//! is `base + Σ stride · ((turn + shift) mod modulus)`, so the length of a plan does not depend on
+//! the depth of the model. Nothing is allocated and nothing depends on the host while a plan runs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{Feed, Init, NamePart, Role, Slot};
+use crate::kernel::{Access, Storage};
+
+/// Alignment of every buffer in the arena, in bytes: a cache line, and the widest vector.
+pub const ALIGNMENT: u64 = 64;
+
+/// Where a buffer lies, in bytes from the start of the arena.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Address {
+    /// Address in turn 0 of all loops.
+    pub base: u64,
+    /// Contributions of the loops around the item.
+    pub turns: Vec<TurnTerm>,
+}
+
+/// `stride · ((turn + shift) mod modulus)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TurnTerm {
+    /// Which loop: 0 is the outermost one around the item.
+    pub depth: u32,
+    /// Bytes per turn.
+    pub stride: u64,
+    /// Added to the turn before the modulus, at least 0.
+    pub shift: u64,
+    /// Number of slots used in rotation; 0 for one slot per turn.
+    pub modulus: u64,
+}
+
+impl Address {
+    /// A fixed address.
+    pub fn fixed(base: u64) -> Self {
+        Self { base, turns: Vec::new() }
+    }
+
+    /// The address in the given turns, outermost loop first.
+    pub fn at(&self, turns: &[u64]) -> u64 {
+        self.turns.iter().fold(self.base, |address, term| {
+            let turn = turns[term.depth as usize] + term.shift;
+            address + term.stride * if term.modulus == 0 { turn } else { turn % term.modulus }
+        })
+    }
+}
+
+/// One item of the program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Item {
+    /// Runs all grid points of a kernel.
+    Launch {
+        /// Index in [`Plan::kernels`].
+        kernel: u32,
+        /// One address for each argument buffer.
+        buffers: Vec<Address>,
+        /// Int arguments: turns of the loops of these depths.
+        scalars: Vec<u32>,
+    },
+    /// Copies bytes; the ranges do not overlap.
+    Copy {
+        /// Source.
+        from: Address,
+        /// Destination.
+        to: Address,
+        /// Length.
+        bytes: u64,
+    },
+    /// Runs a body for the turns `0 … count − 1`, or down from `count − 1`.
+    Loop {
+        /// Name of the axis.
+        axis: String,
+        /// Number of turns.
+        count: u64,
+        /// Whether turns run down.
+        reversed: bool,
+        /// Items of one turn.
+        body: Vec<Item>,
+    },
+}
+
+/// An argument of a kernel, as the verifier needs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Argument {
+    /// Name in the kernel.
+    pub name: String,
+    /// Direction.
+    pub access: Access,
+    /// Bytes from the address passed.
+    pub bytes: u64,
+}
+
+/// A kernel as the plan sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelInfo {
+    /// Name: the entry in the image.
+    pub name: String,
+    /// What it computes, for people.
+    pub origin: String,
+    /// Number of grid points.
+    pub grid_points: u64,
+    /// Argument buffers.
+    pub arguments: Vec<Argument>,
+    /// Floating-point operations of one launch; multiply-add is 2.
+    pub flops: u64,
+}
+
+/// What a buffer is for: the rows of the memory table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Category {
+    /// Weights.
+    Weights,
+    /// Moments of the optimizer.
+    Optimizer,
+    /// Inputs of the step.
+    Inputs,
+    /// Results that the host reads.
+    Results,
+    /// Gradients of parameters.
+    Gradients,
+    /// Activations kept from the forward loops for the backward loops.
+    Saved,
+    /// Everything that lives within one turn or one segment.
+    Transient,
+}
+
+/// A buffer of the arena. Two buffers whose lifetimes do not overlap may share bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanBuffer {
+    /// Name for people.
+    pub name: String,
+    /// What it is for.
+    pub category: Category,
+    /// First byte.
+    pub offset: u64,
+    /// Length, all slots together.
+    pub bytes: u64,
+    /// First and last position of the flat program order in which it is live.
+    pub live: (u32, u32),
+}
+
+/// A state tensor: persists from step to step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Index in [`Plan::params`].
+    pub param: u32,
+    /// Which state of the parameter.
+    pub slot: Slot,
+    /// First byte in the arena. Elements are f32, in the parameter's storage order.
+    pub offset: u64,
+}
+
+/// A parameter, as checkpoints, import, export and initialisation need it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanParam {
+    /// Unique name.
+    pub name: String,
+    /// Axes in storage order: name and size; row-major.
+    pub axes: Vec<(String, u64)>,
+    /// Dimensions of the declared storage shape: how many consecutive axes each one merges.
+    pub dims: Vec<u32>,
+    /// Initial values.
+    pub init: Init,
+    /// Whether the optimizer changes it.
+    pub frozen: bool,
+    /// Name template; axis ids index `axes`.
+    pub name_template: Vec<NamePart>,
+    /// Positions in `axes` of those spread over several stored tensors.
+    pub spread: Vec<u32>,
+    /// First index in each stored dimension.
+    pub from: Vec<u64>,
+}
+
+impl PlanParam {
+    /// Number of elements.
+    pub fn elements(&self) -> u64 {
+        self.axes.iter().map(|(_, size)| size).product()
+    }
+}
+
+/// An input buffer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanInput {
+    /// Column of the data.
+    pub name: String,
+    /// Where it comes from.
+    pub feed: Feed,
+    /// Element type.
+    pub storage: Storage,
+    /// For ints: the range `[lo, hi)` that data must lie in.
+    pub range: Option<(i64, i64)>,
+    /// Axes: name and size, row-major; the last one is time, those before it count rows.
+    pub axes: Vec<(String, u64)>,
+    /// First byte in the arena.
+    pub offset: u64,
+}
+
+/// A result that the host may read after the plan has run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanResult {
+    /// What it is.
+    pub role: Role,
+    /// Element type.
+    pub storage: Storage,
+    /// Axes: name and size, row-major.
+    pub axes: Vec<(String, u64)>,
+    /// First byte in the arena.
+    pub offset: u64,
+}
+
+/// A static program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Name: `step`, `evaluate` or `outputs`.
+    pub name: String,
+    /// Bytes of the arena.
+    pub arena_bytes: u64,
+    /// Largest number of bytes live at one time: the lower bound for `arena_bytes`.
+    pub live_bytes: u64,
+    /// Parameters.
+    pub params: Vec<PlanParam>,
+    /// States, by offset.
+    pub states: Vec<State>,
+    /// Inputs.
+    pub inputs: Vec<PlanInput>,
+    /// Results.
+    pub results: Vec<PlanResult>,
+    /// All buffers with their lifetimes.
+    pub buffers: Vec<PlanBuffer>,
+    /// Kernels.
+    pub kernels: Vec<KernelInfo>,
+    /// The program.
+    pub items: Vec<Item>,
+}
+
+impl Plan {
+    /// The result with a role.
+    pub fn result(&self, role: &Role) -> Option<&PlanResult> {
+        self.results.iter().find(|r| r.role == *role)
+    }
+
+    /// The input of a name.
+    pub fn input(&self, name: &str) -> Option<&PlanInput> {
+        self.inputs.iter().find(|i| i.name == name)
+    }
+}
