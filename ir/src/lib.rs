@@ -12,3 +12,4 @@ pub mod kernel;
 pub mod ops;
 pub mod plan;
 pub mod pointwise;
+pub mod train;
