@@ -1,1 +1,15 @@
-//! frontend
+//! The `.giga` language: model text in, checked graph and diagnostics out.
+//!
+//! [`compile`] is the only door: it parses, expands the functions, checks axes and kinds, and builds the forward graph.
+//!
+//! **Invariant:** no optimisation and no IO; parsing gives a tree *and* all errors, it never gives up.
+
+mod diagnostic;
+mod error;
+mod nearest;
+mod number;
+mod source;
+mod syntax;
+
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use source::{Source, SourceMap, Span};

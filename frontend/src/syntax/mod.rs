@@ -1,0 +1,56 @@
+//! From text to tree. Parsing returns the tree *and* all errors; it never gives up on a file.
+
+pub(crate) mod ast;
+mod expr;
+mod item;
+mod stream;
+mod token;
+mod train;
+
+use crate::error::{Cause, Report};
+use crate::source::Span;
+use ast::{Expr, ExprKind, Item};
+use stream::{State, Tokens};
+
+/// Larger texts are refused: no model needs them, and spans count bytes in 32 bits.
+const MAX_TEXT: usize = 4 << 20;
+
+/// What parsing a file gives.
+pub(crate) struct File {
+    pub(crate) items: Vec<Item>,
+    /// Statements that could not be read; the names in them may be declared there.
+    pub(crate) skipped: Vec<Span>,
+    pub(crate) errors: Vec<Report>,
+}
+
+/// Parses a file.
+pub(crate) fn parse_file(text: &str, file: u32) -> File {
+    if text.len() > MAX_TEXT {
+        let span = Span { source: file, start: 0, end: 0 };
+        let errors = vec![Report::new(Cause::TooLong { limit: MAX_TEXT }, span, "this file")];
+        return File { items: Vec::new(), skipped: Vec::new(), errors };
+    }
+    let mut errors = Vec::new();
+    let list = token::tokenize(text, file, &mut errors);
+    let state = State::new(text, errors);
+    let (items, skipped) = item::file(Tokens { list: &list, state: &state });
+    File { items, skipped, errors: state.errors.into_inner() }
+}
+
+/// Parses a single expression, such as the value of a `--set`.
+pub(crate) fn parse_expr(text: &str, file: u32) -> (Expr, Vec<Report>) {
+    let mut errors = Vec::new();
+    let list = token::tokenize(&text[..text.len().min(MAX_TEXT)], file, &mut errors);
+    let state = State::new(text, errors);
+    let input = Tokens { list: &list, state: &state };
+    let whole = Span { source: file, start: 0, end: text.len() as u32 };
+    let parsed = expr::expr(input).and_then(|(rest, value)| {
+        stream::statement_end(rest).map(|_| value)
+    });
+    let value = parsed.unwrap_or_else(|_| {
+        let report = input.syntax_error();
+        state.report(report);
+        Expr { kind: ExprKind::Broken, span: whole, height: 0 }
+    });
+    (value, state.errors.into_inner())
+}
