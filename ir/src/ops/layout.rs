@@ -1,8 +1,10 @@
 //! Layout: renames, splits, merges, affine slices and their adjoint, concatenation, broadcast.
 //! None of them computes; kernels read through them.
 
-use super::{OpDef, OpError, absent, free, need, one, same_size, union};
-use crate::graph::{AxisId, DType, Graph, Op, Type};
+use super::vjp::Vjp;
+use super::{Eval, EvalError, OpDef, OpError, absent, free, need, one, same_size, union};
+use crate::graph::{AxisId, DType, Graph, Op, Type, ValueId};
+use crate::tensor::{Tensor, walk};
 
 /// `x[A -> B]`.
 pub const RENAME: OpDef = OpDef {
@@ -13,6 +15,16 @@ pub const RENAME: OpDef = OpDef {
         substitute("rename", graph, one("rename", operands)?, &[*from], &[*to])
     },
     flops: free,
+    vjp: |v, g| {
+        let (Op::Rename { from, to }, Some(g)) = (&v.node.op, g[0]) else {
+            unreachable!("row of another op")
+        };
+        vec![Some(rename(v, g, *to, *from))]
+    },
+    eval: |e, operands| {
+        let Op::Rename { from, to } = e.op else { unreachable!("row of another op") };
+        relabel(e, operands[0], &[*from], &[*to])
+    },
 };
 
 /// `x[D -> H*K]`.
@@ -24,6 +36,21 @@ pub const SPLIT: OpDef = OpDef {
         substitute("split", graph, one("split", operands)?, &[*from], to)
     },
     flops: free,
+    vjp: |v, g| {
+        let (Op::Split { from, to }, Some(g)) = (&v.node.op, g[0]) else {
+            unreachable!("row of another op")
+        };
+        let (from, to) = (*from, to.clone());
+        if !to.iter().any(|a| v.builder.ty(g).has(*a)) {
+            return vec![Some(g)];
+        }
+        let g = v.spread(g, &to);
+        vec![Some(v.emit(Op::Merge { from: to, to: from }, &[g]))]
+    },
+    eval: |e, operands| {
+        let Op::Split { from, to } = e.op else { unreachable!("row of another op") };
+        relabel(e, operands[0], &[*from], to)
+    },
 };
 
 /// `x[H*K -> D]`.
@@ -35,6 +62,19 @@ pub const MERGE: OpDef = OpDef {
         substitute("merge", graph, one("merge", operands)?, from, &[*to])
     },
     flops: free,
+    vjp: |v, g| {
+        let (Op::Merge { from, to }, Some(g)) = (&v.node.op, g[0]) else {
+            unreachable!("row of another op")
+        };
+        if !v.builder.ty(g).has(*to) {
+            return vec![Some(g)];
+        }
+        vec![Some(v.emit(Op::Split { from: *to, to: from.clone() }, &[g]))]
+    },
+    eval: |e, operands| {
+        let Op::Merge { from, to } = e.op else { unreachable!("row of another op") };
+        relabel(e, operands[0], from, &[*to])
+    },
 };
 
 /// `x[A = start + stride·pos(B)]`.
@@ -46,6 +86,27 @@ pub const SLICE: OpDef = OpDef {
         substitute("slice", graph, one("slice", operands)?, &[*axis], to.as_slice())
     },
     flops: free,
+    vjp: |v, g| {
+        let (Op::Slice { axis, to, start, stride }, Some(g)) = (&v.node.op, g[0]) else {
+            unreachable!("row of another op")
+        };
+        let pad = Op::Pad { axis: *to, to: *axis, start: *start, stride: *stride };
+        let g = v.spread(g, to.as_slice());
+        vec![Some(v.emit(pad, &[g]))]
+    },
+    eval: |e, operands| {
+        let Op::Slice { axis, to, start, stride } = e.op else { unreachable!("row of another op") };
+        let x = operands[0];
+        let mut out = e.full(0, 0.0);
+        let step = |a: &AxisId| {
+            if Some(*a) == *to { *stride as isize * x.stride(*axis) } else { x.stride(*a) }
+        };
+        let (strides, first) =
+            (out.axes.iter().map(step).collect(), *start as isize * x.stride(*axis));
+        let sizes = out.sizes.clone();
+        walk(&sizes, &[strides], |i, at| out.data[i] = x.data[(first + at[0]) as usize]);
+        Ok(vec![out])
+    },
 };
 
 /// The adjoint of a slice.
@@ -65,10 +126,33 @@ pub const PAD: OpDef = OpDef {
         }
     },
     flops: free,
+    vjp: |v, g| {
+        let (Op::Pad { axis, to, start, stride }, Some(g)) = (&v.node.op, g[0]) else {
+            unreachable!("row of another op")
+        };
+        if !v.builder.ty(g).has(*to) {
+            return vec![Some(g)];
+        }
+        let slice = Op::Slice { axis: *to, to: *axis, start: *start, stride: *stride };
+        vec![Some(v.emit(slice, &[g]))]
+    },
+    eval: |e, operands| {
+        let Op::Pad { axis, to, start, stride } = e.op else { unreachable!("row of another op") };
+        let x = operands[0];
+        let mut out = e.full(0, 0.0);
+        let step = |a: &AxisId| {
+            if Some(*a) == *axis { *stride as isize * out.stride(*to) } else { out.stride(*a) }
+        };
+        let (strides, first) =
+            (x.axes.iter().map(step).collect(), *start as isize * out.stride(*to));
+        walk(&x.sizes, &[strides], |i, at| out.data[(first + at[0]) as usize] = x.data[i]);
+        Ok(vec![out])
+    },
 };
 
 /// Pieces end to end.
-pub const CAT: OpDef = OpDef { name: "cat", infer: infer_cat, flops: free };
+pub const CAT: OpDef =
+    OpDef { name: "cat", infer: infer_cat, flops: free, vjp: vjp_cat, eval: eval_cat };
 
 /// New axes.
 pub const BROADCAST: OpDef = OpDef {
@@ -83,6 +167,15 @@ pub const BROADCAST: OpDef = OpDef {
         Ok(vec![Type { dtype: x.dtype, axes }])
     },
     flops: free,
+    vjp: |v, g| {
+        let Some(g) = g[0] else { unreachable!("a broadcast has one result") };
+        let (all, own) = (v.axes(v.node.results[0]), v.operand_axes(0));
+        vec![Some(v.fit(g, &all, &own))]
+    },
+    eval: |e, operands| {
+        let axes = &e.results[0].axes;
+        Ok(vec![operands[0].arranged(axes, &e.sizes(axes))])
+    },
 };
 
 /// The operand's type with `from` replaced, at the place of the first of them, by `to`.
@@ -174,4 +267,94 @@ fn common(a: DType, b: DType) -> DType {
         (a, b) if a.is_real() && b.is_real() => DType::F32,
         (a, _) => a,
     }
+}
+
+/// The same elements with `from` replaced by `to`, which has as many positions.
+fn relabel(e: &Eval, x: &Tensor, from: &[AxisId], to: &[AxisId]) -> Result<Vec<Tensor>, EvalError> {
+    let axes = &e.results[0].axes;
+    let mut order = Vec::new();
+    for axis in axes {
+        if !to.contains(axis) {
+            order.push(*axis);
+        } else if Some(axis) == to.first() {
+            order.extend(from);
+        }
+    }
+    let data = x.arranged(&order, &e.sizes(&order)).data;
+    Ok(vec![Tensor { axes: axes.clone(), sizes: e.sizes(axes), data }])
+}
+
+/// The cotangent with an axis renamed, where it has it.
+fn rename(v: &mut Vjp, g: ValueId, from: AxisId, to: AxisId) -> ValueId {
+    if from == to || !v.builder.ty(g).has(from) {
+        return g;
+    }
+    v.emit(Op::Rename { from, to }, &[g])
+}
+
+/// Each piece gets its stretch of the cotangent.
+fn vjp_cat(v: &mut Vjp, g: &[Option<ValueId>]) -> Vec<Option<ValueId>> {
+    let (Op::Cat { pieces, to }, Some(g)) = (&v.node.op, g[0]) else {
+        unreachable!("row of another op")
+    };
+    let (pieces, to) = (pieces.clone(), *to);
+    let mut start = 0;
+    let mut out = Vec::new();
+    for (i, piece) in pieces.iter().enumerate() {
+        out.push(v.wanted[i].then(|| vjp_piece(v, i, *piece, (to, start), g)));
+        start += piece.map_or(1, |a| v.builder.graph.size(a) as i64);
+    }
+    out
+}
+
+fn vjp_piece(
+    v: &mut Vjp,
+    i: usize,
+    piece: Option<AxisId>,
+    (axis, start): (AxisId, i64),
+    g: ValueId,
+) -> ValueId {
+    let mut rest = v.axes(v.node.results[0]);
+    rest.retain(|a| *a != axis);
+    let mut own = v.operand_axes(i);
+    own.retain(|a| Some(*a) != piece);
+    if !v.builder.ty(g).has(axis) {
+        return v.fit(g, &rest, &own);
+    }
+    // The piece's axis may be one that other pieces are broadcast along.
+    let to = piece.map(|a| if rest.contains(&a) { fresh(v, a) } else { a });
+    let g = v.emit(Op::Slice { axis, to, start, stride: 1 }, &[g]);
+    let g = v.fit(g, &rest, &own);
+    match (to, piece) {
+        (Some(to), Some(piece)) => rename(v, g, to, piece),
+        _ => g,
+    }
+}
+
+/// A new axis like another.
+fn fresh(v: &mut Vjp, axis: AxisId) -> AxisId {
+    let axis = v.builder.graph.axes[axis.index()].clone();
+    v.builder.graph.add_axis(&axis.name, axis.size)
+}
+
+fn eval_cat(e: &Eval, operands: &[&Tensor]) -> Result<Vec<Tensor>, EvalError> {
+    let Op::Cat { pieces, to } = e.op else { unreachable!("row of another op") };
+    let mut out = e.full(0, 0.0);
+    let place = out.strides(&out.axes);
+    let mut first = 0;
+    for (piece, x) in pieces.iter().zip(operands) {
+        let count = piece.map_or(1, |a| e.graph.size(a) as usize);
+        let stride = |a: &AxisId| match piece {
+            Some(own) if a == to => x.stride(*own),
+            Some(own) if a == own => 0,
+            None if a == to => 0,
+            _ => x.stride(*a),
+        };
+        let size = |a: &AxisId| if a == to { count } else { e.graph.size(*a) as usize };
+        let sizes: Vec<usize> = out.axes.iter().map(size).collect();
+        let strides = [place.clone(), out.axes.iter().map(stride).collect()];
+        walk(&sizes, &strides, |_, at| out.data[first + at[0] as usize] = x.data[at[1] as usize]);
+        first += count * out.stride(*to) as usize;
+    }
+    Ok(vec![out])
 }

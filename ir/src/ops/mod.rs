@@ -1,8 +1,9 @@
 //! The op table: one row per operation, one file per family.
 //!
 //! A row says everything that is known of an operation: its name in the text form, its type
-//! rule and its price. Adding an operation means a variant of [`Op`] and a row in the file of its
-//! family; verifier, builder and cost model read the row.
+//! rule, its price, its gradient and its value. Adding an operation means a variant of [`Op`] and
+//! a row in the file of its family; verifier, builder, differentiation, interpreter and cost model
+//! read the row.
 
 pub mod index;
 pub mod layout;
@@ -10,10 +11,12 @@ pub mod leaf;
 pub mod pointwise;
 pub mod reduce;
 pub mod repeat;
+pub mod vjp;
 
 use thiserror::Error;
 
 use crate::graph::{AxisId, DType, Graph, Op, Type};
+use crate::tensor::Tensor;
 
 /// Why an operation does not fit its operands.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -91,6 +94,50 @@ pub struct OpDef {
     pub infer: fn(&Op, &Graph, &[&Type]) -> Result<Vec<Type>, OpError>,
     /// Floating-point operations, given the types of operands and results; multiply-add is 2.
     pub flops: fn(&Op, &Graph, &[&Type], &[&Type]) -> u64,
+    /// Cotangents of the operands.
+    pub vjp: vjp::Rule,
+    /// Value in f64.
+    pub eval: fn(&Eval, &[&Tensor]) -> Result<Vec<Tensor>, EvalError>,
+}
+
+/// One evaluation of an operation.
+pub struct Eval<'a> {
+    /// The operation.
+    pub op: &'a Op,
+    /// Its graph, for axes.
+    pub graph: &'a Graph,
+    /// Types of the results.
+    pub results: &'a [&'a Type],
+}
+
+impl Eval<'_> {
+    /// Sizes of axes.
+    pub fn sizes(&self, axes: &[AxisId]) -> Vec<usize> {
+        axes.iter().map(|a| self.graph.size(*a) as usize).collect()
+    }
+
+    /// A result filled with a number.
+    pub fn full(&self, result: usize, x: f64) -> Tensor {
+        let axes = &self.results[result].axes;
+        Tensor::full(axes, &self.sizes(axes), x)
+    }
+}
+
+/// Why an operation has no value.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum EvalError {
+    /// An index computed from data leaves its axis.
+    #[error("`{op}`: index {index} leaves axis `{axis}` of size {size}")]
+    Index {
+        /// Operation.
+        op: &'static str,
+        /// Axis name.
+        axis: String,
+        /// Its size.
+        size: usize,
+        /// The index.
+        index: f64,
+    },
 }
 
 /// The row of an operation.

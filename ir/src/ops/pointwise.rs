@@ -1,8 +1,10 @@
 //! Pointwise functions and casts.
 
+use super::vjp::Vjp;
 use super::{OpDef, OpError, one, union};
-use crate::graph::{DType, Graph, Op, Type};
+use crate::graph::{DType, Graph, Op, Type, ValueId};
 use crate::pointwise::{Pointwise, Typing};
+use crate::tensor::walk;
 
 /// A scalar function.
 pub const POINTWISE: OpDef = OpDef {
@@ -14,6 +16,34 @@ pub const POINTWISE: OpDef = OpDef {
     flops: |op, graph, _, results| {
         let Op::Pointwise(function) = op else { unreachable!("row of another op") };
         u64::from(function.def().flops) * graph.elements(&results[0].axes)
+    },
+    vjp: |v, g| {
+        let (Op::Pointwise(function), Some(g)) = (&v.node.op, g[0]) else {
+            unreachable!("row of another op")
+        };
+        let all = v.union();
+        (0..v.node.operands.len())
+            .map(|i| {
+                let wanted = v.wanted[i].then(|| partial(v, *function, i, g)).flatten();
+                let axes = v.operand_axes(i);
+                wanted.map(|g| v.fit(g, &all, &axes))
+            })
+            .collect()
+    },
+    eval: |e, operands| {
+        let Op::Pointwise(function) = e.op else { unreachable!("row of another op") };
+        let value = function.def().eval;
+        let mut out = e.full(0, 0.0);
+        let strides: Vec<_> = operands.iter().map(|x| x.strides(&out.axes)).collect();
+        let mut x = [0.0; 3];
+        let sizes = out.sizes.clone();
+        walk(&sizes, &strides, |i, at| {
+            for (x, (operand, at)) in x.iter_mut().zip(operands.iter().zip(at)) {
+                *x = operand.data[*at as usize];
+            }
+            out.data[i] = value(&x[..operands.len()]);
+        });
+        Ok(vec![out])
     },
 };
 
@@ -29,7 +59,170 @@ pub const CAST: OpDef = OpDef {
         Ok(vec![Type { dtype: *dtype, axes: x.axes.clone() }])
     },
     flops: |_, graph: &Graph, _, results| graph.elements(&results[0].axes),
+    // The gradient is rounded where the value was: to the type of the result, then to the
+    // operand's.
+    vjp: |v, g| {
+        let (Op::Cast(to), Some(mut g)) = (&v.node.op, g[0]) else {
+            unreachable!("row of another op")
+        };
+        let from = v.builder.ty(v.node.operands[0]).dtype;
+        for dtype in [*to, from] {
+            if v.builder.ty(g).dtype != dtype {
+                g = v.emit(Op::Cast(dtype), &[g]);
+            }
+        }
+        vec![Some(g)]
+    },
+    eval: |e, operands| {
+        let axes = &e.results[0].axes;
+        let mut out = operands[0].arranged(axes, &e.sizes(axes));
+        for x in &mut out.data {
+            *x = f64::from(*x as f32);
+            if matches!(e.op, Op::Cast(DType::Bf16)) {
+                *x = f64::from(bf16(*x as f32));
+            }
+        }
+        Ok(vec![out])
+    },
 };
+
+/// The nearest bf16, ties to even.
+fn bf16(x: f32) -> f32 {
+    if x.is_nan() {
+        return x;
+    }
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1));
+    f32::from_bits(rounded & 0xFFFF_0000)
+}
+
+/// The cotangent `g` of a function times its derivative by operand `i`, over the union of the
+/// operands' axes. None where the function does not vary smoothly.
+fn partial(v: &mut Vjp, function: Pointwise, i: usize, g: ValueId) -> Option<ValueId> {
+    use Pointwise as P;
+    Some(match (function, i) {
+        (P::ToReal | P::F32 | P::Add | P::Mod, 0) | (P::Sub, 0) | (P::Add, 1) => g,
+        (P::Neg, _) | (P::Sub, 1) => v.map(P::Neg, &[g]),
+        (P::Exp, _) => {
+            let y = v.result(0);
+            v.mul(g, y)
+        }
+        (P::Log, _) => {
+            let x = v.operand(0);
+            v.map(P::Div, &[g, x])
+        }
+        (P::Sqrt, _) => partial_sqrt(v, g),
+        (P::Sin, _) => {
+            let x = v.operand(0);
+            let cos = v.map(P::Cos, &[x]);
+            v.mul(g, cos)
+        }
+        (P::Cos, _) => {
+            let x = v.operand(0);
+            let sin = v.map(P::Sin, &[x]);
+            let sin = v.map(P::Neg, &[sin]);
+            v.mul(g, sin)
+        }
+        (P::Tanh, _) => {
+            let y = v.result(0);
+            let square = v.mul(y, y);
+            let one = v.real(1.0);
+            let slope = v.map(P::Sub, &[one, square]);
+            v.mul(g, slope)
+        }
+        (P::Erf, _) => partial_erf(v, g),
+        (P::Mul, _) => {
+            let other = v.operand(1 - i);
+            v.mul(g, other)
+        }
+        (P::Div, 0) => {
+            let b = v.operand(1);
+            v.map(P::Div, &[g, b])
+        }
+        (P::Div, _) => {
+            let (b, y) = (v.operand(1), v.result(0));
+            let slope = v.map(P::Div, &[y, b]);
+            let slope = v.map(P::Neg, &[slope]);
+            v.mul(g, slope)
+        }
+        (P::Mod, _) => {
+            let (a, b) = (v.operand(0), v.operand(1));
+            let quotient = v.map(P::Div, &[a, b]);
+            let quotient = v.map(P::Floor, &[quotient]);
+            let slope = v.map(P::Neg, &[quotient]);
+            v.mul(g, slope)
+        }
+        (P::Pow, 0) => partial_base(v, g),
+        (P::Pow, _) => partial_exponent(v, g),
+        (P::Min | P::Max, _) => {
+            let (a, b) = (v.operand(0), v.operand(1));
+            let second = v.map(if function == P::Min { P::Lt } else { P::Gt }, &[b, a]);
+            branch(v, second, i == 1, g)
+        }
+        (P::Where, _) => {
+            let condition = v.operand(0);
+            branch(v, condition, i == 1, g)
+        }
+        _ => return None,
+    })
+}
+
+/// The gradient where the condition is as said, zero elsewhere.
+fn branch(v: &mut Vjp, condition: ValueId, holds: bool, g: ValueId) -> ValueId {
+    let zero = v.real(0.0);
+    let (a, b) = if holds { (g, zero) } else { (zero, g) };
+    v.map(Pointwise::Where, &[condition, a, b])
+}
+
+/// `1/(2√x)`; at 0, where the slope is infinite, the gradient is 0.
+fn partial_sqrt(v: &mut Vjp, g: ValueId) -> ValueId {
+    let y = v.result(0);
+    let (half, zero) = (v.real(0.5), v.real(0.0));
+    let slope = v.map(Pointwise::Div, &[half, y]);
+    let positive = v.map(Pointwise::Gt, &[y, zero]);
+    let slope = v.map(Pointwise::Where, &[positive, slope, zero]);
+    v.mul(g, slope)
+}
+
+/// `2/√π · e^(−x²)`.
+fn partial_erf(v: &mut Vjp, g: ValueId) -> ValueId {
+    let x = v.operand(0);
+    let square = v.mul(x, x);
+    let square = v.map(Pointwise::Neg, &[square]);
+    let bell = v.map(Pointwise::Exp, &[square]);
+    let slope = v.scale(bell, 2.0 / std::f64::consts::PI.sqrt());
+    v.mul(g, slope)
+}
+
+/// `c·xᶜ⁻¹`, without the power where the exponent is a small constant.
+fn partial_base(v: &mut Vjp, g: ValueId) -> ValueId {
+    let x = v.operand(0);
+    let slope = match v.constant(1) {
+        Some(0.0) => v.real(0.0),
+        Some(1.0) => v.real(1.0),
+        Some(2.0) => v.scale(x, 2.0),
+        _ => {
+            let (c, one, zero) = (v.operand(1), v.real(1.0), v.real(0.0));
+            let less = v.map(Pointwise::Sub, &[c, one]);
+            let power = v.map(Pointwise::Pow, &[x, less]);
+            let slope = v.mul(c, power);
+            // x⁰ is flat even at 0, where x⁻¹ is not finite.
+            let flat = v.map(Pointwise::Eq, &[c, zero]);
+            v.map(Pointwise::Where, &[flat, zero, slope])
+        }
+    };
+    v.mul(g, slope)
+}
+
+/// `xᶜ·ln x`; 0 where `x` is not positive.
+fn partial_exponent(v: &mut Vjp, g: ValueId) -> ValueId {
+    let (x, y, zero) = (v.operand(0), v.result(0), v.real(0.0));
+    let log = v.map(Pointwise::Log, &[x]);
+    let slope = v.mul(y, log);
+    let positive = v.map(Pointwise::Gt, &[x, zero]);
+    let slope = v.map(Pointwise::Where, &[positive, slope, zero]);
+    v.mul(g, slope)
+}
 
 /// Element type of the result; ranges of ints are carried along.
 fn dtype(function: Pointwise, operands: &[&Type]) -> Result<DType, OpError> {

@@ -8,6 +8,8 @@ pub const REPEAT: OpDef = OpDef {
     name: "repeat",
     infer: |_, _, _| panic!("a repeat is typed with its region, by `repeat::results`"),
     flops: super::free,
+    vjp: |_, _| panic!("a repeat is differentiated with its region"),
+    eval: |_, _| panic!("a repeat is evaluated with its region"),
 };
 
 /// Types of the results of a repeat: its carried values, then its stacked results with the axis

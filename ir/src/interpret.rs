@@ -1,0 +1,202 @@
+//! The reference interpreter: what a graph means, in f64, one operation after the other.
+//!
+//! Slow and exact. Passes and kernels are judged by it. Only casts round.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use thiserror::Error;
+
+use crate::graph::{DType, Feed, Graph, InputId, Node, Op, ParamId, Region, Slot, Type, ValueId};
+use crate::ops::{self, Eval, EvalError};
+use crate::tensor::Tensor;
+
+/// What comes from outside.
+#[derive(Clone, Debug, Default)]
+pub struct Bindings {
+    /// States in storage order. Moments that are absent are zero.
+    pub params: BTreeMap<(ParamId, Slot), Vec<f64>>,
+    /// Columns of the data in the order of the input's axes.
+    pub inputs: BTreeMap<InputId, Vec<f64>>,
+    /// Number of the step.
+    pub step: u64,
+    /// Number of steps of the run.
+    pub steps: u64,
+    /// Seed of the run.
+    pub seed: u64,
+}
+
+/// Why a graph has no value for some bindings.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum InterpretError {
+    /// Nothing is bound to a parameter or input.
+    #[error("nothing is bound to `{0}`")]
+    Unbound(String),
+    /// The wrong number of elements is bound.
+    #[error("`{name}` has {expected} elements, not {got}")]
+    Count {
+        /// Parameter or input.
+        name: String,
+        /// Number it has.
+        expected: u64,
+        /// Number bound.
+        got: usize,
+    },
+    /// An element of an int input lies outside the declared range.
+    #[error("`{name}` holds {value}, which is not in [{lo}, {hi})")]
+    Range {
+        /// Input.
+        name: String,
+        /// The element.
+        value: f64,
+        /// Smallest legal value.
+        lo: i64,
+        /// One past the largest legal value.
+        hi: i64,
+    },
+    /// An operation has no value.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+}
+
+/// The results of a graph, in the order of its roles.
+///
+/// # Errors
+/// When something is not bound, or bound to what its declaration does not allow.
+pub fn interpret(graph: &Graph, bindings: &Bindings) -> Result<Vec<Tensor>, InterpretError> {
+    let mut machine = Machine { graph, bindings, scopes: vec![HashMap::new()] };
+    machine.run(&graph.root)?;
+    Ok(graph.root.results.iter().map(|v| machine.read(*v).as_ref().clone()).collect())
+}
+
+struct Machine<'a> {
+    graph: &'a Graph,
+    bindings: &'a Bindings,
+    /// Values of the regions being run, the root first.
+    scopes: Vec<HashMap<ValueId, Rc<Tensor>>>,
+}
+
+impl Machine<'_> {
+    fn run(&mut self, region: &Region) -> Result<(), InterpretError> {
+        for node in &region.nodes {
+            let results = match (&node.op, &node.region) {
+                (Op::Param(param, slot), _) => vec![self.param(*param, *slot)?],
+                (Op::Input(input), _) => vec![self.input(*input)?],
+                (Op::Repeat { .. }, Some(region)) => self.repeat(node, region)?,
+                _ => self.node(node)?,
+            };
+            for (value, tensor) in node.results.iter().zip(results) {
+                self.bind(*value, Rc::new(tensor));
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&self, node: &Node) -> Result<Vec<Tensor>, InterpretError> {
+        let operands: Vec<Rc<Tensor>> = node.operands.iter().map(|v| self.read(*v)).collect();
+        let operands: Vec<&Tensor> = operands.iter().map(Rc::as_ref).collect();
+        let results: Vec<&Type> = node.results.iter().map(|v| self.graph.ty(*v)).collect();
+        let eval = Eval { op: &node.op, graph: self.graph, results: &results };
+        Ok((ops::def(&node.op).eval)(&eval, &operands)?)
+    }
+
+    fn repeat(&mut self, node: &Node, region: &Region) -> Result<Vec<Tensor>, InterpretError> {
+        let Op::Repeat { axis, reversed, carried } = node.op else {
+            unreachable!("only a repeat has a region")
+        };
+        let carried = carried as usize;
+        let operands: Vec<Rc<Tensor>> = node.operands.iter().map(|v| self.read(*v)).collect();
+        let mut state = operands[..carried].to_vec();
+        let mut stacks: Vec<Tensor> =
+            node.results[carried..].iter().map(|v| self.zeros(self.graph.ty(*v))).collect();
+        let count = self.graph.size(axis) as usize;
+        for turn in 0..count {
+            let turn = if reversed { count - 1 - turn } else { turn };
+            self.scopes.push(HashMap::new());
+            self.bind(region.args[0], Rc::new(Tensor::scalar(turn as f64)));
+            for (arg, x) in region.args[1..].iter().zip(&state) {
+                self.bind(*arg, x.clone());
+            }
+            for (arg, x) in region.args[1 + carried..].iter().zip(&operands[carried..]) {
+                self.bind(*arg, Rc::new(x.slice(axis, turn)));
+            }
+            self.run(region)?;
+            state = region.results[..carried].iter().map(|v| self.read(*v)).collect();
+            for (stack, v) in stacks.iter_mut().zip(&region.results[carried..]) {
+                let slice = self.read(*v);
+                let rest = stack.slice(axis, 0);
+                let slice = slice.arranged(&rest.axes, &rest.sizes);
+                let stride = stack.data.len() / count;
+                stack.data[turn * stride..][..stride].copy_from_slice(&slice.data);
+            }
+            self.scopes.pop();
+        }
+        let arrange = |(v, x): (&ValueId, Rc<Tensor>)| {
+            let axes = &self.graph.ty(*v).axes;
+            x.arranged(axes, &self.sizes(axes))
+        };
+        let finals = node.results.iter().zip(state).map(arrange).collect::<Vec<_>>();
+        Ok(finals.into_iter().chain(stacks).collect())
+    }
+
+    fn param(&self, param: ParamId, slot: Slot) -> Result<Tensor, InterpretError> {
+        let def = &self.graph.params[param.index()];
+        let axes = def.axes();
+        match self.bindings.params.get(&(param, slot)) {
+            Some(data) => self.tensor(&def.name, &axes, data),
+            None if slot == Slot::Weight => Err(InterpretError::Unbound(def.name.clone())),
+            None => Ok(Tensor::full(&axes, &self.sizes(&axes), 0.0)),
+        }
+    }
+
+    fn input(&self, input: InputId) -> Result<Tensor, InterpretError> {
+        let def = &self.graph.inputs[input.index()];
+        let all = |x: f64| Ok(Tensor::full(&def.ty.axes, &self.sizes(&def.ty.axes), x));
+        let tensor = match (self.bindings.inputs.get(&input), def.feed) {
+            (Some(data), _) => self.tensor(&def.name, &def.ty.axes, data),
+            (None, Feed::Optional(x)) => all(x),
+            (None, Feed::Step) => all(self.bindings.step as f64),
+            (None, Feed::Steps) => all(self.bindings.steps as f64),
+            (None, Feed::Seed) => all(self.bindings.seed as f64),
+            (None, Feed::Data) => Err(InterpretError::Unbound(def.name.clone())),
+        }?;
+        if let DType::Int { lo, hi } = def.ty.dtype {
+            let legal = |x: &f64| *x >= lo as f64 && *x < hi as f64 && x.fract() == 0.0;
+            if let Some(value) = tensor.data.iter().copied().find(|x| !legal(x)) {
+                return Err(InterpretError::Range { name: def.name.clone(), value, lo, hi });
+            }
+        }
+        Ok(tensor)
+    }
+
+    fn tensor(
+        &self,
+        name: &str,
+        axes: &[crate::graph::AxisId],
+        data: &[f64],
+    ) -> Result<Tensor, InterpretError> {
+        let (expected, got) = (self.graph.elements(axes), data.len());
+        if expected != got as u64 {
+            return Err(InterpretError::Count { name: name.to_owned(), expected, got });
+        }
+        Ok(Tensor { axes: axes.to_vec(), sizes: self.sizes(axes), data: data.to_vec() })
+    }
+
+    fn zeros(&self, ty: &Type) -> Tensor {
+        Tensor::full(&ty.axes, &self.sizes(&ty.axes), 0.0)
+    }
+
+    fn sizes(&self, axes: &[crate::graph::AxisId]) -> Vec<usize> {
+        axes.iter().map(|a| self.graph.size(*a) as usize).collect()
+    }
+
+    fn bind(&mut self, value: ValueId, tensor: Rc<Tensor>) {
+        let scope = self.scopes.last_mut().expect("the root's scope is open");
+        scope.insert(value, tensor);
+    }
+
+    fn read(&self, value: ValueId) -> Rc<Tensor> {
+        let found = self.scopes.iter().rev().find_map(|s| s.get(&value));
+        found.unwrap_or_else(|| panic!("{value} is used before it is defined")).clone()
+    }
+}
