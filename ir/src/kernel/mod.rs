@@ -25,9 +25,18 @@
 //!   multiply-add, in ascending order of the contracted variable within the order that the
 //!   target documents.
 
+mod interpret;
 mod offset;
+mod parse;
+mod print;
+#[cfg(test)]
+mod tests;
+mod verify;
 
+pub use interpret::{Arithmetic, InterpretError};
 pub use offset::{Factor, Offset, Term};
+pub use parse::ParseError;
+pub use verify::KernelError;
 
 use serde::{Deserialize, Serialize};
 
@@ -168,12 +177,12 @@ pub enum Expr {
     Reduce(Reduction, TileId, VarId),
     /// `Σ a·b` along one variable of the tile; other variables are kept.
     Dot(TileId, TileId, VarId),
-    /// Uniform in [0, 1), 24 bits: Philox4x32-10 of the key `seed` (two words: the value and the
-    /// constant) and the counter of up to four int tiles.
+    /// Uniform in [0, 1), 24 bits: see [`crate::philox`].
     Noise {
-        /// Constant that tells one use from another.
+        /// Constant that tells one use from another: word 1 of the key.
         key: u32,
-        /// Int tiles: the counter words.
+        /// Int tiles: first the seed, which is word 0 of the key, then up to four words of the
+        /// counter; absent ones are 0.
         counter: Vec<TileId>,
     },
 }

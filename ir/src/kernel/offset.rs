@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{TileId, VarId};
+use super::{Kernel, TileId, VarId};
 
 /// What an offset term multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,4 +79,88 @@ impl Offset {
         self.terms.retain(|t| t.coefficient != 0);
         self
     }
+
+    /// The tiles among the factors, in order.
+    pub fn tiles(&self) -> Vec<TileId> {
+        let tile = |term: &Term| match term.factor {
+            Factor::Tile(tile) => Some(tile),
+            Factor::Digit { .. } | Factor::Scalar(_) => None,
+        };
+        self.terms.iter().filter_map(tile).collect()
+    }
+
+    /// Smallest and largest value over the extents; none when scalars or tiles take part.
+    pub fn range(&self, kernel: &Kernel) -> Option<(i128, i128)> {
+        let mut range = (i128::from(self.constant), i128::from(self.constant));
+        for Term { coefficient, factor } in &self.terms {
+            let reach = i128::from(factor.positions(kernel)? - 1) * i128::from(*coefficient);
+            if reach < 0 {
+                range.0 += reach;
+            } else {
+                range.1 += reach;
+            }
+        }
+        Some(range)
+    }
+
+    /// A variable of `vars` whose positions this offset does not tell apart, as far as sorting
+    /// the strides can show: each stride must exceed the reach of all smaller ones. Scalars are
+    /// uniform and do not matter; tiles are not understood and must not occur.
+    pub(super) fn collision(&self, kernel: &Kernel, vars: &[VarId]) -> Option<VarId> {
+        let mut strides = Vec::new();
+        for var in vars {
+            let digits = self.digits(*var);
+            if !covers(&digits, kernel.var(*var).extent) {
+                return Some(*var);
+            }
+            strides.extend(digits.iter().filter_map(|(coefficient, factor)| {
+                let positions = factor.positions(kernel)?;
+                (positions > 1).then(|| (coefficient.unsigned_abs(), positions - 1, *var))
+            }));
+        }
+        strides.sort_unstable();
+        let mut reach = 0u128;
+        for (stride, positions, var) in strides {
+            if u128::from(stride) <= reach {
+                return Some(var);
+            }
+            reach += u128::from(stride) * u128::from(positions);
+        }
+        None
+    }
+
+    /// The terms of one variable.
+    fn digits(&self, of: VarId) -> Vec<(i64, Factor)> {
+        let of_var = |t: &&Term| matches!(t.factor, Factor::Digit { var, .. } if var == of);
+        self.terms.iter().filter(of_var).map(|t| (t.coefficient, t.factor)).collect()
+    }
+}
+
+impl Factor {
+    /// Number of values a digit takes; none for scalars and tiles.
+    fn positions(&self, kernel: &Kernel) -> Option<u64> {
+        let Self::Digit { var, divisor, modulus } = *self else { return None };
+        let positions = kernel.var(var).extent.div_ceil(divisor.max(1)).max(1);
+        Some(if modulus == 0 { positions } else { positions.min(modulus) })
+    }
+}
+
+/// Whether digits of a variable determine its position: sorted by divisor, each begins where the
+/// one below ends, and together they span the extent.
+fn covers(digits: &[(i64, Factor)], extent: u64) -> bool {
+    let mut spans: Vec<(u64, u64)> = digits
+        .iter()
+        .filter_map(|(_, factor)| match *factor {
+            Factor::Digit { divisor, modulus: 0, .. } => Some((divisor, u64::MAX)),
+            Factor::Digit { divisor, modulus, .. } => {
+                Some((divisor, divisor.saturating_mul(modulus)))
+            }
+            Factor::Scalar(_) | Factor::Tile(_) => None,
+        })
+        .collect();
+    spans.sort_unstable();
+    let known = spans.into_iter().fold(1, |known, (from, to)| {
+        if from <= known && known.is_multiple_of(from) { known.max(to) } else { known }
+    });
+    known >= extent
 }
