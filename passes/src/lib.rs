@@ -1,1 +1,4 @@
 //! passes
+
+pub mod differentiate;
+pub mod simplify;
