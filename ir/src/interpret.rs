@@ -1,6 +1,6 @@
 //! The reference interpreter: what a graph means, in f64, one operation after the other.
 //!
-//! Slow and exact. Passes and kernels are judged by it. Only casts round.
+//! Slow and exact. Passes and kernels are judged by it. Only casts to bf16 round.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;

@@ -13,6 +13,7 @@ use gigac_ir::philox::{philox, uniform};
 use gigac_ir::pointwise::{POINTWISE, Pointwise, Typing};
 use gigac_ir::tensor::Tensor;
 use gigac_passes::differentiate::differentiate;
+use gigac_passes::simplify::simplify;
 
 /// A forward graph under construction, with values for its parameters.
 struct Case {
@@ -113,6 +114,16 @@ fn loss(graph: &Graph, bindings: &Bindings) -> f64 {
 fn check(forward: &Graph, bindings: &Bindings, step: f64, tolerance: f64) {
     let joint = differentiate(forward, 1);
     let results = by_role(&joint, bindings);
+    for (role, value) in by_role(&simplify(joint), bindings) {
+        assert_eq!(value.data, results[&role].data, "simplification changed {role:?}");
+    }
+    // Simplified first, contributions may be added in another order.
+    let simple = simplify(differentiate(&simplify(forward.clone()), 1));
+    for (role, value) in by_role(&simple, bindings) {
+        for (a, b) in value.data.iter().zip(&results[&role].data) {
+            assert!((a - b).abs() <= 1e-9 * a.abs().max(1.0), "{role:?}: {a} {b}");
+        }
+    }
     let whole = loss(forward, bindings);
     assert!((results[&Role::Loss].data[0] - whole).abs() <= 1e-12 * whole.abs().max(1.0));
     for (i, param) in forward.params.iter().enumerate() {
