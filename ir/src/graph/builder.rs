@@ -209,6 +209,15 @@ impl Builder {
         self.graph.roles.push(role);
     }
 
+    /// The result with a role that has been declared.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn result_value(&self, role: &Role) -> ValueId {
+        let index = self.graph.roles.iter().position(|r| r == role);
+        self.open[0].region.results[index.expect("the role has been declared")]
+    }
+
     /// The finished graph.
     pub fn finish(mut self) -> Graph {
         assert_eq!(self.open.len(), 1, "a repeat was opened and not closed");

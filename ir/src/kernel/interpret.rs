@@ -299,9 +299,14 @@ impl Machine<'_> {
         let step = self.stride(operand, var);
         let source = &self.values[operand.0 as usize];
         let count = (0..self.kernel.var(var).tile).take_while(|lane| self.runs(var, *lane)).count();
+        let ints = self.kernel.ty(value).scalar == Scalar::I32;
         let fold = |start: u64| {
             let elements = (0..count as u64).map(|i| source[(start + i * step) as usize]);
             match reduction {
+                Reduction::Sum if ints => {
+                    elements.fold(0.0, |a, b| f64::from(integer(Pointwise::Add, &[a, b])))
+                }
+                Reduction::Max if ints => elements.fold(f64::from(i32::MIN), greater),
                 Reduction::Sum => elements.fold(0.0, |sum, x| self.round(sum + x)),
                 Reduction::Max => elements.fold(f64::NEG_INFINITY, greater),
             }

@@ -9,7 +9,7 @@
 //! - A value varies along exactly the variables of its operands (`load` and `index`: of offset
 //!   and mask), less the one that `reduce` or `dot` sums along. Only constants choose freely. A
 //!   carry's first and next values may vary along fewer variables than its argument.
-//! - Element types fit: see [`Typing`]; `dot` takes reals; a stored value fits the storage.
+//! - Element types fit: see [`Typing`]; reductions take reals or ints, `dot` takes reals; a stored value fits the storage.
 //! - Offsets known at compile time stay inside their buffer, unless masked.
 //! - Stores do not race, as far as offsets tell: the offset's digits determine the position of
 //!   every lane of the value, and of every grid variable with more than one tile (masked stores
@@ -312,10 +312,12 @@ impl Verifier<'_> {
         var: VarId,
     ) -> Option<(Scalar, Vec<VarId>)> {
         let types = self.operands(operands)?;
-        let fits = types.iter().all(|t| t.scalar == Scalar::F32 && t.vars.contains(&var));
-        self.check(fits, || KernelError::Operands { value, operation });
+        let scalar = types[0].scalar;
+        let fits = types.iter().all(|t| t.scalar == scalar && t.vars.contains(&var));
+        let allowed = scalar == Scalar::F32 || scalar == Scalar::I32 && operands.len() == 1;
+        self.check(fits && allowed, || KernelError::Operands { value, operation });
         let vars = types.into_iter().flat_map(|t| t.vars).filter(|v| *v != var).collect();
-        Some((Scalar::F32, vars))
+        Some((scalar, vars))
     }
 
     fn noise(&mut self, value: TileId, counter: &[TileId]) -> Option<(Scalar, Vec<VarId>)> {

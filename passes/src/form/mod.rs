@@ -1,0 +1,197 @@
+//! Forms kernels: partitions a graph into tile programs and loops over them.
+//!
+//! Requires a verified graph without `top` (see `decompose`). Layout gives everything a place,
+//! [`select`](self) chooses what lies in memory, grouping fuses loops, and one file per family
+//! emits the kernels. Equal kernels are compiled once.
+
+mod contraction;
+mod defs;
+mod digits;
+mod group;
+mod layout;
+mod nest;
+mod scatter;
+mod select;
+mod trace;
+
+use std::collections::{HashMap, HashSet};
+
+use gigac_ir::graph::{AxisId, Graph, Node, Op, Region, ValueId};
+use gigac_ir::kernel::Kernel;
+
+pub(crate) use trace::storage;
+
+use group::Work;
+use trace::{Context, Traced};
+
+/// One launch of a kernel.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Index in [`Formed::kernels`].
+    pub kernel: usize,
+    /// The values behind the argument buffers.
+    pub arguments: Vec<ValueId>,
+    /// Nesting depths of the loops whose turns are the scalars.
+    pub turns: Vec<u32>,
+    /// Floating-point operations of the launch.
+    pub flops: u64,
+    /// What it computes, in the model's words.
+    pub origin: String,
+}
+
+/// A unit of a region.
+#[derive(Clone, Debug)]
+pub enum Unit {
+    /// A kernel launch.
+    Launch(Launch),
+    /// A loop.
+    Repeat(Loop),
+}
+
+/// A repeat with its body in kernels.
+#[derive(Clone, Debug)]
+pub struct Loop {
+    /// The axis.
+    pub axis: AxisId,
+    /// Whether turns run down.
+    pub reversed: bool,
+    /// Number of carried values.
+    pub carried: usize,
+    /// Operands of the repeat.
+    pub operands: Vec<ValueId>,
+    /// Results of the repeat.
+    pub results: Vec<ValueId>,
+    /// Arguments of the body.
+    pub arguments: Vec<ValueId>,
+    /// Results of the body.
+    pub next: Vec<ValueId>,
+    /// The body.
+    pub body: Vec<Unit>,
+}
+
+/// A graph in kernels.
+pub struct Formed {
+    /// The graph, with copies where values needed a second place.
+    pub graph: Graph,
+    /// Order of axes in memory of every value, by id.
+    pub layouts: Vec<Vec<AxisId>>,
+    /// Distinct kernels.
+    pub kernels: Vec<Kernel>,
+    /// The program.
+    pub units: Vec<Unit>,
+}
+
+/// Forms the kernels of a graph.
+pub fn form(graph: Graph, name: &str) -> Formed {
+    let (graph, layouts) = layout::normalise(graph);
+    let stored = select::stored(&graph);
+    let context = Context { graph: &graph, defs: defs::Defs::new(&graph), stored, layouts };
+    let mut former = Former { context, kernels: Vec::new(), known: HashMap::new(), name };
+    let units = former.region(&graph.root);
+    let kernels = former.kernels;
+    let layouts = (0..graph.values.len())
+        .map(|i| former.context.layouts.of(ValueId(i as u32)).to_vec())
+        .collect();
+    Formed { layouts, kernels, units, graph }
+}
+
+struct Former<'g, 'n> {
+    context: Context<'g>,
+    kernels: Vec<Kernel>,
+    known: HashMap<String, usize>,
+    name: &'n str,
+}
+
+impl<'g> Former<'g, '_> {
+    fn region(&mut self, region: &'g Region) -> Vec<Unit> {
+        let work = group::group(&self.context, region);
+        let external = self.external(region, &work);
+        let mut units = Vec::new();
+        for item in &work {
+            units.push(match item {
+                Work::Group(group) => {
+                    let traced = nest::emit(&self.context, group, &external);
+                    let nodes: Vec<&Node> = group.tasks.iter().map(|t| t.node).collect();
+                    self.launch(traced, &nodes)
+                }
+                Work::Contract(node) => {
+                    let traced = contraction::emit(&self.context, node);
+                    self.launch(traced, &[node])
+                }
+                Work::Scatter(node) => {
+                    let traced = scatter::emit(&self.context, node);
+                    self.launch(traced, &[node])
+                }
+                Work::Repeat(node) => self.repeat(node),
+            });
+        }
+        units
+    }
+
+    /// Values that a unit other than their own reads, or that leave the region.
+    fn external(&self, region: &Region, work: &[Work<'g>]) -> HashSet<ValueId> {
+        let mut external: HashSet<ValueId> = region.results.iter().copied().collect();
+        for item in work {
+            let (nodes, own): (Vec<&Node>, HashSet<ValueId>) = match item {
+                Work::Group(g) => (
+                    g.tasks.iter().map(|t| t.node).collect(),
+                    g.tasks.iter().map(|t| t.value).collect(),
+                ),
+                Work::Contract(n) | Work::Scatter(n) | Work::Repeat(n) => (vec![n], HashSet::new()),
+            };
+            for node in nodes {
+                let read = group::reads(&self.context, node).into_keys();
+                external.extend(read.filter(|v| !own.contains(v)));
+            }
+        }
+        external
+    }
+
+    fn repeat(&mut self, node: &'g Node) -> Unit {
+        let Op::Repeat { axis, reversed, carried } = node.op else { unreachable!("a repeat") };
+        let body = node.region.as_ref().expect("a repeat has a region");
+        Unit::Repeat(Loop {
+            axis,
+            reversed,
+            carried: carried as usize,
+            operands: node.operands.clone(),
+            results: node.results.clone(),
+            arguments: body.args.clone(),
+            next: body.results.clone(),
+            body: self.region(body),
+        })
+    }
+
+    /// Registers a traced kernel, or finds its equal.
+    fn launch(&mut self, traced: Traced, nodes: &[&Node]) -> Unit {
+        let key = format!("{:?}", traced.kernel);
+        let next = self.kernels.len();
+        let origin = self.origin(nodes);
+        let kernel = *self.known.entry(key).or_insert(next);
+        if kernel == next {
+            let mut new = traced.kernel;
+            new.name = format!("{}_{next}", self.name);
+            new.origin = origin.clone();
+            self.kernels.push(new);
+        }
+        let flops = nodes.iter().map(|n| self.flops(n)).sum();
+        let (arguments, turns) = (traced.arguments, traced.turns);
+        Unit::Launch(Launch { kernel, arguments, turns, flops, origin })
+    }
+
+    fn flops(&self, node: &Node) -> u64 {
+        let graph = self.context.graph;
+        let operands: Vec<_> = node.operands.iter().map(|v| graph.ty(*v)).collect();
+        let results: Vec<_> = node.results.iter().map(|v| graph.ty(*v)).collect();
+        (gigac_ir::ops::def(&node.op).flops)(&node.op, graph, &operands, &results)
+    }
+
+    /// Names of the values computed, or what operation computes them.
+    fn origin(&self, nodes: &[&Node]) -> String {
+        let name = |node: &&Node| {
+            let info = &self.context.graph.values[node.results[0].index()];
+            info.name.clone().unwrap_or_else(|| gigac_ir::ops::def(&node.op).name.to_owned())
+        };
+        nodes.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+}

@@ -1,0 +1,212 @@
+//! Places every buffer in one arena and writes the plan.
+//!
+//! States lie first, at addresses that depend on the parameters alone, so that all plans of a
+//! program share them. Everything else gets an offset by lifetime: a buffer touched inside a loop
+//! that began outside it lives as long as the loop; a buffer of one turn lives within it. Carried
+//! values have two slots in rotation, or one when the kernel that computes the next value reads
+//! the last one element by element.
+
+mod arena;
+mod inplace;
+mod walk;
+
+use gigac_ir::graph::{Feed, Graph, NamePart, Param, Role, Slot, ValueId};
+use gigac_ir::kernel::Kernel;
+use gigac_ir::plan::{
+    ALIGNMENT, Argument, Item, KernelInfo, Plan, PlanInput, PlanParam, PlanResult, State,
+};
+
+use crate::form::{Formed, Unit, storage};
+
+/// A plan with the kernels that it launches, in the order of [`Plan::kernels`].
+pub struct Placed {
+    /// The plan.
+    pub plan: Plan,
+    /// Its kernels.
+    pub kernels: Vec<Kernel>,
+}
+
+/// Slots of every parameter, in the order in which they lie in the arena.
+const SLOTS: [Slot; 3] = [Slot::Weight, Slot::Moment1, Slot::Moment2];
+
+/// Places the buffers of a formed graph.
+pub fn place(formed: Formed, name: &str) -> Placed {
+    let states = states(&formed.graph);
+    let mut walk = walk::Walk::new(&formed, &states);
+    let mut items = walk.program();
+    let (offsets, bytes, live) = arena::place(&walk.buffers, state_bytes(&formed.graph));
+    walk::resolve(&mut items, &offsets);
+    let results = results(&formed, &walk, &offsets);
+    let inputs = inputs(&formed, &walk, &offsets);
+    let buffers = walk.describe(&offsets);
+    let plan = Plan {
+        name: name.to_owned(),
+        arena_bytes: bytes,
+        live_bytes: live,
+        params: formed.graph.params.iter().map(|p| param(&formed.graph, p)).collect(),
+        states,
+        inputs,
+        results,
+        buffers,
+        kernels: infos(&formed),
+        items,
+    };
+    Placed { plan, kernels: formed.kernels }
+}
+
+/// The next multiple of the alignment.
+fn aligned(bytes: u64) -> u64 {
+    bytes.next_multiple_of(ALIGNMENT)
+}
+
+/// All state tensors with their addresses: weights, then first moments, then second moments.
+/// Frozen parameters have no moments.
+fn states(graph: &Graph) -> Vec<State> {
+    let mut offset = 0;
+    let mut states = Vec::new();
+    for slot in SLOTS {
+        for (i, param) in graph.params.iter().enumerate() {
+            if slot == Slot::Weight || !param.frozen {
+                states.push(State { param: i as u32, slot, offset });
+                offset += aligned(4 * graph.elements(&param.axes()));
+            }
+        }
+    }
+    states
+}
+
+fn state_bytes(graph: &Graph) -> u64 {
+    let slots = |p: &Param| if p.frozen { 1 } else { SLOTS.len() as u64 };
+    let bytes = |p: &Param| slots(p) * aligned(4 * graph.elements(&p.axes()));
+    graph.params.iter().map(bytes).sum()
+}
+
+fn param(graph: &Graph, param: &Param) -> PlanParam {
+    let axes = param.axes();
+    let position = |axis| {
+        let found = axes.iter().position(|a| *a == axis);
+        gigac_ir::graph::AxisId(found.expect("a spread axis is an axis of its parameter") as u32)
+    };
+    let name_template = param
+        .stored
+        .name
+        .iter()
+        .map(|part| match part {
+            NamePart::Text(text) => NamePart::Text(text.clone()),
+            NamePart::Number { constant, terms } => NamePart::Number {
+                constant: *constant,
+                terms: terms.iter().map(|(a, c)| (position(*a), *c)).collect(),
+            },
+            NamePart::Choice { axis, names } => {
+                NamePart::Choice { axis: position(*axis), names: names.clone() }
+            }
+        })
+        .collect();
+    PlanParam {
+        name: param.name.clone(),
+        axes: named(graph, &axes),
+        dims: param.dims.iter().map(|d| d.len() as u32).collect(),
+        init: param.init,
+        frozen: param.frozen,
+        name_template,
+        spread: param.stored.spread.iter().map(|a| position(*a).0).collect(),
+        from: param.stored.from.clone(),
+    }
+}
+
+fn named(graph: &Graph, axes: &[gigac_ir::graph::AxisId]) -> Vec<(String, u64)> {
+    axes.iter().map(|a| (graph.axes[a.index()].name.clone(), graph.size(*a))).collect()
+}
+
+fn inputs(formed: &Formed, walk: &walk::Walk<'_>, offsets: &[u64]) -> Vec<PlanInput> {
+    let graph = &formed.graph;
+    let used = |i: &usize| walk.inputs[*i].is_some();
+    (0..graph.inputs.len())
+        .filter(used)
+        .map(|i| {
+            let input = &graph.inputs[i];
+            let range = match input.ty.dtype {
+                gigac_ir::graph::DType::Int { lo, hi }
+                    if matches!(input.feed, Feed::Data | Feed::Optional(_)) =>
+                {
+                    Some((lo, hi))
+                }
+                _ => None,
+            };
+            PlanInput {
+                name: input.name.clone(),
+                feed: input.feed,
+                storage: storage(input.ty.dtype),
+                range,
+                axes: named(graph, &input.ty.axes),
+                offset: offsets[walk.inputs[i].expect("filtered")],
+            }
+        })
+        .collect()
+}
+
+fn results(formed: &Formed, walk: &walk::Walk<'_>, offsets: &[u64]) -> Vec<PlanResult> {
+    let graph = &formed.graph;
+    let visible = |role: &Role| !matches!(role, Role::Update(..));
+    graph
+        .results()
+        .filter(|(role, _)| visible(role))
+        .map(|(role, value)| PlanResult {
+            role: role.clone(),
+            storage: storage(graph.ty(value).dtype),
+            axes: named(graph, &formed.layouts[value.index()]),
+            offset: walk.fixed(value, offsets),
+        })
+        .collect()
+}
+
+fn infos(formed: &Formed) -> Vec<KernelInfo> {
+    fn flops(units: &[Unit], found: &mut [u64]) {
+        for unit in units {
+            match unit {
+                Unit::Launch(launch) => found[launch.kernel] = launch.flops,
+                Unit::Repeat(inner) => flops(&inner.body, found),
+            }
+        }
+    }
+    let mut all = vec![0; formed.kernels.len()];
+    flops(&formed.units, &mut all);
+    let info = |(kernel, flops): (&Kernel, u64)| KernelInfo {
+        name: kernel.name.clone(),
+        origin: kernel.origin.clone(),
+        grid_points: kernel.grid_points(),
+        arguments: kernel
+            .buffers
+            .iter()
+            .map(|b| Argument {
+                name: b.name.clone(),
+                access: b.access,
+                bytes: b.elements * b.storage.bytes(),
+            })
+            .collect(),
+        flops,
+    };
+    formed.kernels.iter().zip(all).map(info).collect()
+}
+
+/// Number of launches of a program, loops unrolled.
+pub fn launches(items: &[Item]) -> u64 {
+    items
+        .iter()
+        .map(|item| match item {
+            Item::Launch { .. } => 1,
+            Item::Copy { .. } => 0,
+            Item::Loop { count, body, .. } => count * launches(body),
+        })
+        .sum()
+}
+
+/// The value behind a parameter's state, when a graph reads it.
+fn state_of(graph: &Graph, value: ValueId) -> Option<(u32, Slot)> {
+    use gigac_ir::graph::Op;
+    let node = graph.root.nodes.iter().find(|n| n.results.contains(&value))?;
+    match node.op {
+        Op::Param(param, slot) => Some((param.0, slot)),
+        _ => None,
+    }
+}

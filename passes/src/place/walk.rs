@@ -1,0 +1,365 @@
+//! Walks the program: gives every value a place in some buffer, and every buffer a lifetime.
+
+use std::collections::HashMap;
+
+use gigac_ir::graph::{AxisId, Op, Role, ValueId};
+use gigac_ir::plan::{Address, Category, Item, PlanBuffer, State, TurnTerm};
+
+use super::inplace::may_overwrite;
+use super::{aligned, state_of};
+use crate::form::{Formed, Launch, Loop, Unit, storage};
+
+/// Bytes that are live for a while.
+pub(crate) struct Buffer {
+    pub(crate) name: String,
+    pub(crate) category: Category,
+    pub(crate) bytes: u64,
+    /// First and last position.
+    pub(crate) live: (u32, u32),
+    /// A given address.
+    pub(crate) fixed: Option<u64>,
+}
+
+/// Where a value lies: in a buffer, at an offset that loops may move.
+#[derive(Clone)]
+struct Place {
+    buffer: usize,
+    turns: Vec<TurnTerm>,
+}
+
+/// A buffer and how deep in loops it was made.
+struct Extent {
+    depth: usize,
+}
+
+/// The walk.
+pub(crate) struct Walk<'f> {
+    formed: &'f Formed,
+    /// All buffers.
+    pub(crate) buffers: Vec<Buffer>,
+    /// The buffers of the inputs that the program reads.
+    pub(crate) inputs: Vec<Option<usize>>,
+    extents: Vec<Extent>,
+    places: HashMap<ValueId, Place>,
+    /// First positions of the open loops.
+    open: Vec<u32>,
+    /// Buffers touched in each open loop that were made outside it.
+    touched: Vec<Vec<usize>>,
+    position: u32,
+}
+
+impl<'f> Walk<'f> {
+    /// A walk over a program with states at given addresses.
+    pub(crate) fn new(formed: &'f Formed, states: &[State]) -> Self {
+        let mut walk = Self {
+            formed,
+            buffers: Vec::new(),
+            inputs: vec![None; formed.graph.inputs.len()],
+            extents: Vec::new(),
+            places: HashMap::new(),
+            open: Vec::new(),
+            touched: Vec::new(),
+            position: 1,
+        };
+        for node in &formed.graph.root.nodes {
+            let value = node.results.first().copied();
+            match (&node.op, value) {
+                (Op::Param(param, slot), Some(value)) => {
+                    let state = states.iter().find(|s| s.param == param.0 && s.slot == *slot);
+                    let offset = state.expect("every state read has an address").offset;
+                    walk.buffer(value, Category::Weights, Some(offset));
+                }
+                (Op::Input(input), Some(value)) => {
+                    let buffer = walk.buffer(value, Category::Inputs, None);
+                    walk.inputs[input.index()] = Some(buffer);
+                }
+                _ => {}
+            }
+        }
+        walk
+    }
+
+    /// The whole program, with buffer numbers for addresses.
+    pub(crate) fn program(&mut self) -> Vec<Item> {
+        let formed = self.formed;
+        let mut copies = Vec::new();
+        let mut updates = Vec::new();
+        for (role, value) in formed.graph.results() {
+            let Role::Update(param, slot) = role else { continue };
+            let old = self.state_value(*param, *slot);
+            if may_overwrite(formed, &formed.units, old, value) {
+                let place = self.places[&old].clone();
+                self.places.insert(value, place);
+            } else {
+                updates.push((value, old));
+            }
+        }
+        let mut items = self.region(&formed.units);
+        for (value, old) in updates {
+            copies.push(Item::Copy {
+                from: self.address(value),
+                to: self.address(old),
+                bytes: self.bytes(old),
+            });
+        }
+        self.position += 1;
+        items.extend(copies);
+        self.finish();
+        items
+    }
+
+    /// Inputs and results live as long as the program.
+    fn finish(&mut self) {
+        let end = self.position;
+        let results: Vec<ValueId> = self.formed.graph.root.results.clone();
+        for value in results {
+            if let Some(place) = self.places.get(&value) {
+                let buffer = &mut self.buffers[place.buffer];
+                buffer.live.1 = end;
+                if buffer.category == Category::Transient {
+                    buffer.category = Category::Results;
+                }
+            }
+        }
+        for (role, value) in self.formed.graph.results() {
+            if let (Role::Gradient(_), Some(place)) = (role, self.places.get(&value)) {
+                self.buffers[place.buffer].category = Category::Gradients;
+            }
+        }
+        for buffer in &mut self.buffers {
+            if matches!(buffer.category, Category::Inputs | Category::Results) {
+                buffer.live = (0, end);
+            }
+        }
+    }
+
+    fn state_value(&self, param: gigac_ir::graph::ParamId, slot: gigac_ir::graph::Slot) -> ValueId {
+        let nodes = &self.formed.graph.root.nodes;
+        let found = nodes.iter().find(|n| n.op == Op::Param(param, slot));
+        found.expect("an update reads the state that it replaces").results[0]
+    }
+
+    fn bytes(&self, value: ValueId) -> u64 {
+        let ty = self.formed.graph.ty(value);
+        self.formed.graph.elements(&ty.axes) * storage(ty.dtype).bytes()
+    }
+
+    fn buffer(&mut self, value: ValueId, category: Category, fixed: Option<u64>) -> usize {
+        let bytes = self.bytes(value);
+        self.buffer_of(value, bytes, category, fixed)
+    }
+
+    fn buffer_of(
+        &mut self,
+        value: ValueId,
+        bytes: u64,
+        category: Category,
+        fixed: Option<u64>,
+    ) -> usize {
+        let info = &self.formed.graph.values[value.index()];
+        let name = info.name.clone().unwrap_or_else(|| value.to_string());
+        let live = (self.position, self.position);
+        let category = match state_of(&self.formed.graph, value) {
+            Some((_, gigac_ir::graph::Slot::Weight)) => Category::Weights,
+            Some(_) => Category::Optimizer,
+            None => category,
+        };
+        self.buffers.push(Buffer { name, category, bytes, live, fixed });
+        self.extents.push(Extent { depth: self.open.len() });
+        let buffer = self.buffers.len() - 1;
+        self.places.insert(value, Place { buffer, turns: Vec::new() });
+        buffer
+    }
+
+    /// Marks a value's buffer as live now, and through every loop that it did not begin in.
+    fn touch(&mut self, value: ValueId) {
+        let Some(place) = self.places.get(&value) else { return };
+        let buffer = place.buffer;
+        let depth = self.extents[buffer].depth;
+        let live = &mut self.buffers[buffer].live;
+        live.0 = live.0.min(self.position);
+        live.1 = live.1.max(self.position);
+        for level in depth..self.open.len() {
+            live.0 = live.0.min(self.open[level]);
+            self.touched[level].push(buffer);
+        }
+    }
+
+    fn region(&mut self, units: &[Unit]) -> Vec<Item> {
+        for unit in units {
+            if let Unit::Repeat(inner) = unit {
+                self.prepare(inner);
+            }
+        }
+        units
+            .iter()
+            .map(|unit| match unit {
+                Unit::Launch(launch) => self.launch(launch),
+                Unit::Repeat(inner) => self.repeat(inner),
+            })
+            .collect()
+    }
+
+    /// Gives the carried values and the stacked results of a loop their buffers before its
+    /// region is walked, since initial values are made there.
+    fn prepare(&mut self, inner: &Loop) {
+        for i in 0..inner.carried {
+            let (arg, next) = (inner.arguments[1 + i], inner.next[i]);
+            let held = inner.next[inner.carried..].contains(&arg);
+            let single = !held && may_overwrite(self.formed, &inner.body, arg, next);
+            let slot = aligned(self.bytes(arg));
+            let slots = if single { 1 } else { 2 };
+            let buffer = self.buffer_of(inner.operands[i], slot * slots, Category::Transient, None);
+            self.buffers[buffer].live = (u32::MAX, 0);
+            let depth = self.open.len() as u32;
+            let term = |shift| TurnTerm { depth, stride: slot, shift, modulus: 2 };
+            let size = self.formed.graph.size(inner.axis);
+            let first = if inner.reversed { size.saturating_sub(1) } else { 0 };
+            let last = if inner.reversed { 1 } else { size };
+            let mut put = |value: ValueId, turns: Vec<TurnTerm>| {
+                self.places.insert(value, Place { buffer, turns });
+            };
+            if single {
+                for value in [inner.operands[i], inner.results[i], arg, next] {
+                    put(value, Vec::new());
+                }
+            } else {
+                put(inner.operands[i], fixed_slot(first % 2, slot));
+                put(inner.results[i], fixed_slot(last % 2, slot));
+                put(arg, vec![term(0)]);
+                put(next, vec![term(1)]);
+            }
+        }
+        for (j, result) in inner.results[inner.carried..].iter().enumerate() {
+            if !self.places.contains_key(result) {
+                let buffer = self.buffer(*result, Category::Saved, None);
+                self.buffers[buffer].live = (u32::MAX, 0);
+            }
+            let slice = self.slice(*result, inner.axis);
+            self.places.insert(inner.next[inner.carried + j], slice);
+        }
+    }
+
+    /// The place of one turn's part of a stacked value.
+    fn slice(&self, stacked: ValueId, axis: AxisId) -> Place {
+        let layout = &self.formed.layouts[stacked.index()];
+        assert_eq!(layout.first(), Some(&axis), "a stacked value has the repeated axis in front");
+        let mut place = self.places[&stacked].clone();
+        let stride = self.bytes(stacked) / self.formed.graph.size(axis).max(1);
+        let depth = self.open.len() as u32;
+        place.turns.push(TurnTerm { depth, stride, shift: 0, modulus: 0 });
+        place
+    }
+
+    fn repeat(&mut self, inner: &Loop) -> Item {
+        self.position += 1;
+        for value in &inner.operands {
+            self.touch(*value);
+        }
+        for (j, operand) in inner.operands.iter().enumerate().skip(inner.carried) {
+            let slice = self.slice(*operand, inner.axis);
+            self.places.insert(inner.arguments[1 + j], slice);
+        }
+        self.open.push(self.position);
+        self.touched.push(Vec::new());
+        for value in inner.arguments[1..].iter().chain(&inner.next) {
+            self.touch(*value);
+        }
+        let body = self.region(&inner.body);
+        self.position += 1;
+        self.open.pop();
+        for buffer in self.touched.pop().expect("a loop is open") {
+            let live = &mut self.buffers[buffer].live;
+            live.1 = live.1.max(self.position);
+        }
+        for value in &inner.results {
+            self.touch(*value);
+        }
+        Item::Loop {
+            axis: self.formed.graph.axes[inner.axis.index()].name.clone(),
+            count: self.formed.graph.size(inner.axis),
+            reversed: inner.reversed,
+            body,
+        }
+    }
+
+    fn launch(&mut self, launch: &Launch) -> Item {
+        self.position += 1;
+        for value in &launch.arguments {
+            if !self.places.contains_key(value) {
+                self.buffer(*value, Category::Transient, None);
+            }
+            self.touch(*value);
+        }
+        Item::Launch {
+            kernel: launch.kernel as u32,
+            buffers: launch.arguments.iter().map(|v| self.address(*v)).collect(),
+            scalars: launch.turns.clone(),
+        }
+    }
+
+    /// The address of a value, with the number of its buffer in the upper half of the base.
+    fn address(&self, value: ValueId) -> Address {
+        let place = &self.places[&value];
+        let turns = place.turns.clone();
+        Address { base: (place.buffer as u64) << 32, turns }
+    }
+
+    /// The address of a result, outside all loops.
+    pub(crate) fn fixed(&self, value: ValueId, offsets: &[u64]) -> u64 {
+        let mut address = self.address(value);
+        resolve_address(&mut address, offsets);
+        assert!(address.turns.is_empty(), "{value}: a result lies at a fixed address");
+        address.base
+    }
+
+    /// The buffers for the plan.
+    pub(crate) fn describe(&self, offsets: &[u64]) -> Vec<PlanBuffer> {
+        self.buffers
+            .iter()
+            .zip(offsets)
+            .map(|(b, offset)| PlanBuffer {
+                name: b.name.clone(),
+                category: b.category,
+                offset: *offset,
+                bytes: b.bytes,
+                live: b.live,
+            })
+            .collect()
+    }
+}
+
+/// A slot outside the loop: a turn term that no loop moves, resolved to a constant.
+fn fixed_slot(slot: u64, stride: u64) -> Vec<TurnTerm> {
+    vec![TurnTerm { depth: FIXED, stride, shift: slot, modulus: 0 }]
+}
+
+/// Marks a turn term that stands for a constant offset.
+const FIXED: u32 = u32::MAX;
+
+/// Replaces buffer numbers by offsets.
+pub(crate) fn resolve(items: &mut [Item], offsets: &[u64]) {
+    for item in items {
+        match item {
+            Item::Launch { buffers, .. } => {
+                buffers.iter_mut().for_each(|a| resolve_address(a, offsets));
+            }
+            Item::Copy { from, to, .. } => {
+                resolve_address(from, offsets);
+                resolve_address(to, offsets);
+            }
+            Item::Loop { body, .. } => resolve(body, offsets),
+        }
+    }
+}
+
+fn resolve_address(address: &mut Address, offsets: &[u64]) {
+    let mut base = offsets[(address.base >> 32) as usize];
+    address.turns.retain(|term| {
+        if term.depth == FIXED {
+            base += term.stride * term.shift;
+        }
+        term.depth != FIXED
+    });
+    address.base = base;
+}
