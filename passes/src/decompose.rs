@@ -7,7 +7,9 @@
 //!
 //! Requires a verified graph. Exact, but for the order of additions in split sums.
 
-use gigac_ir::graph::{AxisId, Builder, DType, Graph, Node, Op, ValueId};
+use std::collections::BTreeSet;
+
+use gigac_ir::graph::{AxisId, Builder, DType, Graph, Op, Region, ValueId};
 use gigac_ir::kernel::Reduction;
 use gigac_ir::ops::OpError;
 use gigac_ir::pointwise::Pointwise;
@@ -23,16 +25,17 @@ const MUCH: u64 = 8192;
 
 /// Decomposes a graph.
 pub fn decompose(graph: Graph) -> Graph {
+    let depth = repeated_axes(&graph.root);
     rebuild(graph, &mut |b, node, operands| match &node.op {
         Op::Top { axis, to } => top(b, operands[0], *axis, *to).map(Some),
         Op::Scatter { axes, to } if b.graph.elements(axes) <= FEW => {
-            one_hot(b, operands, axes, *to).map(|v| Some(vec![v]))
+            one_hot(b, operands, axes, *to, &depth).map(|v| Some(vec![v]))
         }
         Op::Dot { axes } if !axes.is_empty() && no_free_axes(b, operands) => {
             let product = b.map(Pointwise::Mul, operands)?;
-            reduce(b, Reduction::Sum, product, axes).map(|v| Some(vec![v]))
+            reduce(b, Reduction::Sum, product, axes, &depth).map(|v| Some(vec![v]))
         }
-        Op::Reduce { op, axes } => reduce(b, *op, operands[0], axes).map(|v| Some(vec![v])),
+        Op::Reduce { op, axes } => reduce(b, *op, operands[0], axes, &depth).map(|v| Some(vec![v])),
         _ => Ok(None),
     })
 }
@@ -73,6 +76,7 @@ fn one_hot(
     operands: &[ValueId],
     axes: &[AxisId],
     to: AxisId,
+    depth: &BTreeSet<AxisId>,
 ) -> Result<ValueId, OpError> {
     let place = b.op(Op::Pos(to), &[])?;
     let hit = b.map(Pointwise::Eq, &[operands[1], place])?;
@@ -84,28 +88,40 @@ fn one_hot(
     if axes.is_empty() {
         return Ok(chosen);
     }
-    reduce(b, Reduction::Sum, chosen, axes)
+    reduce(b, Reduction::Sum, chosen, axes, depth)
 }
 
-/// A reduction, in two when it has few rows and much to read: first the faster axes.
-fn reduce(b: &mut Builder, op: Reduction, x: ValueId, axes: &[AxisId]) -> Result<ValueId, OpError> {
-    let ty = b.ty(x).clone();
-    let rows = b.graph.elements(&ty.axes) / b.graph.elements(axes).max(1);
-    let slow_first: Vec<AxisId> = ty.axes.iter().copied().filter(|a| axes.contains(a)).collect();
-    if rows < FEW_ROWS && b.graph.elements(&ty.axes) >= MUCH && slow_first.len() > 1 {
-        let mut kept = 1;
-        let mut points = rows * b.graph.size(slow_first[0]);
-        while points < FEW_ROWS && kept + 1 < slow_first.len() {
-            points *= b.graph.size(slow_first[kept]);
-            kept += 1;
-        }
-        let part = b.op(Op::Reduce { op, axes: slow_first[kept..].to_vec() }, &[x])?;
-        return b.op(Op::Reduce { op, axes: slow_first[..kept].to_vec() }, &[part]);
+/// A reduction, in two when it has few rows and much to read: first along the fastest axis.
+fn reduce(
+    b: &mut Builder,
+    op: Reduction,
+    x: ValueId,
+    axes: &[AxisId],
+    depth: &BTreeSet<AxisId>,
+) -> Result<ValueId, OpError> {
+    let order: Vec<AxisId> = b.ty(x).axes.iter().copied().filter(|a| axes.contains(a)).collect();
+    let count = |axes: &mut dyn Iterator<Item = &AxisId>| -> u64 {
+        axes.filter(|a| !depth.contains(a)).map(|a| b.graph.size(*a)).product()
+    };
+    let all = count(&mut b.ty(x).axes.iter());
+    let rows = all / count(&mut axes.iter()).max(1);
+    let Some((last, rest)) = order.split_last() else { unreachable!("reductions have axes") };
+    if rows < FEW_ROWS && all >= MUCH && !rest.is_empty() {
+        let part = b.op(Op::Reduce { op, axes: vec![*last] }, &[x])?;
+        return b.op(Op::Reduce { op, axes: rest.to_vec() }, &[part]);
     }
     b.op(Op::Reduce { op, axes: axes.to_vec() }, &[x])
 }
 
-/// Whether a node is one that this pass replaces; for the verifier between passes.
-pub fn is_decomposed(node: &Node) -> bool {
-    !matches!(node.op, Op::Top { .. })
+/// Axes that repeats run over: what is decided by sizes leaves them out, so that the plan has
+/// the same shape for any depth.
+pub(crate) fn repeated_axes(region: &Region) -> BTreeSet<AxisId> {
+    let mut axes = BTreeSet::new();
+    for node in &region.nodes {
+        if let (Op::Repeat { axis, .. }, Some(body)) = (&node.op, &node.region) {
+            axes.insert(*axis);
+            axes.extend(repeated_axes(body));
+        }
+    }
+    axes
 }

@@ -18,13 +18,13 @@ pub struct Programs {
 
 /// The joint graph: losses, metrics and gradients.
 pub fn joint(training: &Graph, micro: u64) -> Graph {
-    simplify::dead(differentiate::differentiate(training, micro))
+    simplify::simplify(differentiate::differentiate(training, micro))
 }
 
 /// The training step, before kernels are formed.
 pub fn step(training: &Graph, settings: &Settings, micro: u64) -> Graph {
     // Decomposition after differentiation: `top` has a gradient, its ranks have none.
-    decompose::decompose(simplify::dead(optimizer::optimize(joint(training, micro), settings)))
+    decompose::decompose(simplify::simplify(optimizer::optimize(joint(training, micro), settings)))
 }
 
 /// The part of a graph that computes some of its results.
@@ -33,7 +33,7 @@ pub fn only(graph: &Graph, wanted: impl Fn(&Role) -> bool) -> Graph {
     let kept: Vec<usize> = (0..part.roles.len()).filter(|i| wanted(&part.roles[*i])).collect();
     part.root.results = kept.iter().map(|i| graph.root.results[*i]).collect();
     part.roles = kept.iter().map(|i| graph.roles[*i].clone()).collect();
-    decompose::decompose(simplify::dead(simplify::dead(part)))
+    decompose::decompose(simplify::simplify(part))
 }
 
 /// Compiles a model's graphs (with and without `training`) to plans.

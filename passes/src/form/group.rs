@@ -19,6 +19,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use super::defs::{Class, Def, class};
 use super::select::is_product_reduction;
 use super::trace::Context;
+use crate::decompose::repeated_axes;
 
 /// Most tasks of one kernel.
 const MOST_TASKS: usize = 16;
@@ -73,12 +74,19 @@ struct Grouping<'c, 'g> {
     units: DiGraph<(), ()>,
     work: Vec<Work<'g>>,
     maker: HashMap<ValueId, NodeIndex>,
+    /// Axes of repeats: no decision depends on their sizes.
+    depth: BTreeSet<AxisId>,
 }
 
 /// The units of a region, in a legal order.
 pub(crate) fn group<'g>(context: &Context<'g>, region: &'g Region) -> Vec<Work<'g>> {
-    let mut grouping =
-        Grouping { context, units: DiGraph::new(), work: Vec::new(), maker: HashMap::new() };
+    let mut grouping = Grouping {
+        context,
+        units: DiGraph::new(),
+        work: Vec::new(),
+        maker: HashMap::new(),
+        depth: repeated_axes(&context.graph.root),
+    };
     for node in &region.nodes {
         grouping.node(node);
     }
@@ -270,9 +278,9 @@ impl<'g> Grouping<'_, 'g> {
             }
             (None, false) => {
                 let rows = task.rows();
-                let enough = self.context.graph.elements(&rows.iter().copied().collect::<Vec<_>>());
+                let sizes = rows.difference(&self.depth).map(|a| self.context.graph.size(*a));
                 rows.is_subset(&first.set())
-                    && enough >= FEWEST_ROWS
+                    && sizes.product::<u64>() >= FEWEST_ROWS
                     && cats_fit(&rows)
                     && task.axes.last().is_some_and(|a| task.reduced.contains(a))
             }
