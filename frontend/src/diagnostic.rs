@@ -64,7 +64,8 @@ fn named(source: u32, sources: &SourceMap) -> NamedSource<String> {
 fn labels(places: Vec<(Span, String)>) -> Vec<LabeledSpan> {
     let label = |(at, (span, text)): (usize, (Span, String))| {
         let range = span.start as usize..span.end as usize;
-        let make = if at == 0 { LabeledSpan::new_primary_with_span } else { LabeledSpan::new_with_span };
+        let make =
+            if at == 0 { LabeledSpan::new_primary_with_span } else { LabeledSpan::new_with_span };
         make(Some(text), range)
     };
     places.into_iter().enumerate().map(label).collect()
@@ -109,7 +110,10 @@ struct Inside {
 impl Inside {
     fn new((span, text): (Span, String), sources: &SourceMap) -> Inside {
         let range = span.start as usize..span.end as usize;
-        Inside { label: LabeledSpan::new_with_span(Some(text), range), source: named(span.source, sources) }
+        Inside {
+            label: LabeledSpan::new_with_span(Some(text), range),
+            source: named(span.source, sources),
+        }
     }
 }
 
@@ -145,7 +149,8 @@ const MAX_SHOWN: usize = 50;
 
 impl Diagnostics {
     pub(crate) fn new(mut reports: Vec<Report>, sources: Arc<SourceMap>) -> Diagnostics {
-        let key = |report: &Report| report.labels.first().map(|(span, _)| (span.source, span.start));
+        let key =
+            |report: &Report| report.labels.first().map(|(span, _)| (span.source, span.start));
         reports.sort_by_key(key);
         reports.dedup_by_key(|report| (key(report), report.cause.to_string()));
         let list = reports.into_iter().map(|report| Diagnostic::new(report, &sources)).collect();

@@ -19,13 +19,17 @@ pub(crate) enum Cause {
     #[error("`{text}` is not a number")]
     #[diagnostic(
         code(syntax::number),
-        help("numbers look like `12`, `1e-5`, `64K` (decimal: K M B T) or `64Ki` (binary: Ki Mi Gi Ti); a product is written with `*`")
+        help(
+            "numbers look like `12`, `1e-5`, `64K` (decimal: K M B T) or `64Ki` (binary: Ki Mi Gi Ti); a product is written with `*`"
+        )
     )]
     Number { text: String },
     #[error("expected {expected}, found {found}")]
     #[diagnostic(
         code(syntax::unexpected),
-        help("a line break ends a statement unless a bracket is open or the line ends in an operator or comma")
+        help(
+            "a line break ends a statement unless a bracket is open or the line ends in an operator or comma"
+        )
     )]
     Syntax { expected: String, found: String },
     #[error("this `{open}` is never closed")]
@@ -41,10 +45,16 @@ pub(crate) enum Cause {
     #[diagnostic(code(syntax::chain), help("write `a < b & b < c`"))]
     ChainedComparison,
     #[error("this block has no result")]
-    #[diagnostic(code(syntax::no_result), help("the last line of a block is an expression: its value"))]
+    #[diagnostic(
+        code(syntax::no_result),
+        help("the last line of a block is an expression: its value")
+    )]
     NoResult,
     #[error("a block ends with its result")]
-    #[diagnostic(code(syntax::after_result), help("give the value a name with `let`, or move it to the end"))]
+    #[diagnostic(
+        code(syntax::after_result),
+        help("give the value a name with `let`, or move it to the end")
+    )]
     AfterResult,
 
     // Names.
@@ -58,7 +68,10 @@ pub(crate) enum Cause {
     #[diagnostic(code(name::twice), help("give one of them another name"))]
     Twice { name: String },
     #[error("`{name}` would hide {what} of the same name")]
-    #[diagnostic(code(name::hides), help("only `let` names and arguments can be hidden: choose another name"))]
+    #[diagnostic(
+        code(name::hides),
+        help("only `let` names and arguments can be hidden: choose another name")
+    )]
     Hides { name: String, what: &'static str },
     #[error("`{name}` depends on itself")]
     #[diagnostic(code(name::cycle), help("break the circle: one of them needs a value of its own"))]
@@ -67,13 +80,21 @@ pub(crate) enum Cause {
     #[diagnostic(code(name::kind), help("{help}"))]
     WrongKind { name: String, is: &'static str, wanted: &'static str, help: String },
     #[error("recursion: `{name}` calls itself")]
-    #[diagnostic(code(function::recursion), help("everything is static: functions are expanded at each call; `repeat` in a layer is the loop"))]
+    #[diagnostic(
+        code(function::recursion),
+        help(
+            "everything is static: functions are expanded at each call; `repeat` in a layer is the loop"
+        )
+    )]
     Recursion { name: String },
     #[error("cannot use \"{path}\": {reason}")]
     #[diagnostic(code(use_::unreadable), help("the path is relative to the model file"))]
     Use { path: String, reason: String },
     #[error("a used file may only hold functions")]
-    #[diagnostic(code(use_::declaration), help("pass what the functions need as arguments, and declare this in the model"))]
+    #[diagnostic(
+        code(use_::declaration),
+        help("pass what the functions need as arguments, and declare this in the model")
+    )]
     UseDeclares,
     #[error("a second `{what}`")]
     #[diagnostic(code(name::again), help("keep one of them"))]
@@ -87,7 +108,10 @@ pub(crate) enum Cause {
     #[diagnostic(code(constant::unknown), help("use numbers, axes and constants only"))]
     NotConstant { what: String },
     #[error("{what} does not come out: {value} is not a whole number")]
-    #[diagnostic(code(axis::fraction), help("sizes are exact; change the numbers so that the division leaves nothing"))]
+    #[diagnostic(
+        code(axis::fraction),
+        help("sizes are exact; change the numbers so that the division leaves nothing")
+    )]
     Fraction { what: String, value: String },
     #[error("{what} cannot be {value}")]
     #[diagnostic(code(axis::size), help("{help}"))]
@@ -96,13 +120,22 @@ pub(crate) enum Cause {
     #[diagnostic(code(constant::zero), help("the divisor is a constant that is 0 here"))]
     DivideByZero,
     #[error("`{what}` has no value here")]
-    #[diagnostic(code(constant::undefined), help("its argument lies outside the function's domain"))]
+    #[diagnostic(
+        code(constant::undefined),
+        help("its argument lies outside the function's domain")
+    )]
     Undefined { what: String },
     #[error("{what} would have more than 2^56 elements")]
-    #[diagnostic(code(axis::absurd), help("look for a missing reduction, or an axis that is too large"))]
+    #[diagnostic(
+        code(axis::absurd),
+        help("look for a missing reduction, or an axis that is too large")
+    )]
     Absurd { what: String },
     #[error("the model expands to more than {limit} steps")]
-    #[diagnostic(code(function::explosion), help("functions are expanded at each call; use fewer nested calls"))]
+    #[diagnostic(
+        code(function::explosion),
+        help("functions are expanded at each call; use fewer nested calls")
+    )]
     TooBig { limit: u32 },
 
     // Axes.
@@ -110,7 +143,12 @@ pub(crate) enum Cause {
     #[diagnostic(code(axis::missing), help("{help}"))]
     MissingAxis { what: String, axis: String, help: String },
     #[error("axis `{axis}` is named twice")]
-    #[diagnostic(code(axis::twice), help("name each axis once; a second axis of the same size needs a name of its own (`axes S = T`) and a rename `[T -> S]`"))]
+    #[diagnostic(
+        code(axis::twice),
+        help(
+            "name each axis once; a second axis of the same size needs a name of its own (`axes S = T`) and a rename `[T -> S]`"
+        )
+    )]
     AxisTwice { axis: String },
     #[error("the value has an axis `{axis}` already")]
     #[diagnostic(code(axis::present), help("rename the other one first, or choose another axis"))]
@@ -121,11 +159,16 @@ pub(crate) enum Cause {
     #[error("{left} and {right} would make a silent outer product")]
     #[diagnostic(
         code(shape::clash),
-        help("one operand must have all axes of the others; if both axes are the same thing, rename one: `y[{rename}]`; an outer product is written `outer(a, b)`")
+        help(
+            "one operand must have all axes of the others; if both axes are the same thing, rename one: `y[{rename}]`; an outer product is written `outer(a, b)`"
+        )
     )]
     Crossing { left: String, right: String, rename: String },
     #[error("axis `{axis}` of a function may not leave it")]
-    #[diagnostic(code(axis::escapes), help("reduce, merge or rename it before the result, or take it as an argument after `;`"))]
+    #[diagnostic(
+        code(axis::escapes),
+        help("reduce, merge or rename it before the result, or take it as an argument after `;`")
+    )]
     Escapes { axis: String },
     #[error("the index can be {low} to {high}, the axis `{axis}` has positions 0 to {last}")]
     #[diagnostic(code(index::range), help("`clamp(e, 0, {axis} - 1)` keeps it inside"))]
@@ -145,13 +188,24 @@ pub(crate) enum Cause {
     #[diagnostic(code(dtype::clash), help("{help}"))]
     DType { what: String, wanted: &'static str, found: &'static str, help: &'static str },
     #[error("this condition is known beforehand: it is always {value}")]
-    #[diagnostic(code(mask::known), help("axes are sizes in expressions; positions along them are `pos(T)`: `pos(S) <= pos(T)`. A choice at compile time is written `if c {{ … }} else {{ … }}`"))]
+    #[diagnostic(
+        code(mask::known),
+        help(
+            "axes are sizes in expressions; positions along them are `pos(T)`: `pos(S) <= pos(T)`. A choice at compile time is written `if c {{ … }} else {{ … }}`"
+        )
+    )]
     KnownMask { value: bool },
     #[error("this `if` depends on data")]
-    #[diagnostic(code(if_::data), help("`if` chooses at compile time; element by element it is `where(c, a, b)`"))]
+    #[diagnostic(
+        code(if_::data),
+        help("`if` chooses at compile time; element by element it is `where(c, a, b)`")
+    )]
     DataIf,
     #[error("a tuple of {found} where {wanted} was expected")]
-    #[diagnostic(code(tuple::length), help("`let (a, b) = …` names as many values as the right side has"))]
+    #[diagnostic(
+        code(tuple::length),
+        help("`let (a, b) = …` names as many values as the right side has")
+    )]
     Tuple { wanted: String, found: usize },
 
     // Calls.
@@ -173,13 +227,24 @@ pub(crate) enum Cause {
 
     // Parameters and their names.
     #[error("parameter `{name}` is never used")]
-    #[diagnostic(code(param::unused), help("use it or remove it: it would be trained, stored and sent for nothing"))]
+    #[diagnostic(
+        code(param::unused),
+        help("use it or remove it: it would be trained, stored and sent for nothing")
+    )]
     UnusedParam { name: String },
     #[error("parameter `{name}` reaches no loss, metric or output")]
-    #[diagnostic(code(param::unused), help("a later `let` may hide the value that used it; use it or remove it"))]
+    #[diagnostic(
+        code(param::unused),
+        help("a later `let` may hide the value that used it; use it or remove it")
+    )]
     UnreachedParam { name: String },
     #[error("parameter `{name}` has no initialiser")]
-    #[diagnostic(code(param::initialiser), help("write `= 0`, `~ normal(0.02)`, `~ truncated(std)` or `~ uniform(lo, hi)`; one initialiser covers the parameters before it in the statement"))]
+    #[diagnostic(
+        code(param::initialiser),
+        help(
+            "write `= 0`, `~ normal(0.02)`, `~ truncated(std)` or `~ uniform(lo, hi)`; one initialiser covers the parameters before it in the statement"
+        )
+    )]
     NoInitialiser { name: String },
     #[error("unknown distribution `{name}`")]
     #[diagnostic(code(param::distribution), help("{near}"))]
@@ -188,24 +253,48 @@ pub(crate) enum Cause {
     #[diagnostic(code(as_::template), help("{help}"))]
     Template { what: String, help: String },
     #[error("{names} names are dealt to {params} parameters")]
-    #[diagnostic(code(as_::deal), help("`{{a,b}}` gives one name to each parameter of the statement"))]
+    #[diagnostic(
+        code(as_::deal),
+        help("`{{a,b}}` gives one name to each parameter of the statement")
+    )]
     Deal { names: usize, params: usize },
     #[error("two parameters claim the stored tensor \"{name}\"")]
-    #[diagnostic(code(as_::clash), help("each stored element belongs to one parameter: give them different names, or parts of one tensor with `from`"))]
+    #[diagnostic(
+        code(as_::clash),
+        help(
+            "each stored element belongs to one parameter: give them different names, or parts of one tensor with `from`"
+        )
+    )]
     Clash { name: String },
-    #[error("nothing claims a part of the stored tensor \"{name}\": {claimed} of {total} elements are claimed")]
-    #[diagnostic(code(as_::gap), help("each stored element is claimed exactly once: check the sizes after `from`"))]
+    #[error(
+        "nothing claims a part of the stored tensor \"{name}\": {claimed} of {total} elements are claimed"
+    )]
+    #[diagnostic(
+        code(as_::gap),
+        help("each stored element is claimed exactly once: check the sizes after `from`")
+    )]
     Gap { name: String, claimed: u64, total: u64 },
 
     // Results.
     #[error("the {what} must be a scalar, but it has axes {axes}")]
-    #[diagnostic(code(loss::shape), help("`mean(e)` averages over all of them, `sum(e; T)` sums over one"))]
+    #[diagnostic(
+        code(loss::shape),
+        help("`mean(e)` averages over all of them, `sum(e; T)` sums over one")
+    )]
     NotScalar { what: &'static str, axes: String },
     #[error("the model has no `loss`")]
-    #[diagnostic(code(loss::missing), help("say what is trained, such as `loss mean(cross_entropy(logits, targets; V))`"))]
+    #[diagnostic(
+        code(loss::missing),
+        help("say what is trained, such as `loss mean(cross_entropy(logits, targets; V))`")
+    )]
     NoLoss,
     #[error("what stands after `per` depends on parameter `{param}`")]
-    #[diagnostic(code(loss::per), help("it is summed over the global batch before the loss is divided; put what depends on parameters before `per`"))]
+    #[diagnostic(
+        code(loss::per),
+        help(
+            "it is summed over the global batch before the loss is divided; put what depends on parameters before `per`"
+        )
+    )]
     PerDepends { param: String },
 
     // Training.
@@ -219,7 +308,10 @@ pub(crate) enum Cause {
     #[diagnostic(code(set::unknown), help("{near}"))]
     UnknownSet { name: String, near: Nearest },
     #[error("a phase may not change the shape of parameter `{name}`")]
-    #[diagnostic(code(phase::shape), help("weights carry over from phase to phase; change axes that no parameter has"))]
+    #[diagnostic(
+        code(phase::shape),
+        help("weights carry over from phase to phase; change axes that no parameter has")
+    )]
     PhaseShape { name: String },
 }
 

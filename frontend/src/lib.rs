@@ -4,6 +4,8 @@
 //!
 //! **Invariant:** no optimisation and no IO; parsing gives a tree *and* all errors, it never gives up.
 
+mod check;
+mod compile;
 mod diagnostic;
 mod error;
 mod nearest;
@@ -11,5 +13,6 @@ mod number;
 mod source;
 mod syntax;
 
+pub use compile::{Mode, Model, PRELUDE, compile};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use source::{Source, SourceMap, Span};

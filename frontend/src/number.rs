@@ -195,7 +195,8 @@ impl fmt::Display for Number {
 /// Reads the text of a number token: digits, fraction, exponent, then a decimal (`K M B T`) or binary (`Ki Mi Gi Ti`)
 /// factor. `None` when it is malformed or beyond `f64`.
 pub(crate) fn parse(text: &str) -> Option<Number> {
-    let end = text.find(|c: char| c.is_ascii_alphabetic() && !"eE".contains(c)).unwrap_or(text.len());
+    let end =
+        text.find(|c: char| c.is_ascii_alphabetic() && !"eE".contains(c)).unwrap_or(text.len());
     let (body, suffix) = text.split_at(end);
     let factor = match suffix {
         "" => 1_i128,
@@ -237,7 +238,7 @@ fn exact_root(value: i128) -> Option<i128> {
         return None;
     }
     let guess = (value as f64).sqrt() as i128;
-    (guess.saturating_sub(2)..=guess + 2).find(|root| root * root == value)
+    ((guess - 2).max(0)..=guess + 2).find(|root| root * root == value)
 }
 
 #[cfg(test)]

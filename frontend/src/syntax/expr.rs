@@ -1,10 +1,10 @@
 //! Expressions: precedence climbing over a postfix atom.
 
+use nom::Parser;
 use nom::branch::alt;
 use nom::combinator::{map, opt};
 use nom::multi::{many0, separated_list0, separated_list1};
 use nom::sequence::{delimited, preceded, terminated};
-use nom::Parser;
 
 use super::ast::*;
 use super::item::block;
@@ -29,12 +29,7 @@ pub(crate) fn expr(input: Tokens<'_>) -> Parsed<'_, Expr> {
 }
 
 /// Builds a node, unless the tree grows too high.
-fn node(
-    input: Tokens<'_>,
-    kind: ExprKind,
-    span: Span,
-    below: u32,
-) -> Result<Expr, nom::Err<Fail>> {
+fn node(input: Tokens<'_>, kind: ExprKind, span: Span, below: u32) -> Result<Expr, nom::Err<Fail>> {
     if below >= MAX_HEIGHT {
         let report = Report::new(Cause::TooDeep { limit: MAX_HEIGHT }, span, "this expression");
         input.state.report(report);
@@ -51,7 +46,8 @@ fn binary(input: Tokens<'_>, level: usize) -> Parsed<'_, Expr> {
         };
         let (after, right) = binary(input.rest(), found + 1)?;
         if found == COMPARE && operator(after, COMPARE).is_some_and(|(next, _)| next == COMPARE) {
-            let report = Report::new(Cause::ChainedComparison, after.first().span, "second comparison");
+            let report =
+                Report::new(Cause::ChainedComparison, after.first().span, "second comparison");
             return after.give_up(report);
         }
         let (span, height) = (left.span.to(right.span), left.height.max(right.height));

@@ -1,11 +1,11 @@
 //! Declarations, statements and blocks. A statement that does not parse is reported and skipped, so that the rest of
 //! the file is still read.
 
+use nom::Parser;
 use nom::branch::alt;
 use nom::combinator::{map, opt};
 use nom::multi::{separated_list0, separated_list1};
 use nom::sequence::{delimited, pair, preceded, terminated};
-use nom::Parser;
 
 use super::ast::*;
 use super::expr::{expr, group, plain_arguments};
@@ -91,8 +91,7 @@ fn skip(mut input: Tokens<'_>) -> Tokens<'_> {
 
 /// An item keyword in the first column.
 fn flush_item(input: Tokens<'_>) -> bool {
-    let start = input.first().span.start as usize;
-    let flush = start == 0 || input.state.text.as_bytes().get(start - 1) == Some(&b'\n');
+    let flush = input.state.begins_line(input.first().span);
     flush && input.first().kind == Kind::Name && ITEMS.contains(&input.text(input.first()))
 }
 
@@ -286,11 +285,13 @@ pub(crate) fn block(input: Tokens<'_>) -> Parsed<'_, Block> {
         let word = input.text(input.first());
         if input.first().kind == Kind::Break {
             input = input.rest();
-        } else if flush_item(input) && !STATEMENTS.contains(&word) || input.first().kind == Kind::End
+        } else if flush_item(input) && !STATEMENTS.contains(&word)
+            || input.first().kind == Kind::End
         {
             return unclosed(input, open, statements);
         } else if input.first().kind == Kind::Name && STATEMENTS.contains(&word) {
-            let (rest, statement) = recovering(terminated(statement, statement_end)).parse(input)?;
+            let (rest, statement) =
+                recovering(terminated(statement, statement_end)).parse(input)?;
             broken |= statement.is_err();
             statements.extend(statement);
             input = rest;
@@ -300,27 +301,23 @@ pub(crate) fn block(input: Tokens<'_>) -> Parsed<'_, Block> {
     }
 }
 
-fn unclosed<'a>(
-    input: Tokens<'a>,
-    open: Span,
-    statements: Vec<Statement>,
-) -> Parsed<'a, Block> {
+fn unclosed<'a>(input: Tokens<'a>, open: Span, statements: Vec<Statement>) -> Parsed<'a, Block> {
     input.state.report(Report::new(Cause::Unclosed { open: "{", close: "}" }, open, "opened here"));
     let result = Expr { kind: ExprKind::Broken, span: open, height: 0 };
     Ok((input, Block { statements, result }))
 }
 
 /// The last expression of a block and its closing brace. A block whose last statement was unreadable needs no result.
-fn result<'a>(
-    input: Tokens<'a>,
-    statements: Vec<Statement>,
-    broken: bool,
-) -> Parsed<'a, Block> {
+fn result<'a>(input: Tokens<'a>, statements: Vec<Statement>, broken: bool) -> Parsed<'a, Block> {
     let start = input.first().span;
     let placeholder = Expr { kind: ExprKind::Broken, span: start, height: 0 };
     if input.at_symbol("}") {
         if !broken {
-            input.state.report(Report::new(Cause::NoResult, start, "a result must stand before this"));
+            input.state.report(Report::new(
+                Cause::NoResult,
+                start,
+                "a result must stand before this",
+            ));
         }
         return Ok((input.rest(), Block { statements, result: placeholder }));
     }

@@ -31,26 +31,37 @@ pub(crate) fn parse_file(text: &str, file: u32) -> File {
         return File { items: Vec::new(), skipped: Vec::new(), errors };
     }
     let mut errors = Vec::new();
-    let list = token::tokenize(text, file, &mut errors);
-    let state = State::new(text, errors);
+    let origin = Span { source: file, start: 0, end: 0 };
+    let list = token::tokenize(text, origin, &mut errors);
+    let state = State::new(text, origin, errors);
     let (items, skipped) = item::file(Tokens { list: &list, state: &state });
     File { items, skipped, errors: state.errors.into_inner() }
 }
 
-/// Parses a single expression, such as the value of a `--set`.
+/// Parses a single expression that is a text of its own, such as the value of a `--set`.
 pub(crate) fn parse_expr(text: &str, file: u32) -> (Expr, Vec<Report>) {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    parse_expr_at(&text[..end], Span { source: file, start: 0, end: end as u32 })
+}
+
+/// Parses an expression that stands at `place` inside a larger text.
+pub(crate) fn parse_expr_at(text: &str, place: Span) -> (Expr, Vec<Report>) {
     let mut errors = Vec::new();
-    let list = token::tokenize(&text[..text.len().min(MAX_TEXT)], file, &mut errors);
-    let state = State::new(text, errors);
+    let origin = Span { end: place.start, ..place };
+    let list = token::tokenize(text, origin, &mut errors);
+    let state = State::new(text, origin, errors);
     let input = Tokens { list: &list, state: &state };
-    let whole = Span { source: file, start: 0, end: text.len() as u32 };
     let parsed = expr::expr(input).and_then(|(rest, value)| {
-        stream::statement_end(rest).map(|_| value)
+        stream::statement_end(rest).and_then(|(rest, ())| stream::end(rest).map(|_| value))
     });
     let value = parsed.unwrap_or_else(|_| {
-        let report = input.syntax_error();
-        state.report(report);
-        Expr { kind: ExprKind::Broken, span: whole, height: 0 }
+        if state.errors.borrow().is_empty() {
+            state.report(input.syntax_error());
+        }
+        Expr { kind: ExprKind::Broken, span: place, height: 0 }
     });
     (value, state.errors.into_inner())
 }

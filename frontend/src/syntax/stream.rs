@@ -16,7 +16,9 @@ pub(crate) const MAX_DEPTH: u32 = 64;
 
 /// What all positions of one parse share.
 pub(crate) struct State<'a> {
-    pub(crate) text: &'a str,
+    text: &'a str,
+    /// Where the text begins in its file.
+    origin: u32,
     pub(crate) errors: RefCell<Vec<Report>>,
     furthest: RefCell<Furthest>,
     depth: Cell<u32>,
@@ -30,13 +32,25 @@ struct Furthest {
 }
 
 impl<'a> State<'a> {
-    pub(crate) fn new(text: &'a str, errors: Vec<Report>) -> State<'a> {
+    pub(crate) fn new(text: &'a str, origin: Span, errors: Vec<Report>) -> State<'a> {
         State {
             text,
+            origin: origin.start,
             errors: RefCell::new(errors),
             furthest: RefCell::default(),
             depth: Cell::new(0),
         }
+    }
+
+    /// The text under a span.
+    pub(crate) fn slice(&self, span: Span) -> &'a str {
+        &self.text[(span.start - self.origin) as usize..(span.end - self.origin) as usize]
+    }
+
+    /// Whether a line begins at a span.
+    pub(crate) fn begins_line(&self, span: Span) -> bool {
+        let before = (span.start - self.origin) as usize;
+        before == 0 || self.text.as_bytes()[before - 1] == b'\n'
     }
 
     pub(crate) fn report(&self, report: Report) {
@@ -109,7 +123,7 @@ impl<'a> Tokens<'a> {
     }
 
     pub(crate) fn text(&self, token: Token) -> &'a str {
-        &self.state.text[token.span.start as usize..token.span.end as usize]
+        self.state.slice(token.span)
     }
 
     pub(crate) fn at_symbol(&self, symbol: &str) -> bool {
@@ -227,7 +241,7 @@ pub(crate) fn text(input: Tokens<'_>) -> Parsed<'_, Text> {
         return input.expected("a string in quotes");
     }
     let span = Span { start: token.span.start + 1, end: token.span.end - 1, ..token.span };
-    let value = input.state.text[span.start as usize..span.end as usize].to_string();
+    let value = input.state.slice(span).to_string();
     Ok((input.rest(), Text { value, span }))
 }
 
@@ -237,5 +251,13 @@ pub(crate) fn statement_end(input: Tokens<'_>) -> Parsed<'_, ()> {
         Kind::Break => Ok((input.rest(), ())),
         Kind::Symbol("}") | Kind::End => Ok((input, ())),
         _ => input.expected("the end of the line"),
+    }
+}
+
+/// The end of the text.
+pub(crate) fn end(input: Tokens<'_>) -> Parsed<'_, ()> {
+    match input.first().kind {
+        Kind::End => Ok((input, ())),
+        _ => input.expected("the end"),
     }
 }

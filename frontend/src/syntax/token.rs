@@ -51,20 +51,21 @@ const OPEN_ENDED: [&str; 24] = [
 /// Words that begin a declaration and can be nothing else: a line that starts with one closes forgotten brackets.
 pub(crate) const DECLARING: [&str; 7] = ["axes", "const", "param", "fn", "layer", "let", "use"];
 
-/// Splits a text into tokens. Characters that mean nothing are reported and skipped.
-pub(crate) fn tokenize(text: &str, file: u32, errors: &mut Vec<Report>) -> Vec<Token> {
+/// Splits a text, which begins at `origin` in its file, into tokens. Characters that mean nothing are reported and
+/// skipped.
+pub(crate) fn tokenize(text: &str, origin: Span, errors: &mut Vec<Report>) -> Vec<Token> {
     let mut raw = Vec::new();
     let mut rest = text;
     loop {
         let (after, broke) = blank(rest);
-        let at = text.len() - after.len();
-        let span = |len: usize| Span { source: file, start: at as u32, end: (at + len) as u32 };
+        let at = text.len() - after.len() + origin.start as usize;
+        let span = |len: usize| Span { start: at as u32, end: (at + len) as u32, ..origin };
         if broke {
             raw.push(Token { kind: Kind::Break, span: span(0) });
         }
         if after.is_empty() {
             raw.push(Token { kind: Kind::End, span: span(0) });
-            return layout(&raw, text, errors);
+            return layout(&raw, text, origin.start, errors);
         }
         rest = match token(after) {
             Ok((next, kind)) => {
@@ -145,12 +146,13 @@ fn unreadable(text: &str, span: Span) -> Report {
 /// Drops the line breaks that do not end a statement.
 struct Layout<'a> {
     text: &'a str,
+    origin: u32,
     out: Vec<Token>,
     open: Vec<Token>,
 }
 
-fn layout(raw: &[Token], text: &str, errors: &mut Vec<Report>) -> Vec<Token> {
-    let mut state = Layout { text, out: Vec::with_capacity(raw.len()), open: Vec::new() };
+fn layout(raw: &[Token], text: &str, origin: u32, errors: &mut Vec<Report>) -> Vec<Token> {
+    let mut state = Layout { text, origin, out: Vec::with_capacity(raw.len()), open: Vec::new() };
     for (at, token) in raw.iter().enumerate() {
         match token.kind {
             Kind::Break => {
@@ -172,7 +174,8 @@ fn layout(raw: &[Token], text: &str, errors: &mut Vec<Report>) -> Vec<Token> {
 
 impl Layout<'_> {
     fn word(&self, token: Token) -> &str {
-        &self.text[token.span.start as usize..token.span.end as usize]
+        let (start, end) = (token.span.start - self.origin, token.span.end - self.origin);
+        &self.text[start as usize..end as usize]
     }
 
     fn in_round(&self) -> bool {

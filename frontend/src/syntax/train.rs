@@ -1,10 +1,10 @@
 //! The `train` block: settings, and phases that override them.
 
+use nom::Parser;
 use nom::branch::alt;
 use nom::combinator::opt;
 use nom::multi::separated_list0;
 use nom::sequence::{delimited, pair};
-use nom::Parser;
 
 use super::ast::*;
 use super::expr::{arguments, expr};
@@ -28,7 +28,8 @@ fn settings(input: Tokens<'_>) -> Parsed<'_, Vec<Setting>> {
             return Ok((input.rest(), list));
         } else {
             let (rest, setting) = input.deeper(setting)?;
-            let ended = rest.first().kind == Kind::Break || rest.at_symbol(",") || rest.at_symbol("}");
+            let ended =
+                rest.first().kind == Kind::Break || rest.at_symbol(",") || rest.at_symbol("}");
             if !ended {
                 return rest.expected("the end of the line");
             }
