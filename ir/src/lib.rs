@@ -16,4 +16,5 @@ pub mod philox;
 pub mod plan;
 pub mod pointwise;
 pub mod tensor;
+pub mod text;
 pub mod train;

@@ -40,7 +40,7 @@ impl Case {
             lr: 1.0,
             decay: 1.0,
             frozen: false,
-            stored: Stored { name: vec![], spread: vec![], from: vec![] },
+            stored: Stored::plain(&format!("p{}", id.0), axes.len()),
             span: None,
         });
         let count = self.b.graph.elements(axes) as u32;
@@ -111,8 +111,24 @@ fn loss(graph: &Graph, bindings: &Bindings) -> f64 {
     results.iter().map(term).sum()
 }
 
+/// Printing and reading is the identity up to the numbers of values, and verified graphs give
+/// verified graphs.
+fn round_trip(graph: &Graph) {
+    if let Err(errors) = graph.verify() {
+        panic!("{errors:?} in\n{graph}");
+    }
+    let text = graph.to_string();
+    let read = Graph::parse(&text).unwrap_or_else(|e| panic!("{e} in\n{text}"));
+    assert_eq!(read.to_string(), text);
+    assert_eq!(Graph::parse(&read.to_string()).unwrap(), read);
+    read.verify().unwrap();
+}
+
 fn check(forward: &Graph, bindings: &Bindings, step: f64, tolerance: f64) {
     let joint = differentiate(forward, 1);
+    round_trip(forward);
+    round_trip(&joint);
+    round_trip(&simplify(joint.clone()));
     let results = by_role(&joint, bindings);
     for (role, value) in by_role(&simplify(joint), bindings) {
         assert_eq!(value.data, results[&role].data, "simplification changed {role:?}");
@@ -570,7 +586,9 @@ fn micro_batches() {
     for (id, data) in &mut both.inputs {
         data.extend(&halves[1].inputs[id]);
     }
-    let results = by_role(&differentiate(&forward, 2), &both);
+    let joint = differentiate(&forward, 2);
+    round_trip(&joint);
+    let results = by_role(&joint, &both);
     let sum = |role: &Role| parts.iter().map(|p| p[role].data[0]).sum::<f64>();
     let expected = sum(&Role::LossTerm(0)) / sum(&Role::LossPer(0)) + sum(&Role::LossTerm(1)) / 2.0;
     assert!((results[&Role::Loss].data[0] - expected).abs() < 1e-12);

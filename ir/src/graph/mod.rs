@@ -15,8 +15,12 @@
 //! - There are no side effects. A step's updates are results with the role [`Role::Update`].
 
 mod builder;
+mod parse;
+mod print;
+mod verify;
 
 pub use builder::Builder;
+pub use verify::{GraphError, GraphErrorKind};
 
 use serde::{Deserialize, Serialize};
 
@@ -499,7 +503,7 @@ impl Graph {
 
     /// Product of the sizes of axes.
     pub fn elements(&self, axes: &[AxisId]) -> u64 {
-        axes.iter().map(|a| self.size(*a)).product()
+        axes.iter().fold(1, |n, a| n.saturating_mul(self.size(*a)))
     }
 
     /// Type of a value.

@@ -1,14 +1,24 @@
 //! Data-dependent indexing: gather, its adjoint scatter, and the choice of the largest.
 
+use super::attributes::{axes, axis, close, print_axes, print_axis};
 use super::vjp::Vjp;
 use super::{Eval, EvalError, OpDef, OpError, absent, need, one, two, union};
 use crate::graph::{AxisId, DType, Op, Type, ValueId};
 use crate::pointwise::Pointwise;
 use crate::tensor::{Tensor, walk};
+use crate::text::symbol;
 
 /// `x[axis = e]`.
 pub const GATHER: OpDef = OpDef {
     name: "gather",
+    print: |op, graph| {
+        let Op::Gather { axis } = op else { unreachable!("row of another op") };
+        print_axis(graph, *axis)
+    },
+    parse: |graph, text| {
+        let (text, axis) = axis(graph, text)?;
+        close(text, Op::Gather { axis })
+    },
     infer: |op, graph, operands| {
         let Op::Gather { axis } = op else { unreachable!("row of another op") };
         let [x, e] = two("gather", operands)?;
@@ -60,6 +70,15 @@ pub const GATHER: OpDef = OpDef {
 /// The adjoint of a gather.
 pub const SCATTER: OpDef = OpDef {
     name: "scatter",
+    print: |op, graph| {
+        let Op::Scatter { axes, to } = op else { unreachable!("row of another op") };
+        format!("{} -> {}", print_axes(graph, ", ", axes), print_axis(graph, *to))
+    },
+    parse: |graph, text| {
+        let (text, axes) = axes(graph, text, ",", "->")?;
+        let (text, to) = axis(graph, text)?;
+        close(text, Op::Scatter { axes, to })
+    },
     infer: |op, graph, operands| {
         let Op::Scatter { axes, to } = op else { unreachable!("row of another op") };
         let [x, e] = two("scatter", operands)?;
@@ -100,6 +119,16 @@ pub const SCATTER: OpDef = OpDef {
 /// Values and positions of the largest.
 pub const TOP: OpDef = OpDef {
     name: "top",
+    print: |op, graph| {
+        let Op::Top { axis, to } = op else { unreachable!("row of another op") };
+        format!("{} -> {}", print_axis(graph, *axis), print_axis(graph, *to))
+    },
+    parse: |graph, text| {
+        let (text, from) = axis(graph, text)?;
+        let (text, ()) = symbol(text, "->")?;
+        let (text, to) = axis(graph, text)?;
+        close(text, Op::Top { axis: from, to })
+    },
     infer: |op, graph, operands| {
         let Op::Top { axis, to } = op else { unreachable!("row of another op") };
         let x = one("top", operands)?;

@@ -1,14 +1,26 @@
 //! Layout: renames, splits, merges, affine slices and their adjoint, concatenation, broadcast.
 //! None of them computes; kernels read through them.
 
+use super::attributes::{axes, axis, close, maybe, print_axes, print_axis, print_maybe};
 use super::vjp::Vjp;
 use super::{Eval, EvalError, OpDef, OpError, absent, free, need, one, same_size, union};
 use crate::graph::{AxisId, DType, Graph, Op, Type, ValueId};
 use crate::tensor::{Tensor, walk};
+use crate::text::{Parsed, integer, joined, list, symbol};
 
 /// `x[A -> B]`.
 pub const RENAME: OpDef = OpDef {
     name: "rename",
+    print: |op, graph| {
+        let Op::Rename { from, to } = op else { unreachable!("row of another op") };
+        format!("{} -> {}", print_axis(graph, *from), print_axis(graph, *to))
+    },
+    parse: |graph, text| {
+        let (text, from) = axis(graph, text)?;
+        let (text, ()) = symbol(text, "->")?;
+        let (text, to) = axis(graph, text)?;
+        close(text, Op::Rename { from, to })
+    },
     infer: |op, graph, operands| {
         let Op::Rename { from, to } = op else { unreachable!("row of another op") };
         same_size("rename", graph.size(*from), graph.size(*to))?;
@@ -30,6 +42,16 @@ pub const RENAME: OpDef = OpDef {
 /// `x[D -> H*K]`.
 pub const SPLIT: OpDef = OpDef {
     name: "split",
+    print: |op, graph| {
+        let Op::Split { from, to } = op else { unreachable!("row of another op") };
+        format!("{} -> {}", print_axis(graph, *from), print_axes(graph, "*", to))
+    },
+    parse: |graph, text| {
+        let (text, from) = axis(graph, text)?;
+        let (text, ()) = symbol(text, "->")?;
+        let (text, to) = axes(graph, text, "*", "]")?;
+        Ok((text, Op::Split { from, to }))
+    },
     infer: |op, graph, operands| {
         let Op::Split { from, to } = op else { unreachable!("row of another op") };
         same_size("split", graph.size(*from), graph.elements(to))?;
@@ -56,6 +78,15 @@ pub const SPLIT: OpDef = OpDef {
 /// `x[H*K -> D]`.
 pub const MERGE: OpDef = OpDef {
     name: "merge",
+    print: |op, graph| {
+        let Op::Merge { from, to } = op else { unreachable!("row of another op") };
+        format!("{} -> {}", print_axes(graph, "*", from), print_axis(graph, *to))
+    },
+    parse: |graph, text| {
+        let (text, from) = axes(graph, text, "*", "->")?;
+        let (text, to) = axis(graph, text)?;
+        close(text, Op::Merge { from, to })
+    },
     infer: |op, graph, operands| {
         let Op::Merge { from, to } = op else { unreachable!("row of another op") };
         same_size("merge", graph.elements(from), graph.size(*to))?;
@@ -80,6 +111,18 @@ pub const MERGE: OpDef = OpDef {
 /// `x[A = start + stride·pos(B)]`.
 pub const SLICE: OpDef = OpDef {
     name: "slice",
+    print: |op, graph| {
+        let Op::Slice { axis, to, start, stride } = op else { unreachable!("row of another op") };
+        let (axis, to) = (print_axis(graph, *axis), print_maybe(graph, *to));
+        format!("{axis} -> {to}, {start}, {stride}")
+    },
+    parse: |graph, text| {
+        let (text, axis) = axis(graph, text)?;
+        let (text, ()) = symbol(text, "->")?;
+        let (text, to) = maybe(graph, text)?;
+        let (text, (start, stride)) = affine(text)?;
+        close(text, Op::Slice { axis, to, start, stride })
+    },
     infer: |op, graph, operands| {
         let Op::Slice { axis, to, start, stride } = op else { unreachable!("row of another op") };
         inside("slice", graph, *axis, to.map_or(1, |t| graph.size(t)), *start, *stride)?;
@@ -112,6 +155,18 @@ pub const SLICE: OpDef = OpDef {
 /// The adjoint of a slice.
 pub const PAD: OpDef = OpDef {
     name: "pad",
+    print: |op, graph| {
+        let Op::Pad { axis, to, start, stride } = op else { unreachable!("row of another op") };
+        let (axis, to) = (print_maybe(graph, *axis), print_axis(graph, *to));
+        format!("{axis} -> {to}, {start}, {stride}")
+    },
+    parse: |graph, text| {
+        let (text, from) = maybe(graph, text)?;
+        let (text, ()) = symbol(text, "->")?;
+        let (text, to) = axis(graph, text)?;
+        let (text, (start, stride)) = affine(text)?;
+        close(text, Op::Pad { axis: from, to, start, stride })
+    },
     infer: |op, graph, operands| {
         let Op::Pad { axis, to, start, stride } = op else { unreachable!("row of another op") };
         let x = one("pad", operands)?;
@@ -151,12 +206,35 @@ pub const PAD: OpDef = OpDef {
 };
 
 /// Pieces end to end.
-pub const CAT: OpDef =
-    OpDef { name: "cat", infer: infer_cat, flops: free, vjp: vjp_cat, eval: eval_cat };
+pub const CAT: OpDef = OpDef {
+    name: "cat",
+    print: |op, graph| {
+        let Op::Cat { pieces, to } = op else { unreachable!("row of another op") };
+        let pieces = joined(" + ", pieces.iter().map(|p| print_maybe(graph, *p)));
+        format!("{pieces} -> {}", print_axis(graph, *to))
+    },
+    parse: |graph, text| {
+        let (text, pieces) = list(text, "+", "->", |t| maybe(graph, t))?;
+        let (text, to) = axis(graph, text)?;
+        close(text, Op::Cat { pieces, to })
+    },
+    infer: infer_cat,
+    flops: free,
+    vjp: vjp_cat,
+    eval: eval_cat,
+};
 
 /// New axes.
 pub const BROADCAST: OpDef = OpDef {
     name: "broadcast",
+    print: |op, graph| {
+        let Op::Broadcast { axes } = op else { unreachable!("row of another op") };
+        print_axes(graph, ", ", axes)
+    },
+    parse: |graph, text| {
+        let (text, axes) = axes(graph, text, ",", "]")?;
+        Ok((text, Op::Broadcast { axes }))
+    },
     infer: |op, graph, operands| {
         let Op::Broadcast { axes } = op else { unreachable!("row of another op") };
         let x = one("broadcast", operands)?;
@@ -177,6 +255,15 @@ pub const BROADCAST: OpDef = OpDef {
         Ok(vec![operands[0].arranged(axes, &e.sizes(axes))])
     },
 };
+
+/// `, start, stride`.
+fn affine(text: &str) -> Parsed<'_, (i64, i64)> {
+    let (text, ()) = symbol(text, ",")?;
+    let (text, start) = integer(text)?;
+    let (text, ()) = symbol(text, ",")?;
+    let (text, stride) = integer(text)?;
+    Ok((text, (start, stride)))
+}
 
 /// The operand's type with `from` replaced, at the place of the first of them, by `to`.
 fn substitute(

@@ -1,26 +1,128 @@
 //! Leaves: constants, positions, parameters, inputs, noise.
 
+use super::attributes::{axes, axis, close, print_axes, print_axis};
 use super::vjp::none;
 use super::{Eval, EvalError, OpDef, OpError, free};
-use crate::graph::{DType, Graph, Op, Type};
+use crate::graph::{DType, Graph, InputId, Op, ParamId, Slot, Type};
 use crate::philox::{philox, uniform};
 use crate::tensor::Tensor;
+use crate::text::{self, Parsed};
 
 /// Real constant.
-pub const REAL: OpDef = OpDef { name: "real", infer, flops: free, vjp: none, eval };
+pub const REAL: OpDef = OpDef {
+    name: "real",
+    print: |op, _| {
+        let Op::Real(bits) = op else { unreachable!("row of another op") };
+        format!("{:?}", bits.get())
+    },
+    parse: |_, text| {
+        let (text, x) = text::real(text)?;
+        close(text, Op::Real(x.into()))
+    },
+    infer,
+    flops: free,
+    vjp: none,
+    eval,
+};
 /// Int constant.
-pub const INT: OpDef = OpDef { name: "int", infer, flops: free, vjp: none, eval };
+pub const INT: OpDef = OpDef {
+    name: "int",
+    print: |op, _| {
+        let Op::Int(i) = op else { unreachable!("row of another op") };
+        i.to_string()
+    },
+    parse: |_, text| {
+        let (text, i) = text::integer(text)?;
+        close(text, Op::Int(i))
+    },
+    infer,
+    flops: free,
+    vjp: none,
+    eval,
+};
 /// Bool constant.
-pub const BOOL: OpDef = OpDef { name: "bool", infer, flops: free, vjp: none, eval };
+pub const BOOL: OpDef = OpDef {
+    name: "bool",
+    print: |op, _| {
+        let Op::Bool(b) = op else { unreachable!("row of another op") };
+        b.to_string()
+    },
+    parse: |_, text| {
+        let (rest, word) = text::word(text)?;
+        match word.parse() {
+            Ok(b) => close(rest, Op::Bool(b)),
+            Err(_) => text::fault(text, "expected `true` or `false`"),
+        }
+    },
+    infer,
+    flops: free,
+    vjp: none,
+    eval,
+};
 /// Positions along an axis.
-pub const POS: OpDef = OpDef { name: "pos", infer, flops: free, vjp: none, eval };
+pub const POS: OpDef = OpDef {
+    name: "pos",
+    print: |op, graph| {
+        let Op::Pos(axis) = op else { unreachable!("row of another op") };
+        print_axis(graph, *axis)
+    },
+    parse: |graph, text| {
+        let (text, axis) = axis(graph, text)?;
+        close(text, Op::Pos(axis))
+    },
+    infer,
+    flops: free,
+    vjp: none,
+    eval,
+};
 /// A parameter's state.
-pub const PARAM: OpDef = OpDef { name: "param", infer, flops: free, vjp: none, eval };
+pub const PARAM: OpDef = OpDef {
+    name: "param",
+    print: |op, graph| {
+        let Op::Param(param, slot) = op else { unreachable!("row of another op") };
+        print_param(graph, *param, *slot)
+    },
+    parse: |graph, text| {
+        let (text, (param, slot)) = parse_param(graph, text)?;
+        close(text, Op::Param(param, slot))
+    },
+    infer,
+    flops: free,
+    vjp: none,
+    eval,
+};
 /// An input.
-pub const INPUT: OpDef = OpDef { name: "input", infer, flops: free, vjp: none, eval };
+pub const INPUT: OpDef = OpDef {
+    name: "input",
+    print: |op, graph| {
+        let Op::Input(input) = op else { unreachable!("row of another op") };
+        text::print_name(&graph.inputs[input.index()].name)
+    },
+    parse: |graph, text| {
+        let (rest, name) = text::name(text)?;
+        match graph.inputs.iter().position(|i| i.name == name) {
+            Some(i) => close(rest, Op::Input(InputId(i as u32))),
+            None => text::fault(text, format!("there is no input `{name}`")),
+        }
+    },
+    infer,
+    flops: free,
+    vjp: none,
+    eval,
+};
 /// Counter-based random numbers; ten rounds of two multiplications give four of them.
 pub const NOISE: OpDef = OpDef {
     name: "noise",
+    print: |op, graph| {
+        let Op::Noise { axes, key } = op else { unreachable!("row of another op") };
+        format!("{key}: {}", print_axes(graph, ", ", axes))
+    },
+    parse: |graph, text| {
+        let (text, key) = text::integer(text)?;
+        let (text, ()) = text::symbol(text, ":")?;
+        let (text, axes) = axes(graph, text, ",", "]")?;
+        Ok((text, Op::Noise { axes, key }))
+    },
     infer,
     flops: |_, graph, _, results| 20 * graph.elements(&results[0].axes),
     vjp: none,
@@ -77,4 +179,30 @@ fn eval(e: &Eval, _: &[&Tensor]) -> Result<Vec<Tensor>, EvalError> {
         other => unreachable!("`{}` is bound, not computed", super::def(other).name),
     }
     Ok(vec![out])
+}
+
+/// The text of a parameter's state: its name, and the slot unless that is the weight.
+pub(crate) fn print_param(graph: &Graph, param: ParamId, slot: Slot) -> String {
+    let name = text::print_name(&graph.params[param.index()].name);
+    match slot {
+        Slot::Weight => name,
+        Slot::Moment1 => format!("{name} moment1"),
+        Slot::Moment2 => format!("{name} moment2"),
+    }
+}
+
+/// A parameter's state.
+pub(crate) fn parse_param<'a>(graph: &Graph, text: &'a str) -> Parsed<'a, (ParamId, Slot)> {
+    let (rest, name) = text::name(text)?;
+    let Some(i) = graph.params.iter().position(|p| p.name == name) else {
+        return text::fault(text, format!("there is no parameter `{name}`"));
+    };
+    let (rest, first) = text::accept_word(rest, "moment1");
+    let (rest, second) = text::accept_word(rest, "moment2");
+    let slot = match (first, second) {
+        (true, _) => Slot::Moment1,
+        (_, true) => Slot::Moment2,
+        _ => Slot::Weight,
+    };
+    Ok((rest, (ParamId(i as u32), slot)))
 }

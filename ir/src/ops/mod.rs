@@ -5,6 +5,7 @@
 //! a row in the file of its family; verifier, builder, differentiation, interpreter and cost model
 //! read the row.
 
+pub mod attributes;
 pub mod index;
 pub mod layout;
 pub mod leaf;
@@ -90,6 +91,10 @@ pub enum OpError {
 pub struct OpDef {
     /// Name in the text form.
     pub name: &'static str,
+    /// Text of its attributes, without brackets.
+    pub print: fn(&Op, &Graph) -> String,
+    /// Reads its attributes, with the closing bracket.
+    pub parse: attributes::Reader,
     /// Types of the results.
     pub infer: fn(&Op, &Graph, &[&Type]) -> Result<Vec<Type>, OpError>,
     /// Floating-point operations, given the types of operands and results; multiply-add is 2.
@@ -167,6 +172,31 @@ pub fn def(op: &Op) -> &'static OpDef {
         Op::Repeat { .. } => &repeat::REPEAT,
     }
 }
+
+/// The rows of operations with attributes; all others are pointwise functions.
+pub const TABLE: &[&OpDef] = &[
+    &leaf::REAL,
+    &leaf::INT,
+    &leaf::BOOL,
+    &leaf::POS,
+    &leaf::PARAM,
+    &leaf::INPUT,
+    &leaf::NOISE,
+    &pointwise::CAST,
+    &layout::RENAME,
+    &layout::SPLIT,
+    &layout::MERGE,
+    &layout::SLICE,
+    &layout::PAD,
+    &layout::CAT,
+    &layout::BROADCAST,
+    &index::GATHER,
+    &index::SCATTER,
+    &index::TOP,
+    &reduce::REDUCE,
+    &reduce::DOT,
+    &repeat::REPEAT,
+];
 
 /// Types of the results of an operation that has no region.
 ///

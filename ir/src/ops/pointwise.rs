@@ -1,14 +1,27 @@
 //! Pointwise functions and casts.
 
+use super::attributes::{self, close};
 use super::vjp::Vjp;
 use super::{OpDef, OpError, one, union};
 use crate::graph::{DType, Graph, Op, Type, ValueId};
 use crate::pointwise::{Pointwise, Typing};
 use crate::tensor::walk;
+use crate::text;
 
 /// A scalar function.
 pub const POINTWISE: OpDef = OpDef {
     name: "pointwise",
+    print: |op, _| {
+        let Op::Pointwise(function) = op else { unreachable!("row of another op") };
+        function.name().to_owned()
+    },
+    parse: |_, text| {
+        let (rest, word) = text::word(text)?;
+        match Pointwise::parse(word) {
+            Some(function) => Ok((rest, Op::Pointwise(function))),
+            None => text::fault(text, format!("there is no function `{word}`")),
+        }
+    },
     infer: |op, _, operands| {
         let Op::Pointwise(function) = op else { unreachable!("row of another op") };
         Ok(vec![Type { dtype: dtype(*function, operands)?, axes: union(operands) }])
@@ -50,6 +63,14 @@ pub const POINTWISE: OpDef = OpDef {
 /// A change of precision.
 pub const CAST: OpDef = OpDef {
     name: "cast",
+    print: |op, _| {
+        let Op::Cast(dtype) = op else { unreachable!("row of another op") };
+        dtype.to_string()
+    },
+    parse: |_, text| {
+        let (text, dtype) = attributes::dtype(text)?;
+        close(text, Op::Cast(dtype))
+    },
     infer: |op, _, operands| {
         let Op::Cast(dtype) = op else { unreachable!("row of another op") };
         let x = one("cast", operands)?;
@@ -78,21 +99,11 @@ pub const CAST: OpDef = OpDef {
         let mut out = operands[0].arranged(axes, &e.sizes(axes));
         // Like all reals, those of type f32 are exact here.
         if matches!(e.op, Op::Cast(DType::Bf16)) {
-            out.data.iter_mut().for_each(|x| *x = f64::from(bf16(*x as f32)));
+            out.data.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x as f32).to_f64());
         }
         Ok(vec![out])
     },
 };
-
-/// The nearest bf16, ties to even.
-fn bf16(x: f32) -> f32 {
-    if x.is_nan() {
-        return x;
-    }
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1));
-    f32::from_bits(rounded & 0xFFFF_0000)
-}
 
 /// The cotangent `g` of a function times its derivative by operand `i`, over the union of the
 /// operands' axes. None where the function does not vary smoothly.

@@ -1,15 +1,33 @@
 //! Reductions and contractions.
 
+use super::attributes::{axes, print_axes};
 use super::vjp::Vjp;
 use super::{Eval, EvalError, OpDef, OpError, need, one, two, union};
 use crate::graph::{AxisId, DType, Op, Type, ValueId};
 use crate::kernel::Reduction;
 use crate::pointwise::Pointwise;
 use crate::tensor::{Tensor, walk};
+use crate::text;
 
 /// Sum or maximum over axes.
 pub const REDUCE: OpDef = OpDef {
     name: "reduce",
+    print: |op, graph| {
+        let Op::Reduce { op, axes } = op else { unreachable!("row of another op") };
+        let name = if *op == Reduction::Sum { "sum" } else { "max" };
+        format!("{name}: {}", print_axes(graph, ", ", axes))
+    },
+    parse: |graph, text| {
+        let (rest, word) = text::word(text)?;
+        let op = match word {
+            "sum" => Reduction::Sum,
+            "max" => Reduction::Max,
+            _ => return text::fault(text, "expected `sum` or `max`"),
+        };
+        let (rest, ()) = text::symbol(rest, ":")?;
+        let (rest, axes) = axes(graph, rest, ",", "]")?;
+        Ok((rest, Op::Reduce { op, axes }))
+    },
     infer: |op, graph, operands| {
         let Op::Reduce { op: reduction, axes } = op else { unreachable!("row of another op") };
         let x = one("reduce", operands)?;
@@ -62,6 +80,14 @@ pub const REDUCE: OpDef = OpDef {
 /// `Σ a·b`.
 pub const DOT: OpDef = OpDef {
     name: "dot",
+    print: |op, graph| {
+        let Op::Dot { axes } = op else { unreachable!("row of another op") };
+        print_axes(graph, ", ", axes)
+    },
+    parse: |graph, text| {
+        let (text, axes) = axes(graph, text, ",", "]")?;
+        Ok((text, Op::Dot { axes }))
+    },
     infer: |op, graph, operands| {
         let Op::Dot { axes } = op else { unreachable!("row of another op") };
         let [a, b] = two("dot", operands)?;

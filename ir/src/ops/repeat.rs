@@ -1,11 +1,25 @@
 //! Repeated regions.
 
+use super::attributes::{axis, close, print_axis};
 use super::{OpDef, OpError, need};
 use crate::graph::{Graph, Op, Region, Type, ValueId};
+use crate::text;
 
 /// A region run once per position of an axis.
 pub const REPEAT: OpDef = OpDef {
     name: "repeat",
+    print: |op, graph| {
+        let Op::Repeat { axis, reversed, .. } = op else { unreachable!("row of another op") };
+        let axis = print_axis(graph, *axis);
+        if *reversed { format!("{axis}, reversed") } else { axis }
+    },
+    parse: |graph, text| {
+        let (text, axis) = axis(graph, text)?;
+        let (text, reversed) = text::accept(text, ",");
+        let text = if reversed { text::symbol(text, "reversed")?.0 } else { text };
+        // The number of carried values follows from the lists that stand behind.
+        close(text, Op::Repeat { axis, reversed, carried: 0 })
+    },
     infer: |_, _, _| panic!("a repeat is typed with its region, by `repeat::results`"),
     flops: super::free,
     vjp: |_, _| panic!("a repeat is differentiated with its region"),
