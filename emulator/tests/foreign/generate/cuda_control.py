@@ -230,6 +230,16 @@ def message_passing():
 
 
 @PROGRAMS
+def lane_baton():
+    value, y = 1, []
+    for lane in range(32):
+        value = value * 5 + lane & 0xFFFFFFFF
+        y.append(value)
+    yield from from_nvcc("lane_baton", [write("y", np.uint32(y))], grid=1, block=32,
+                         exercises="lanes of one warp that spin for each other: every lane must get its turn, whatever its program counter")
+
+
+@PROGRAMS
 def bitonic():
     x = rng("bitonic").integers(0, 2 ** 64, (2, 256), dtype=np.uint64)
     yield from from_nvcc("bitonic", [update("x", x, np.sort(x, axis=1))], grid=2, block=128,

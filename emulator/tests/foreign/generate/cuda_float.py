@@ -109,7 +109,7 @@ def float_bits(a, b):
 
 @PROGRAMS
 def floats():
-    n = 224
+    n = 160
     a, b, c = (floats32(f"floats{k}", n) for k in "abc")
     # One product that cancels to the last bit, one sum that ties.
     a[0], b[0], c[0] = 1 + 2.0 ** -23, 1 - 2.0 ** -23, -1.0
@@ -119,7 +119,7 @@ def floats():
     z = np.array([[int(v) for v in float_bits(*ab)] for ab in zip(a, b)], np.uint32).T
     yield from from_nvcc("floats", [
         read("pa", np.float32(a)), read("pb", np.float32(b)), read("pc", np.float32(c)), write("y", y), write("z", z), i32("n", n)],
-        grid=2, block=128,
+        grid=2, block=96,
         exercises="f32 bit by bit: add, mul, fma, div, rcp, sqrt in all roundings, ftz, sat, NaN rules of min and max, copysign, "
                   "slct, rounding to integers, testp, ordered and unordered setp")
 
@@ -218,7 +218,7 @@ def conversion_rows(f, d, l):
 
 @PROGRAMS
 def conversions():
-    n = 128
+    n = 96
     random = rng("conversions_nvcc")
     edges = [0.5, 1.5, 2.5, -0.5, -1.5, 127.5, 128.0, 255.5, -128.5, 32767.5, 65535.5, 2147483520.0, 2147483648.0, -2147483648.0, 4294967040.0,
              4294967296.0, 9.2233715e18, 9.223372e18, 1.8446743e19, 1.8446744e19, -1.0, NAN, INF, -INF, 1e-40, 3e9, -3e9, 0.0, -0.0, 1e30]
@@ -397,7 +397,6 @@ def math_f32():
             np.floor(np.log2(abs(W))) + np.floor(np.log2(P)), half_up + np.rint(X) * 100 + np.trunc(X) * 1000, np.sin(X) - np.cos(X),
             X - np.trunc(X) + 8 * np.trunc(X), fraction + exponent]
     yield from from_nvcc("math_f32", [read("px", x), read("pw", w), write("y", np.float32(rows), 3e-6), i32("n", n)], grid=1, block=96,
-                         targets=("sm_80", "sm_90a"),
                          exercises="libdevice in f32: exponentials, logarithms, trigonometry up to 1e30, hyperbolic, erf, gamma")
 
 

@@ -107,8 +107,8 @@ def cp_async():
 
 @PROGRAMS
 def special_registers():
-    block, grid = (6, 4, 3), (1, 3, 2)
-    threads, blocks = 72, 6
+    block, grid = (6, 4, 3), (1, 2, 2)
+    threads, blocks = 72, 4
     t = np.tile(np.arange(threads), blocks).astype(np.int64)
     b = np.repeat(np.arange(blocks), threads).astype(np.int64)
     pack = lambda i, d: i % d[0] | i // d[0] % d[1] << 8 | i // d[0] // d[1] << 16

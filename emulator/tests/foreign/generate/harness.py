@@ -246,17 +246,6 @@ def entry_params(ptx, entry):
     return [" ".join(p.split()) for p in match.group(1).split(",") if p.strip()]
 
 
-def opcodes(ptx):
-    """How often each opcode stands in the text."""
-    counts = {}
-    text = re.sub(r"//.*", "", ptx)
-    for line in text.splitlines():
-        match = re.match(r"\s*(?:@!?%\w+\s+)?\{?\s*([a-z][a-z0-9_]*(?:\.[a-z0-9_:]+)*)\b[^;]*;", line)
-        if match and not line.lstrip().startswith("."):
-            counts[match.group(1)] = counts.get(match.group(1), 0) + 1
-    return dict(sorted(counts.items()))
-
-
 SIZES = {"f64": 8, "f32": 4, "i64": 8, "u64": 8, "i32": 4, "u32": 4, "i16": 2, "u16": 2, "i8": 1, "u8": 1}
 
 
@@ -287,7 +276,7 @@ def meta_of(program):
         "extra": program.extra,
         "tolerance_rule": "abs(got-expect) <= tolerance*(1+abs(expect)) for floats, exact for ints and for role=in"
                           " and the last 16 guard elements",
-        "params": params, "opcodes": opcodes(program.ptx),
+        "params": params,
     }
     return meta
 

@@ -324,10 +324,10 @@ def sorting():
     yield from from_triton("sort_topk", sort_kernel, [
         read("x", x), write("up", up), write("down", up[:, ::-1]), write("best", up[:, ::-1][:, :8])], dict(R=4, C=128, K=8),
         grid=1, targets=(80, 90), exercises="bitonic sorts both ways and top-8, integers")
-    y = rng("sorting_f").standard_normal((4, 128)).astype(np.float32)
+    y = rng("sorting_f").standard_normal((2, 64)).astype(np.float32)
     up = np.sort(y, axis=1)
     yield from from_triton("sort_topk_f32", sort_kernel, [
-        read("x", y), write("up", up), write("down", up[:, ::-1]), write("best", up[:, ::-1][:, :8])], dict(R=4, C=128, K=8),
+        read("x", y), write("up", up), write("down", up[:, ::-1]), write("best", up[:, ::-1][:, :8])], dict(R=2, C=64, K=8),
         grid=1, warps=1, exercises="bitonic sorts both ways and top-8 within one warp")
 
 
