@@ -1,5 +1,5 @@
 // Waits that are owed to the asynchronous copies of sm_90.
-#include "../hopper.h"
+#include "hopper.h"
 
 extern "C" __global__ void bulk_without_wait(const float *x, float *y) {
     __shared__ __align__(128) float in[256];
