@@ -11,5 +11,6 @@ pub mod form;
 pub mod optimizer;
 pub mod pipeline;
 pub mod place;
+pub mod price;
 mod rebuild;
 pub mod simplify;

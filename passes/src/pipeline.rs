@@ -37,8 +37,17 @@ pub fn only(graph: &Graph, wanted: impl Fn(&Role) -> bool) -> Graph {
 }
 
 /// Compiles a model's graphs (with and without `training`) to plans.
-pub fn programs(training: &Graph, evaluating: &Graph, settings: &Settings, micro: u64) -> Programs {
-    let finish = |graph: Graph, name: &str| place::place(form::form(graph, name), name);
+/// Kernels are named after their plan, with `prefix` in front.
+pub fn programs(
+    training: &Graph,
+    evaluating: &Graph,
+    settings: &Settings,
+    micro: u64,
+    prefix: &str,
+) -> Programs {
+    let finish = |graph: Graph, name: &str| {
+        place::place(form::form(graph, &format!("{prefix}{name}")), name)
+    };
     let is_output = |role: &Role| matches!(role, Role::Output(_));
     Programs {
         step: finish(step(training, settings, micro), "step"),

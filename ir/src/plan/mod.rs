@@ -6,6 +6,8 @@
 //! is `base + Σ stride · ((turn + shift) mod modulus)`, so the length of a plan does not depend on
 //! the depth of the model. Nothing is allocated and nothing depends on the host while a plan runs.
 
+mod print;
+
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Feed, Init, NamePart, Role, Slot};

@@ -1,0 +1,85 @@
+//! The plan as text: memory first, then the program.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::{Address, Item, Plan, TurnTerm};
+
+impl Display for Address {
+    /// `1024 + 64·L0 + 128·((L1 + 1) mod 2)`, where `L0` is the turn of the outermost loop.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.base)?;
+        self.turns.iter().try_for_each(|term| write!(f, " + {term}"))
+    }
+}
+
+impl Display for TurnTerm {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { depth, stride, shift, modulus } = self;
+        match (shift, modulus) {
+            (0, 0) => write!(f, "{stride}*L{depth}"),
+            (_, 0) => write!(f, "{stride}*(L{depth} + {shift})"),
+            (0, _) => write!(f, "{stride}*(L{depth} mod {modulus})"),
+            _ => write!(f, "{stride}*((L{depth} + {shift}) mod {modulus})"),
+        }
+    }
+}
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "plan {} (arena {} bytes, {} live) {{", self.name, self.arena_bytes, self.live_bytes)?;
+        for state in &self.states {
+            let param = &self.params[state.param as usize];
+            writeln!(f, "  state {} {:?} @{}", param.name, state.slot, state.offset)?;
+        }
+        for input in &self.inputs {
+            let (name, storage, shape) = (&input.name, input.storage, shape(&input.axes));
+            writeln!(f, "  input {name}: {storage:?}{shape} @{} from {:?}", input.offset, input.feed)?;
+        }
+        for result in &self.results {
+            let (role, storage, shape) = (&result.role, result.storage, shape(&result.axes));
+            writeln!(f, "  result {role:?}: {storage:?}{shape} @{}", result.offset)?;
+        }
+        for buffer in &self.buffers {
+            let (name, category, (from, to)) = (&buffer.name, buffer.category, buffer.live);
+            let (offset, bytes) = (buffer.offset, buffer.bytes);
+            writeln!(f, "  buffer {name:?} {category:?} @{offset} {bytes} bytes, live {from}-{to}")?;
+        }
+        self.items(f, &self.items, 1)?;
+        writeln!(f, "}}")
+    }
+}
+
+impl Plan {
+    fn items(&self, f: &mut Formatter<'_>, items: &[Item], depth: usize) -> fmt::Result {
+        let indent = "  ".repeat(depth);
+        for item in items {
+            match item {
+                Item::Launch { kernel, buffers, scalars } => {
+                    let info = &self.kernels[*kernel as usize];
+                    write!(f, "{indent}launch {}(", info.name)?;
+                    for (i, (address, argument)) in buffers.iter().zip(&info.arguments).enumerate() {
+                        let comma = if i == 0 { "" } else { ", " };
+                        write!(f, "{comma}{:?} @{address}", argument.access)?;
+                    }
+                    scalars.iter().try_for_each(|depth| write!(f, ", L{depth}"))?;
+                    writeln!(f, ") // {}", info.origin)?;
+                }
+                Item::Copy { from, to, bytes } => {
+                    writeln!(f, "{indent}copy @{from} to @{to}, {bytes} bytes")?;
+                }
+                Item::Loop { axis, count, reversed, body } => {
+                    let order = if *reversed { "down" } else { "up" };
+                    writeln!(f, "{indent}loop {axis} {count} {order} {{")?;
+                    self.items(f, body, depth + 1)?;
+                    writeln!(f, "{indent}}}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shape(axes: &[(String, u64)]) -> String {
+    let axes: Vec<String> = axes.iter().map(|(name, size)| format!("{name}={size}")).collect();
+    format!("[{}]", axes.join(", "))
+}

@@ -1,0 +1,89 @@
+//! `gigac build`: one self-contained executable.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use gigac_codegen::x86::CpuTarget;
+use gigac_runtime::payload;
+
+use super::ModelArgs;
+use crate::compile::{self, Request};
+use crate::failure::Failure;
+
+/// What code is generated for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TargetName {
+    /// This machine's CPU.
+    Cpu,
+    /// Any CPU with AVX2 and FMA (x86-64-v3).
+    Avx2,
+    /// Any CPU with AVX-512 (x86-64-v4).
+    Avx512,
+}
+
+impl TargetName {
+    /// The CPU target.
+    ///
+    /// # Errors
+    /// When this machine's CPU lacks AVX2.
+    pub fn cpu(self) -> Result<CpuTarget, Failure> {
+        match self {
+            Self::Cpu => CpuTarget::host().map_err(|e| Failure::Machine(e.to_string())),
+            Self::Avx2 => Ok(CpuTarget::x86_64_v3()),
+            Self::Avx512 => Ok(CpuTarget::x86_64_v4()),
+        }
+    }
+}
+
+/// Flags of `build`.
+#[derive(Args, Debug)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The executable to write.
+    #[arg(short, long, value_name = "BIN")]
+    output: PathBuf,
+    /// What to generate code for.
+    #[arg(long, value_enum, default_value = "cpu")]
+    target: TargetName,
+}
+
+/// Runs `build`.
+///
+/// # Errors
+/// Mistakes of the model, failures of code generation, files that cannot be written.
+pub fn run(args: &BuildArgs) -> Result<(), Failure> {
+    let request = args.model.read()?;
+    build(&request, &args.target.cpu()?, &args.output)?;
+    eprintln!("wrote {}", args.output.display());
+    Ok(())
+}
+
+/// Compiles a model and writes the executable, aside first, so that it is whole or absent.
+///
+/// # Errors
+/// See [`run`].
+pub fn build(request: &Request, target: &CpuTarget, output: &Path) -> Result<(), Failure> {
+    let program = compile::program(request, target)?;
+    payload::write(&runner()?, &program, output)
+        .map_err(|e| Failure::Machine(format!("cannot write `{}`: {e}", output.display())))
+}
+
+/// The prebuilt runner, beside this executable.
+///
+/// # Errors
+/// When it is not there.
+pub fn runner() -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe()
+        .map_err(|e| Failure::Machine(format!("cannot find this executable: {e}")))?;
+    // Tests run from a folder below.
+    let folders = own.ancestors().skip(1).take(2);
+    let found = folders.map(|f| f.join("gigac-runner")).find(|p| p.is_file());
+    found.ok_or_else(|| {
+        let folder = own.parent().unwrap_or(Path::new("."));
+        Failure::Machine(format!(
+            "`gigac-runner` is not in `{}`: build the whole workspace with `cargo build --release --workspace`",
+            folder.display()
+        ))
+    })
+}

@@ -1,0 +1,171 @@
+//! From a model file to a program.
+
+use std::path::Path;
+
+use gigac_codegen::x86::{self, CpuTarget};
+use gigac_frontend::{Mode, Model, Source};
+use gigac_ir::graph::{Feed, Graph};
+use gigac_ir::kernel::Kernel;
+use gigac_ir::program::{Program, ProgramPhase};
+use gigac_ir::train::{Phase, Settings};
+use gigac_passes::pipeline::{self, Programs};
+use gigac_passes::price;
+
+use crate::failure::Failure;
+
+/// A model file with the constants to change.
+#[derive(Clone, Debug)]
+pub struct Request {
+    source: Source,
+    folder: std::path::PathBuf,
+    sets: Vec<(String, String)>,
+}
+
+impl Request {
+    /// Reads a model file. `sets` are `NAME=VALUE` pairs.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not UTF-8, and a pair without `=`.
+    pub fn read(path: &Path, sets: &[String]) -> Result<Self, Failure> {
+        let pair = |set: &String| match set.split_once('=') {
+            Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
+            None => Err(Failure::Usage(format!("`--set {set}`: write `--set NAME=VALUE`"))),
+        };
+        let sets = sets.iter().map(pair).collect::<Result<_, _>>()?;
+        let bytes = std::fs::read(path)
+            .map_err(|e| Failure::Input(format!("cannot read `{}`: {e}", path.display())))?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let at = e.utf8_error().valid_up_to();
+            let line = e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
+            let path = path.display();
+            Failure::Input(format!("{path}:{line}: the file is not UTF-8 (byte {at}); save it as UTF-8"))
+        })?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        Ok(Self { source: Source::new(path.display().to_string(), text), folder, sets })
+    }
+
+    /// The text, for a digest.
+    pub fn text(&self) -> &str {
+        &self.source.text
+    }
+
+    /// The changed constants.
+    pub fn sets(&self) -> &[(String, String)] {
+        &self.sets
+    }
+
+    /// Parses and checks the model, with `more` constants changed.
+    ///
+    /// # Errors
+    /// All mistakes of the text, rendered.
+    pub fn model(&self, more: &[(String, String)], training: bool) -> Result<Model, Failure> {
+        let load = |name: &str| {
+            let path = self.folder.join(name);
+            let text = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
+            Ok(Source::new(path.display().to_string(), text))
+        };
+        let sets: Vec<(String, String)> = self.sets.iter().chain(more).cloned().collect();
+        let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        gigac_frontend::compile(&self.source, &load, &sets, Mode { training })
+            .map_err(|errors| Failure::Input(errors.render(colour)))
+    }
+}
+
+/// One phase in plans and kernels.
+pub struct CompiledPhase {
+    /// What the phase changes.
+    pub phase: Option<Phase>,
+    /// Its settings.
+    pub settings: Settings,
+    /// The forward graph with `training`.
+    pub graph: Graph,
+    /// Micro-batches of one step.
+    pub micro: u64,
+    /// Its programs.
+    pub programs: Programs,
+}
+
+/// The phases of a model: as declared, or one without an end.
+///
+/// # Errors
+/// Mistakes of the text, also those that only the changed constants of a phase bring about.
+pub fn phases(request: &Request) -> Result<Vec<CompiledPhase>, Failure> {
+    let train = request.model(&[], true)?.train.unwrap_or_default();
+    if train.phases.is_empty() {
+        return Ok(vec![phase(request, None, train.settings.clone(), "")?]);
+    }
+    let named = train.phases.iter().enumerate();
+    named
+        .map(|(i, p)| phase(request, Some(p.clone()), p.settings.clone(), &format!("phase{i}_")))
+        .collect()
+}
+
+fn phase(
+    request: &Request,
+    phase: Option<Phase>,
+    settings: Settings,
+    prefix: &str,
+) -> Result<CompiledPhase, Failure> {
+    let sets = phase.as_ref().map_or(&[][..], |p| &p.sets);
+    let training = request.model(sets, true)?.graph;
+    let evaluating = request.model(sets, false)?.graph;
+    let micro = match settings.batch_tokens {
+        Some(tokens) => (tokens as f64 / tokens_of(&training) as f64).round().max(1.0) as u64,
+        None => 1,
+    };
+    let programs = pipeline::programs(&training, &evaluating, &settings, micro, prefix);
+    Ok(CompiledPhase { phase, settings, graph: training, micro, programs })
+}
+
+/// Tokens of one micro-batch: the elements of the input `tokens`, or of the first input of data.
+pub fn tokens_of(graph: &Graph) -> u64 {
+    let data = |i: &&gigac_ir::graph::Input| i.feed == Feed::Data;
+    let tokens = graph.inputs.iter().find(|i| i.name == "tokens");
+    let input = tokens.or_else(|| graph.inputs.iter().find(data));
+    input.map_or(1, |i| graph.elements(&i.ty.axes))
+}
+
+/// All kernels of phases, in the order of their plans.
+pub fn kernels(phases: &[CompiledPhase]) -> Vec<Kernel> {
+    let placed = |p: &CompiledPhase| {
+        let programs = &p.programs;
+        [&programs.step, &programs.evaluate, &programs.outputs].map(|p| p.kernels.clone()).concat()
+    };
+    phases.iter().flat_map(placed).collect()
+}
+
+/// Compiles a model to a program for a CPU.
+///
+/// # Errors
+/// Mistakes of the text, and failures of code generation.
+pub fn program(request: &Request, target: &CpuTarget) -> Result<Program, Failure> {
+    let phases = phases(request)?;
+    let image = x86::compile_cpu(&kernels(&phases), target)
+        .map_err(|e| Failure::Machine(format!("code generation failed: {e}")))?;
+    let first = &phases[0].graph;
+    Ok(Program {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        model: first.name.clone(),
+        parameters: first.parameter_count(),
+        image,
+        phases: phases.into_iter().map(finish).collect(),
+    })
+}
+
+fn finish(phase: CompiledPhase) -> ProgramPhase {
+    let price = price::price(&phase.graph);
+    let tokens_per_step = tokens_of(&phase.graph) * phase.micro;
+    let has_outputs = !phase.programs.outputs.plan.results.is_empty();
+    ProgramPhase {
+        tokens: phase.phase.map(|p| p.tokens),
+        settings: phase.settings,
+        tokens_per_step,
+        micro_batches: phase.micro,
+        flops_per_token: price.flops_per_token,
+        model_flops_per_token: price.model_flops_per_token,
+        gflop_step: price.model_flops_per_token * tokens_per_step as f64 / 1e9,
+        step: phase.programs.step.plan,
+        evaluate: phase.programs.evaluate.plan,
+        outputs: has_outputs.then_some(phase.programs.outputs.plan),
+    }
+}

@@ -1,0 +1,50 @@
+//! The `gigac` command.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use gigac::commands::{bench, build, check, emit, plan, train};
+
+/// Compiles transformers, described in a small language, to training executables.
+#[derive(Parser)]
+#[command(name = "gigac", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks a model; prints its parameters and the operations for each token.
+    Check(check::CheckArgs),
+    /// Prints any stage of the compiler.
+    Emit(emit::EmitArgs),
+    /// Prints the memory of a training step.
+    Plan(plan::PlanArgs),
+    /// Builds one self-contained training executable.
+    Build(build::BuildArgs),
+    /// Builds and trains.
+    Train(train::TrainArgs),
+    /// Times training steps on synthetic data.
+    Bench(bench::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Check(args) => check::run(&args),
+        Command::Emit(args) => emit::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Bench(args) => bench::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !matches!(failure, gigac::failure::Failure::Child(_)) {
+                eprintln!("{}", failure.to_string().trim_end());
+            }
+            failure.code()
+        }
+    }
+}
