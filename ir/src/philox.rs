@@ -8,9 +8,12 @@
 //! By convention operand 0 is the seed, operand 1 the step, the others turns of the repeats around
 //! the node. The result is `(word 0 >> 8) · 2⁻²⁴`. Ints enter as the low 32 bits.
 
-const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const KEY_STEPS: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
-const ROUNDS: usize = 10;
+/// What the even words of the counter are multiplied by.
+pub const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+/// Added to the key after each round.
+pub const KEY_STEPS: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+/// Number of rounds.
+pub const ROUNDS: usize = 10;
 
 /// Four random words for a key and a counter.
 pub fn philox(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {

@@ -1,0 +1,150 @@
+//! The micro-kernel: sums of one register tile over the steps of a block.
+//!
+//! Per step it loads the tile's columns, broadcasts each row's element and multiply-adds. All sums
+//! live in registers from the first step to the last; `add` then adds them to what earlier turns
+//! of the loop have left.
+
+use inkwell::module::Linkage;
+use inkwell::values::{BasicValueEnum, FunctionValue, IntValue, PointerValue, VectorValue};
+
+use super::blocking::{Layout, RowLayout};
+use super::emit::{Emit, sound};
+
+/// Steps per turn of the main loop: enough to hide the loop's own instructions.
+const UNROLL: u64 = 4;
+
+/// Rows and vectors of a tile; edges of blocks have smaller ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) rows: u64,
+    pub(super) vectors: u64,
+}
+
+struct Micro<'e, 'c, 'm> {
+    emit: &'e Emit<'c, 'm>,
+    layout: &'e Layout,
+    shape: Shape,
+    rows: PointerValue<'c>,
+    cols: PointerValue<'c>,
+}
+
+/// Emits `micro(steps, packed rows, packed columns, sums, add)`.
+pub(super) fn emit<'c>(
+    emit: &Emit<'c, '_>,
+    layout: &Layout,
+    shape: Shape,
+    name: &str,
+) -> FunctionValue<'c> {
+    let (int, pointer) = (emit.context.i64_type().into(), emit.pointer_type().into());
+    let name = format!("{name}.sum.{}x{}", shape.rows, shape.vectors);
+    let params = [int, pointer, pointer, pointer, emit.context.bool_type().into()];
+    let function = emit.function(&name, &params, Linkage::Internal);
+    let param = |i| function.get_nth_param(i).expect("five parameters");
+    let (steps, sums) = (param(0).into_int_value(), param(3).into_pointer_value());
+    let (rows, cols) = (param(1).into_pointer_value(), param(2).into_pointer_value());
+    let micro = Micro { emit, layout, shape, rows, cols };
+    let zero = emit.vector_type().const_zero();
+    let start = vec![zero; (shape.rows * shape.vectors) as usize];
+    let whole = emit.times(emit.over(steps, UNROLL), UNROLL.cast_signed());
+    let most = micro.steps(emit.int(0), whole, UNROLL, start);
+    let all = micro.steps(whole, steps, 1, most);
+    emit.branch(
+        param(4).into_int_value(),
+        || micro.write(sums, &all, true),
+        || micro.write(sums, &all, false),
+    );
+    emit.finish();
+    function
+}
+
+impl<'c> Micro<'_, 'c, '_> {
+    /// A loop over steps; takes and gives the sums.
+    fn steps(
+        &self,
+        from: IntValue<'c>,
+        to: IntValue<'c>,
+        unroll: u64,
+        start: Vec<VectorValue<'c>>,
+    ) -> Vec<VectorValue<'c>> {
+        let builder = &self.emit.builder;
+        let before = builder.get_insert_block().expect("a block is being emitted");
+        let mut phis = Vec::new();
+        let mut ends = Vec::new();
+        self.emit.each(from, to, unroll, |step| {
+            // The loop's head is the one predecessor of the block being emitted.
+            let body = builder.get_insert_block().expect("a block is being emitted");
+            let head = body.get_previous_basic_block().expect("the head stands before the body");
+            builder.position_at(head, &head.get_first_instruction().expect("it has a phi"));
+            phis.extend(start.iter().map(|sum| sound(builder.build_phi(sum.get_type(), ""))));
+            builder.position_at_end(body);
+            let sums = phis.iter().map(|phi| phi.as_basic_value().into_vector_value()).collect();
+            ends = (0..unroll).fold(sums, |sums, i| self.step(step, i, sums));
+            for ((phi, start), end) in phis.iter().zip(&start).zip(&ends) {
+                phi.add_incoming(&[(start, before), (end, body)]);
+            }
+        });
+        phis.iter().map(|phi| phi.as_basic_value().into_vector_value()).collect()
+    }
+
+    /// The multiply-adds of step `step + ahead`.
+    fn step(
+        &self,
+        step: IntValue<'c>,
+        ahead: u64,
+        mut sums: Vec<VectorValue<'c>>,
+    ) -> Vec<VectorValue<'c>> {
+        let emit = self.emit;
+        let vectors = self.shape.vectors;
+        let cols = self.layout.tile.cols();
+        let line = emit.after(self.cols, emit.times(step, (cols * 4).cast_signed()));
+        let right: Vec<BasicValueEnum<'c>> = (0..vectors)
+            .map(|v| (ahead * cols + v * self.layout.tile.lanes) * 4)
+            .map(|bytes| emit.load(emit.vector_type(), emit.field(line, bytes)))
+            .collect();
+        for row in 0..self.shape.rows {
+            let left = self.row_element(step, ahead, row);
+            for v in 0..vectors {
+                let sum = &mut sums[(row * vectors + v) as usize];
+                *sum = self.multiply_add(left, right[v as usize], *sum);
+            }
+        }
+        sums
+    }
+
+    fn row_element(&self, step: IntValue<'c>, ahead: u64, row: u64) -> BasicValueEnum<'c> {
+        let (emit, stride) = (self.emit, self.layout.row_stride);
+        let (per_step, element) = match self.layout.row_layout {
+            RowLayout::ByRow => (1, row * stride + ahead),
+            RowLayout::ByStep => (stride, ahead * stride + row),
+        };
+        let line = emit.after(self.rows, emit.times(step, (per_step * 4).cast_signed()));
+        let scalar = emit.load(emit.context.f32_type(), emit.field(line, element * 4));
+        emit.splat(scalar, emit.lanes).into()
+    }
+
+    fn multiply_add(
+        &self,
+        a: BasicValueEnum<'c>,
+        b: BasicValueEnum<'c>,
+        sum: VectorValue<'c>,
+    ) -> VectorValue<'c> {
+        let ty = self.emit.vector_type().into();
+        let result = self.emit.intrinsic("llvm.fma", &[ty], &[a, b, sum.into()]);
+        result.expect("it has a result").into_vector_value()
+    }
+
+    fn write(&self, to: PointerValue<'c>, sums: &[VectorValue<'c>], add: bool) {
+        let emit = self.emit;
+        for (i, sum) in (0..).zip(sums) {
+            let (row, v) = (i / self.shape.vectors, i % self.shape.vectors);
+            let element = row * self.layout.sum_stride + v * self.layout.tile.lanes;
+            let place = emit.field(to, element * 4);
+            let mut sum = *sum;
+            if add {
+                let old = emit.load(emit.vector_type(), place).into_vector_value();
+                sum = sound(emit.builder.build_float_add(old, sum, ""));
+            }
+            emit.store(sum, place);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Kernels around one `dot`: blocked, packed, register-tiled matrix products with prologue and
+//! epilogue.
+//!
+//! ```text
+//! kernel(first..last)                         one call, any range of grid points
+//!   point                                     a block of rows × columns of the result
+//!     turn of the loop over k
+//!       pack rows, pack columns               prologue applied; kept while the block is the same
+//!       tile of 12 × 32 (AVX2: 6 × 16)        sums in registers over all steps of the turn
+//!         finish                              epilogue on the tile, cache-hot, after the last turn
+//! ```
+//! Sums of one turn are added in ascending order by fused multiply-add from zero, then added to
+//! those of the turns before: exactly what the kernel says, so results are the interpreter's bit
+//! for bit, for any blocking of rows and columns and any split of the grid.
+//!
+//! Operands may lie in memory in any way: see `pack.rs`. Which kernels qualify: see `pattern.rs`.
+
+mod access;
+mod blocking;
+mod driver;
+mod emit;
+mod lanewise;
+mod micro;
+mod pack;
+mod pattern;
+mod transpose;
+
+use gigac_ir::kernel::Kernel;
+
+use super::emit::Emitter;
+use crate::CodegenError;
+use blocking::{Layout, RegisterTile};
+use driver::Driver;
+use emit::Emit;
+use pattern::Contraction;
+
+/// Emits the function of a verified kernel that contains a `dot`; returns the bytes of scratch
+/// memory that a thread needs.
+///
+/// # Errors
+/// [`CodegenError::Unsupported`] says why the kernel is not of the pattern of `pattern.rs`.
+pub(super) fn lower(base: &Emitter<'_>, kernel: &Kernel) -> Result<u64, CodegenError> {
+    let unsupported = |reason: &str| CodegenError::Unsupported {
+        kernel: kernel.name.clone(),
+        what: format!("its `dot` is no matrix product with prologue and epilogue: {reason}"),
+    };
+    let contraction = Contraction::recognise(kernel).map_err(unsupported)?;
+    let layout = Layout::new(&contraction, RegisterTile::of(&base.target));
+    let emit = Emit::new(base);
+    Driver { emit: &emit, contraction: &contraction, layout }.run();
+    Ok(layout.scratch_bytes())
+}

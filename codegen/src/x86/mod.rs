@@ -1,0 +1,127 @@
+//! Kernels for x86-64.
+//!
+//! ```text
+//! kernel ── frame, grid ──┬─ region (no `dot`) ──┬─ LLVM ── object ── link ── image
+//!                         └─ contraction (`dot`) ┘
+//! ```
+//! A kernel becomes one function with the interface of [`KernelFn`](gigac_ir::image::KernelFn).
+//! Vectors are explicit and loops are written as they shall run, so LLVM's vectoriser and
+//! unroller stay off; what is left to it is simplification, addressing, registers, scheduling.
+//! Floats follow IEEE exactly: no fast-math flag is ever set.
+
+mod address;
+mod convert;
+mod emit;
+mod frame;
+mod grid;
+mod lanes;
+mod link;
+mod memory;
+mod noise;
+mod pointwise;
+mod reduce;
+mod region;
+mod target;
+mod tile;
+
+pub use target::CpuTarget;
+
+use gigac_ir::image::{Entry, Image};
+use gigac_ir::kernel::{Access, Buffer, Kernel};
+use inkwell::context::Context;
+use inkwell::memory_buffer::MemoryBuffer;
+use inkwell::passes::PassBuilderOptions;
+use inkwell::targets::{FileType, TargetMachine};
+
+use crate::CodegenError;
+use emit::Emitter;
+use link::{Linked, link};
+
+/// What LLVM does before instruction selection.
+const PASSES: &str = "function(early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,\
+    loop-mssa(licm),early-cse,instcombine<no-verify-fixpoint>,simplifycfg)";
+
+/// Compiles verified kernels to one image. The same kernels and target give the same bytes.
+///
+/// # Errors
+/// Kernels that the lowering does not support, by name.
+pub fn compile_cpu(kernels: &[Kernel], target: &CpuTarget) -> Result<Image, CodegenError> {
+    let context = Context::create();
+    let module = Module::lower(&context, kernels, target)?;
+    let object = module.write(FileType::Object)?;
+    let Linked { bytes, functions } = link(object.as_slice())?;
+    let entry = |(kernel, scratch): (&Kernel, &u64)| Entry {
+        name: kernel.name.clone(),
+        offset: functions[&kernel.name],
+        grid_points: kernel.grid_points(),
+        scratch: *scratch,
+        args: arguments(kernel).map(|b| b.access).collect(),
+        scalars: kernel.scalars.len() as u32,
+    };
+    let entries = kernels.iter().zip(&module.scratch).map(entry).collect();
+    let features = target.features().iter().map(|f| (*f).to_owned()).collect();
+    Ok(Image { bytes, features, entries })
+}
+
+/// The optimised LLVM module of kernels, as text.
+///
+/// # Errors
+/// As [`compile_cpu`].
+pub fn emit_llvm(kernels: &[Kernel], target: &CpuTarget) -> Result<String, CodegenError> {
+    let context = Context::create();
+    let module = Module::lower(&context, kernels, target)?;
+    Ok(module.emitter.module.print_to_string().to_string_lossy().into_owned())
+}
+
+/// The assembly of kernels, as text.
+///
+/// # Errors
+/// As [`compile_cpu`].
+pub fn emit_asm(kernels: &[Kernel], target: &CpuTarget) -> Result<String, CodegenError> {
+    let context = Context::create();
+    let module = Module::lower(&context, kernels, target)?;
+    let text = module.write(FileType::Assembly)?;
+    Ok(String::from_utf8_lossy(text.as_slice()).trim_end_matches('\0').to_owned())
+}
+
+/// Buffers that are passed.
+fn arguments(kernel: &Kernel) -> impl Iterator<Item = &Buffer> {
+    kernel.buffers.iter().filter(|b| b.access != Access::Local)
+}
+
+/// Kernels lowered to an optimised LLVM module.
+struct Module<'c> {
+    emitter: Emitter<'c>,
+    machine: TargetMachine,
+    /// Scratch bytes of each kernel.
+    scratch: Vec<u64>,
+}
+
+impl<'c> Module<'c> {
+    fn lower(
+        context: &'c Context,
+        kernels: &[Kernel],
+        target: &CpuTarget,
+    ) -> Result<Self, CodegenError> {
+        let emitter = Emitter::new(context, target);
+        let machine = target.machine()?;
+        emitter.module.set_triple(&machine.get_triple());
+        emitter.module.set_data_layout(&machine.get_target_data().get_data_layout());
+        let scratch = kernels.iter().map(|kernel| lower(&emitter, kernel));
+        let scratch = scratch.collect::<Result<Vec<u64>, _>>()?;
+        let llvm = |e: inkwell::support::LLVMString| CodegenError::Llvm(e.to_string());
+        emitter.module.verify().map_err(llvm)?;
+        emitter.module.run_passes(PASSES, &machine, PassBuilderOptions::create()).map_err(llvm)?;
+        Ok(Self { emitter, machine, scratch })
+    }
+
+    fn write(&self, file: FileType) -> Result<MemoryBuffer<'static>, CodegenError> {
+        let buffer = self.machine.write_to_memory_buffer(&self.emitter.module, file);
+        buffer.map_err(|e| CodegenError::Llvm(e.to_string()))
+    }
+}
+
+/// Emits the function of a kernel; returns the bytes of scratch memory it needs.
+fn lower(emit: &Emitter<'_>, kernel: &Kernel) -> Result<u64, CodegenError> {
+    region::lower(emit, kernel)
+}

@@ -1,0 +1,68 @@
+//! Reductions along a variable of a tile.
+//!
+//! The order is that of a tree over the lanes, the same for vectors of any width: with `p` the
+//! power of two at or above the number of lanes, lane `i` takes in lane `i + p/2`, then the `p/2`
+//! lanes left are reduced likewise.
+
+use gigac_ir::kernel::Reduction;
+use inkwell::FloatPredicate;
+use inkwell::values::InstructionOpcode;
+
+use super::emit::{Emitter, Value};
+
+/// Combines two values lane by lane.
+pub(super) fn combine<'c>(
+    emit: &Emitter<'c>,
+    reduction: Reduction,
+    a: Value<'c>,
+    b: Value<'c>,
+) -> Value<'c> {
+    match reduction {
+        Reduction::Sum => emit.binary(InstructionOpcode::FAdd, a, b),
+        Reduction::Max => {
+            // `b` unless `a` is greater, so a NaN in `b` wins; then a NaN in `a` does.
+            let larger = emit.select(emit.fcmp(FloatPredicate::OGT, a, b), a, b);
+            emit.select(emit.fcmp(FloatPredicate::UNO, a, a), a, larger)
+        }
+    }
+}
+
+/// Reduces separate values.
+pub(super) fn reduce_values<'c>(
+    emit: &Emitter<'c>,
+    reduction: Reduction,
+    values: &[Value<'c>],
+) -> Value<'c> {
+    let half = values.len().next_power_of_two() / 2;
+    if values.len() == 1 {
+        return values[0];
+    }
+    let (low, high) = values.split_at(half);
+    let pair = |(i, a): (usize, &Value<'c>)| match high.get(i) {
+        Some(b) => combine(emit, reduction, *a, *b),
+        None => *a,
+    };
+    let left: Vec<Value> = low.iter().enumerate().map(pair).collect();
+    reduce_values(emit, reduction, &left)
+}
+
+/// Reduces the lanes of a vector to a scalar.
+pub(super) fn reduce_lanes<'c>(
+    emit: &Emitter<'c>,
+    reduction: Reduction,
+    value: Value<'c>,
+) -> Value<'c> {
+    let lanes = emit.lanes(value);
+    if lanes == 1 {
+        return value;
+    }
+    let half = lanes.next_power_of_two() / 2;
+    // Lanes without a partner take the neutral element, which leaves them as they are.
+    let neutral = match reduction {
+        Reduction::Sum => emit.real(-0.0, lanes),
+        Reduction::Max => emit.real(f32::NEG_INFINITY, lanes),
+    };
+    let low = emit.shuffle(value, value, &(0..half).collect::<Vec<_>>());
+    let high = emit.shuffle(value, neutral, &(half..2 * half).collect::<Vec<_>>());
+    reduce_lanes(emit, reduction, combine(emit, reduction, low, high))
+}

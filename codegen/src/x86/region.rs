@@ -1,0 +1,321 @@
+//! Region kernels: pointwise functions, reductions and data movement, statement by statement.
+
+use gigac_ir::kernel::{
+    BufferId, Carry, Expr, Factor, Kernel, Offset, Scalar, Stmt, Term, TileId, TileType, VarId,
+};
+use inkwell::values::{InstructionOpcode, IntValue};
+
+use super::emit::{Elem, Emitter, Value};
+use super::frame::Frame;
+use super::grid::{self, Position, Tiles};
+use super::noise::noise;
+use super::pointwise::pointwise;
+use super::reduce::{reduce_lanes, reduce_values};
+use super::tile::{Coordinates, Shape, Tile};
+use crate::CodegenError;
+
+/// Most lanes of one vector: beyond it, values do not stay in registers anyway.
+const MAX_LANES: u64 = 256;
+
+/// Most elements that a value is unrolled into.
+const MAX_UNROLLED: u64 = 64;
+
+/// Emits a kernel without `Dot`; returns the scratch bytes it needs.
+pub(super) fn lower<'c>(emit: &Emitter<'c>, kernel: &Kernel) -> Result<u64, CodegenError> {
+    check_sizes(kernel)?;
+    let frame = Frame::open(emit, kernel);
+    let vector = vector_variable(kernel);
+    grid::points(emit, kernel, &frame, &mut |positions| {
+        let mut region = Region::new(emit, kernel, &frame, vector);
+        positions.iter().for_each(|position| region.enter(*position));
+        region.block(&kernel.body)
+    })?;
+    emit.ret();
+    Ok(frame.local_bytes)
+}
+
+/// Refuses values with too many lanes.
+fn check_sizes(kernel: &Kernel) -> Result<(), CodegenError> {
+    let vector = vector_variable(kernel);
+    for (i, ty) in kernel.values.iter().enumerate() {
+        let shape = Shape::of(ty, vector, |var| Tiles::of(kernel, var).lanes);
+        let unrolled: u64 = shape.unrolled.iter().map(|(_, lanes)| lanes).product();
+        if shape.lanes > MAX_LANES || unrolled > MAX_UNROLLED {
+            let what = format!(
+                "%{i} has {} × {unrolled} lanes, more than {MAX_LANES} × {MAX_UNROLLED}",
+                shape.lanes
+            );
+            return Err(CodegenError::Unsupported { kernel: kernel.name.clone(), what });
+        }
+    }
+    Ok(())
+}
+
+/// The variable whose lanes lie side by side in most accesses.
+pub(super) fn vector_variable(kernel: &Kernel) -> Option<VarId> {
+    let mut contiguous = vec![0u64; kernel.vars.len()];
+    count_contiguous(&kernel.body, &mut contiguous);
+    let wide = |var: &VarId| Tiles::of(kernel, *var).lanes > 1;
+    let vars = (0..kernel.vars.len() as u32).map(VarId).filter(wide);
+    vars.max_by_key(|var| (contiguous[var.0 as usize], Tiles::of(kernel, *var).lanes))
+}
+
+fn count_contiguous(body: &[Stmt], counts: &mut [u64]) {
+    for stmt in body {
+        match stmt {
+            Stmt::Let(_, Expr::Load { offset, .. }) | Stmt::Store { offset, .. } => {
+                offset.terms.iter().filter_map(contiguous).for_each(|var| counts[var] += 1);
+            }
+            Stmt::Let(..) => {}
+            Stmt::Loop { body, .. } => count_contiguous(body, counts),
+        }
+    }
+}
+
+/// The variable whose positions a term lays side by side.
+fn contiguous(term: &Term) -> Option<usize> {
+    match term.factor {
+        Factor::Digit { var, divisor: 1, .. } if term.coefficient == 1 => Some(var.0 as usize),
+        _ => None,
+    }
+}
+
+/// The state of lowering statements: where variables stand, and the values made so far.
+pub(super) struct Region<'a, 'c> {
+    pub(super) emit: &'a Emitter<'c>,
+    pub(super) kernel: &'a Kernel,
+    pub(super) frame: &'a Frame<'c>,
+    pub(super) vector: Option<VarId>,
+    positions: Vec<Option<Position<'c>>>,
+    values: Vec<Option<Tile<'c>>>,
+}
+
+impl<'a, 'c> Region<'a, 'c> {
+    /// No variable has a position yet, and no value is known.
+    pub(super) fn new(
+        emit: &'a Emitter<'c>,
+        kernel: &'a Kernel,
+        frame: &'a Frame<'c>,
+        vector: Option<VarId>,
+    ) -> Self {
+        let positions = vec![None; kernel.vars.len()];
+        let values = vec![None; kernel.values.len()];
+        Self { emit, kernel, frame, vector, positions, values }
+    }
+
+    /// Puts a variable at a position.
+    pub(super) fn enter(&mut self, position: Position<'c>) {
+        self.positions[position.var.0 as usize] = Some(position);
+    }
+
+    /// Takes the position of a variable away.
+    pub(super) fn leave(&mut self, var: VarId) {
+        self.positions[var.0 as usize] = None;
+    }
+
+    /// Gives a value.
+    pub(super) fn set(&mut self, value: TileId, tile: Tile<'c>) {
+        self.values[value.0 as usize] = Some(tile);
+    }
+
+    /// A value made before.
+    pub(super) fn tile(&self, value: TileId) -> &Tile<'c> {
+        let tile = &self.values[value.0 as usize];
+        tile.as_ref().expect("verified kernels define values before they use them")
+    }
+
+    /// First position of a variable, lanes of its whole tiles, whether it has one tile only.
+    pub(super) fn position(&self, var: VarId) -> (IntValue<'c>, u64, bool) {
+        let position = self.positions[var.0 as usize];
+        let position = position.expect("verified kernels use digits where the variable stands");
+        let tiles = Tiles::of(self.kernel, var);
+        (position.base, tiles.lanes, tiles.all() == 1)
+    }
+
+    /// The shape that a value of this type has at present.
+    pub(super) fn shape(&self, ty: &TileType) -> Shape {
+        Shape::of(ty, self.vector, |var| self.lanes(var))
+    }
+
+    /// Lanes of a variable's tile in hand.
+    fn lanes(&self, var: VarId) -> u64 {
+        match self.positions[var.0 as usize] {
+            Some(position) => position.lanes,
+            None => Tiles::of(self.kernel, var).lanes,
+        }
+    }
+
+    /// Emits statements.
+    pub(super) fn block(&mut self, body: &[Stmt]) -> Result<(), CodegenError> {
+        body.iter().try_for_each(|stmt| match stmt {
+            Stmt::Let(value, expr) => {
+                let tile = self.expr(*value, expr)?;
+                self.set(*value, tile);
+                Ok(())
+            }
+            Stmt::Loop { var, carried, body } => self.looped(*var, carried, body),
+            Stmt::Store { buffer, offset, value, mask, accumulate } => {
+                self.store_tile(*buffer, offset, *value, *mask, *accumulate)
+            }
+        })
+    }
+
+    fn expr(&self, value: TileId, expr: &Expr) -> Result<Tile<'c>, CodegenError> {
+        let emit = self.emit;
+        let shape = self.shape(self.kernel.ty(value));
+        let lanes = shape.lanes;
+        let operand = |tile: &TileId, at: &Coordinates| self.tile(*tile).element(emit, at, lanes);
+        Tile::build(shape, |at| {
+            Ok(match expr {
+                Expr::Real(x) => emit.real(*x as f32, lanes),
+                Expr::Int(x) => emit.int(*x, lanes),
+                Expr::Bool(x) => emit.bool(*x, lanes),
+                Expr::Index(offset) => self.index(offset, at, lanes),
+                Expr::Load { buffer, offset, mask } => {
+                    let mask = mask.map(|mask| operand(&mask, at));
+                    self.load(*buffer, &self.address(offset, at, lanes), mask)
+                }
+                Expr::Pointwise(function, operands) => {
+                    let last = operands.last().expect("pointwise functions have operands");
+                    let of = self.kernel.ty(*last).scalar;
+                    let operands: Vec<Value> = operands.iter().map(|o| operand(o, at)).collect();
+                    pointwise(emit, *function, of, &operands)
+                }
+                Expr::Reduce(reduction, tile, var) => {
+                    let (source, count) = (self.tile(*tile), self.lanes(*var));
+                    if Some(*var) == self.vector {
+                        reduce_lanes(emit, *reduction, source.element(emit, at, count))
+                    } else {
+                        let along = source.along(emit, at, (*var, count), lanes);
+                        reduce_values(emit, *reduction, &along)
+                    }
+                }
+                Expr::Noise { key, counter } => {
+                    let word = |i: usize| match counter.get(i) {
+                        Some(tile) => operand(tile, at),
+                        None => emit.int(0, lanes),
+                    };
+                    let key = [word(0), emit.int(*key as i32, lanes)];
+                    noise(emit, key, [word(1), word(2), word(3), word(4)])
+                }
+                Expr::Dot(..) => return Err(self.unsupported("`dot` in a region kernel")),
+            })
+        })
+    }
+
+    fn unsupported(&self, what: &str) -> CodegenError {
+        CodegenError::Unsupported { kernel: self.kernel.name.clone(), what: what.to_owned() }
+    }
+
+    /// An offset as i32 lanes.
+    fn index(&self, offset: &Offset, at: &Coordinates, lanes: u64) -> Value<'c> {
+        use InstructionOpcode::{Add, Trunc};
+        let emit = self.emit;
+        let address = self.address(offset, at, lanes);
+        let base = emit.splat(emit.cast(Trunc, address.base.into(), Elem::I32), lanes);
+        let fixed = emit.cast(Trunc, emit.i64s(&address.fixed), Elem::I32);
+        let sum = emit.binary(Add, base, fixed);
+        match address.computed {
+            Some(computed) => emit.binary(Add, sum, emit.cast(Trunc, computed, Elem::I32)),
+            None => sum,
+        }
+    }
+
+    fn store_tile(
+        &self,
+        buffer: BufferId,
+        offset: &Offset,
+        value: TileId,
+        mask: Option<TileId>,
+        accumulate: bool,
+    ) -> Result<(), CodegenError> {
+        let shape = self.shape(&self.stored_type(offset, value, mask));
+        for at in shape.coordinates() {
+            let element = |tile: TileId| self.tile(tile).element(self.emit, &at, shape.lanes);
+            let address = self.address(offset, &at, shape.lanes);
+            self.store(buffer, &address, mask.map(element), element(value), accumulate)?;
+        }
+        Ok(())
+    }
+
+    /// What a store varies along: its value, its mask and its offset.
+    fn stored_type(&self, offset: &Offset, value: TileId, mask: Option<TileId>) -> TileType {
+        let tiles = offset.tiles().into_iter().chain(mask).chain([value]);
+        let mut vars: Vec<VarId> = tiles.flat_map(|t| self.kernel.ty(t).vars.clone()).collect();
+        vars.extend(offset.terms.iter().filter_map(|term| match term.factor {
+            Factor::Digit { var, .. } => Some(var),
+            Factor::Scalar(_) | Factor::Tile(_) => None,
+        }));
+        vars.sort_unstable();
+        vars.dedup();
+        TileType { scalar: Scalar::F32, vars }
+    }
+
+    /// Whole tiles in a loop, then the ragged one.
+    fn looped(&mut self, var: VarId, carried: &[Carry], body: &[Stmt]) -> Result<(), CodegenError> {
+        let emit = self.emit;
+        let tiles = Tiles::of(self.kernel, var);
+        let mut args: Vec<Tile> = carried.iter().map(|c| self.spread(c.init, c.arg)).collect();
+        if tiles.whole == 1 {
+            args = self.turn(
+                Position { var, base: emit.i64(0), lanes: tiles.lanes },
+                carried,
+                args,
+                body,
+            )?;
+        } else {
+            let end = (tiles.whole * tiles.lanes) as i64;
+            let flat: Vec<Value> = args.iter().flat_map(|a| a.elements.clone()).collect();
+            let range = (emit.i64(0), emit.i64(end), tiles.lanes as i64);
+            let flat = emit.looped(range, &flat, |base, values| {
+                let args = regroup(&args, values);
+                let position = Position { var, base, lanes: tiles.lanes };
+                let next = self.turn(position, carried, args, body)?;
+                Ok::<_, CodegenError>(next.into_iter().flat_map(|n| n.elements).collect())
+            })?;
+            args = regroup(&args, &flat);
+        }
+        if tiles.ragged > 0 {
+            let base = emit.i64((tiles.whole * tiles.lanes) as i64);
+            args = self.turn(Position { var, base, lanes: tiles.ragged }, carried, args, body)?;
+        }
+        self.leave(var);
+        carried.iter().zip(args).for_each(|(carry, tile)| self.set(carry.result, tile));
+        Ok(())
+    }
+
+    /// One turn of a loop: carried values in and out.
+    fn turn(
+        &mut self,
+        position: Position<'c>,
+        carried: &[Carry],
+        args: Vec<Tile<'c>>,
+        body: &[Stmt],
+    ) -> Result<Vec<Tile<'c>>, CodegenError> {
+        self.enter(position);
+        carried.iter().zip(&args).for_each(|(carry, arg)| self.set(carry.arg, arg.clone()));
+        self.block(body)?;
+        let next = carried.iter().map(|carry| self.spread(carry.next, carry.arg));
+        // Lanes past the extent keep what they had.
+        Ok(next.zip(args).map(|(next, arg)| arg.overlay(self.emit, &next)).collect())
+    }
+
+    /// A value with the variables of another one's type.
+    fn spread(&self, value: TileId, like: TileId) -> Tile<'c> {
+        let shape = self.shape(self.kernel.ty(like));
+        let lanes = shape.lanes;
+        let element = |at: &Coordinates| self.tile(value).element(self.emit, at, lanes);
+        let elements = shape.coordinates().iter().map(element).collect();
+        Tile { shape, elements }
+    }
+}
+
+/// A flat list of elements as tiles of the given shapes.
+fn regroup<'c>(like: &[Tile<'c>], mut flat: &[Value<'c>]) -> Vec<Tile<'c>> {
+    let mut take = |tile: &Tile<'c>| {
+        let (elements, rest) = flat.split_at(tile.elements.len());
+        flat = rest;
+        Tile { shape: tile.shape.clone(), elements: elements.to_vec() }
+    };
+    like.iter().map(&mut take).collect()
+}
