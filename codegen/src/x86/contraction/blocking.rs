@@ -142,9 +142,7 @@ impl Layout {
     pub(super) fn panel_size(&self) -> u64 {
         match self.row_layout {
             RowLayout::ByRow => self.tile.rows * self.row_stride,
-            RowLayout::ByStep => {
-                self.block[2].next_multiple_of(self.tile.lanes) * self.row_stride
-            }
+            RowLayout::ByStep => self.block[2].next_multiple_of(self.tile.lanes) * self.row_stride,
         }
     }
 }

@@ -292,11 +292,14 @@ impl<'c> Driver<'_, 'c, '_, '_> {
             let first = emit.times(chunk, k.tile.cast_signed());
             let left = emit.sub(emit.int(k.extent.cast_signed()), first);
             let steps = emit.smaller(left, emit.int(k.tile.cast_signed()));
-            let kept = |keep, size: u64| emit.times(chunk, if keep { size * 4 } else { 0 }.cast_signed());
+            let kept =
+                |keep, size: u64| emit.times(chunk, if keep { size * 4 } else { 0 }.cast_signed());
             let rows = emit.after(point.scratch, kept(layout.keep_rows, layout.rows_size));
             let cols = emit.field(point.scratch, layout.cols_at());
             let cols = emit.after(cols, kept(layout.keep_cols, layout.cols_size));
-            for (i, (pack, to)) in [(callees.pack_rows, rows), (callees.pack_cols, cols)].into_iter().enumerate() {
+            for (i, (pack, to)) in
+                [(callees.pack_rows, rows), (callees.pack_cols, cols)].into_iter().enumerate()
+            {
                 let common = point.common.map(Into::into);
                 let arguments = [&common[..], &[to.into(), first.into(), steps.into()]].concat();
                 emit.branch(fresh[i], || drop(emit.call(pack, &arguments)), || ());
@@ -371,7 +374,10 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         };
         let found = callees.micro.iter().find(|(known, _)| *known == shape);
         let (_, micro) = found.unwrap_or_else(|| panic!("no micro-kernel for {shape:?}"));
-        emit.call(*micro, &[turn.steps.into(), rows.into(), cols.into(), sums.into(), turn.add.into()]);
+        emit.call(
+            *micro,
+            &[turn.steps.into(), rows.into(), cols.into(), sums.into(), turn.add.into()],
+        );
         let height = emit.int(shape.rows.cast_signed());
         let left = emit.sub(point.size[1], col);
         let common = point.common.map(Into::into);

@@ -121,7 +121,11 @@ impl<'c, 'm> Emit<'c, 'm> {
         self.after(base, self.context.i64_type().const_int(bytes, false))
     }
 
-    pub(super) fn load(&self, ty: impl BasicType<'c>, from: PointerValue<'c>) -> BasicValueEnum<'c> {
+    pub(super) fn load(
+        &self,
+        ty: impl BasicType<'c>,
+        from: PointerValue<'c>,
+    ) -> BasicValueEnum<'c> {
         let value = sound(self.builder.build_load(ty, from, ""));
         // Buffers are aligned to their elements only.
         let instruction = value.as_instruction_value().expect("a load is an instruction");

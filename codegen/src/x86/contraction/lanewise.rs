@@ -10,12 +10,12 @@ use gigac_ir::kernel::{BufferId, Expr, Factor, Offset, Storage, TileId, VarId};
 use inkwell::types::{BasicTypeEnum, VectorType};
 use inkwell::values::{IntValue, PointerValue, VectorValue};
 
-use super::access::{Access, classify};
-use super::emit::{Emit, sound};
-use super::pattern::{Contraction, Store};
 use super::super::convert::{from_memory, to_memory};
 use super::super::noise::noise;
 use super::super::pointwise::pointwise;
+use super::access::{Access, classify};
+use super::emit::{Emit, sound};
+use super::pattern::{Contraction, Store};
 
 /// What a function of a kernel knows: where buffers are, and where variables stand.
 pub(super) struct Frame<'c> {
@@ -203,11 +203,8 @@ impl<'e, 'c, 'm, 'k> Lanewise<'e, 'c, 'm, 'k> {
         let elements = offset.terms.iter().fold(emit.int(offset.constant), |sum, term| {
             let factor = match term.factor {
                 Factor::Digit { var, divisor, modulus } => {
-                    let position = if var == self.lanes.var {
-                        self.lanes.start
-                    } else {
-                        self.position(var)
-                    };
+                    let position =
+                        if var == self.lanes.var { self.lanes.start } else { self.position(var) };
                     self.digit(position, divisor, modulus)
                 }
                 Factor::Scalar(scalar) => self.frame.scalars[scalar as usize],
@@ -274,7 +271,8 @@ impl<'e, 'c, 'm, 'k> Lanewise<'e, 'c, 'm, 'k> {
                     sound(builder.build_int_s_extend(self.value(tile), wide, ""))
                 }
             };
-            let product = sound(builder.build_int_mul(factor, splat(emit.int(term.coefficient)), ""));
+            let product =
+                sound(builder.build_int_mul(factor, splat(emit.int(term.coefficient)), ""));
             sound(builder.build_int_add(sum, product, ""))
         })
     }

@@ -67,7 +67,10 @@ impl<'k> Contraction<'k> {
             let Stmt::Let(value, expr) = stmt else { return Err("its loop holds more than lets") };
             exprs.insert(*value, expr);
         }
-        require(matches!(exprs.get(&carry.init), Some(Expr::Real(0.0))), "its sum starts not at 0")?;
+        require(
+            matches!(exprs.get(&carry.init), Some(Expr::Real(0.0))),
+            "its sum starts not at 0",
+        )?;
         let dot = accumulated(&exprs, carry)?;
         let Expr::Dot(a, b, along) = *exprs[&dot] else { return Err("its carry adds no `dot`") };
         require(along == k, "its `dot` is not along the loop's variable")?;
@@ -88,12 +91,18 @@ impl<'k> Contraction<'k> {
         let sized = [self.rows, self.cols];
         let whole = |v: &VarId| sized.contains(v) || kernel.var(*v).tile == 1;
         require(kernel.grid.iter().all(whole), "a batch variable has a tile above 1")?;
-        require(sized.iter().all(|v| kernel.grid.contains(v)), "its rows or columns are no grid variables")?;
+        require(
+            sized.iter().all(|v| kernel.grid.contains(v)),
+            "its rows or columns are no grid variables",
+        )?;
         let locals = kernel.buffers.iter().any(|b| b.access == Access::Local);
         require(!locals, "it uses local buffers")?;
         let hidden = [carry.arg, carry.next, dot];
         for expr in self.exprs.values() {
-            require(!expr_operands(expr).iter().any(|o| hidden.contains(o)), "it uses a partial sum")?;
+            require(
+                !expr_operands(expr).iter().any(|o| hidden.contains(o)),
+                "it uses a partial sum",
+            )?;
             let lanewise = !matches!(expr, Expr::Reduce(..) | Expr::Dot(..));
             require(lanewise, "it has a second reduction")?;
             self.check_load(expr)?;
@@ -142,7 +151,9 @@ impl<'k> Parts<'k> {
             Stmt::Loop { var, carried, body } => {
                 require(self.looped.is_none(), "it has a second loop")?;
                 require(self.stores.is_empty(), "it stores before its loop")?;
-                let [carry] = carried.as_slice() else { return Err("its loop carries not one sum") };
+                let [carry] = carried.as_slice() else {
+                    return Err("its loop carries not one sum");
+                };
                 self.looped = Some((*var, carry, body));
             }
             Stmt::Store { buffer, offset, value, mask, accumulate } => {
