@@ -60,9 +60,9 @@ def missing_wait():
                       r"\tcp\.async\.wait_group 1;\n", "")
     yield from edited(gemm, "cp_async_weak_wait", "missing-wait", "pipelined product that waits one group too few",
                       r"cp\.async\.wait_group 1;", "cp.async.wait_group 2;")
-    triton = pick(matmul.products(), "matmul_f16_stage4_w8.sm_80")
+    triton = pick(matmul.products(), "matmul_i8_bt.sm_80")
     yield from edited(triton, "triton_weak_wait", "missing-wait", "Triton's product, every wait one group too weak",
-                      r"cp\.async\.wait_group\s+4;", "cp.async.wait_group 5;")
+                      r"cp\.async\.wait_group\s+2;", "cp.async.wait_group 3;")
     uncommitted = pick(cuda_memory.cp_async(), "cp_async.sm_80")
     yield from edited(uncommitted, "cp_async_no_wait_all", "missing-wait", "the last copies are read without wait_all", r"\tcp\.async\.wait_all;\n", "")
     wgmma = pick(cuda_hopper.wgmma_pipeline(), "wgmma_pipeline.sm_90a")

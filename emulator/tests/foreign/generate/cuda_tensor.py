@@ -95,7 +95,7 @@ def wmma():
 @PROGRAMS
 def gemm():
     random = rng("gemm")
-    m, n, k = 64, 64, 128
+    m, n, k = 64, 64, 96
     a, b = random.standard_normal((m, k)).astype(BF16), random.standard_normal((k, n)).astype(BF16)
     yield from from_nvcc("gemm", [
         read("a", a), read("b", b), write("c", (a.astype(F) @ b.astype(F)).astype(np.float32), 1e-4), i32("n", n), i32("k", k)], grid=1,

@@ -71,8 +71,8 @@ def attention(name, heads, T, D, BM, BN, causal, dtype, warps, stages, targets):
 def forward():
     yield from attention("flash_causal_d64", 1, 96, 64, 64, 32, True, np.float16, 4, 3, (80, 90))
     yield from attention("flash_full_d128", 1, 64, 128, 64, 32, False, BF16, 4, 2, (90,))
-    yield from attention("flash_causal_d128_w8", 1, 72, 128, 128, 32, True, BF16, 8, 2, (80,))
-    yield from attention("flash_ragged_d32", 2, 77, 32, 32, 32, True, BF16, 2, 3, (80,))
+    yield from attention("flash_causal_d128_w8", 1, 40, 128, 128, 32, True, BF16, 8, 2, (80,))
+    yield from attention("flash_ragged_d32", 1, 77, 32, 32, 32, True, BF16, 2, 3, (80,))
 
 
 @triton.jit

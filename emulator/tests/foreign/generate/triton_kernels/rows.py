@@ -101,7 +101,7 @@ def layer_norm():
     yield from from_triton("layer_norm", layer_norm_kernel, [
         read("x", x), read("w", w), read("b", b), write("y", y.astype(np.float32), 1e-5),
         write("mean", m.astype(np.float32), 1e-6), write("rstd", r.astype(np.float32), 1e-6), i32("n", 300),
-        f32("eps", 1e-5)], dict(B=128), grid=4, targets=(80, 90), exercises="layer norm forward with its statistics")
+        f32("eps", 1e-5)], dict(B=128), grid=4, targets=(80,), exercises="layer norm forward with its statistics")
 
 
 @triton.jit
@@ -199,7 +199,7 @@ def rms_norm():
     yield from from_triton("rms_norm_backward", rms_norm_gradient, [
         read("x", x), read("w", w), read("dy", dy), write("dx", dx.astype(np.float32), 1e-5),
         update("dw", dw0, (dw0 + (g * x.astype(F) * r).sum(0)).astype(np.float32), 1e-5), i32("n", n), f32("eps", 1e-6)],
-        dict(B=256, ROWS=3), grid=2, targets=(80, 90), exercises="RMS norm backward, weight gradient by atomics")
+        dict(B=256, ROWS=3), grid=2, targets=(80,), exercises="RMS norm backward, weight gradient by atomics")
 
 
 @triton.jit
@@ -270,7 +270,7 @@ def reductions():
     yield from from_triton("reductions", reductions_kernel, [
         read("x", x), write("sums", x.astype(F).sum(0).astype(np.float32), 1e-5), write("peaks", x.max(1)),
         write("where", x.argmax(1).astype(np.int32)), write("low", x.argmin(0).astype(np.int32)), write("anyneg", counts)],
-        dict(R=32, C=64), grid=1, targets=(80, 90),
+        dict(R=32, C=64), grid=1, targets=(80,),
         exercises="sum, max, argmax, argmin, count, xor along both axes; ties to the left")
 
 
@@ -323,7 +323,7 @@ def sorting():
     up = np.sort(x, axis=1)
     yield from from_triton("sort_topk", sort_kernel, [
         read("x", x), write("up", up), write("down", up[:, ::-1]), write("best", up[:, ::-1][:, :8])], dict(R=4, C=128, K=8),
-        grid=1, targets=(80, 90), exercises="bitonic sorts both ways and top-8, integers")
+        grid=1, targets=(80,), exercises="bitonic sorts both ways and top-8, integers")
     y = rng("sorting_f").standard_normal((2, 64)).astype(np.float32)
     up = np.sort(y, axis=1)
     yield from from_triton("sort_topk_f32", sort_kernel, [
