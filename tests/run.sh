@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Installs what is missing, then runs every check: format, lints, documentation, all tests, a
+# longer fuzz run, and a short training run with the built command.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash tests/setup.sh
+
+step() { printf '\n== %s\n' "$1"; }
+
+step "format"
+cargo fmt --all --check
+
+step "lints"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+
+step "tests"
+cargo build --workspace --locked
+cargo test --workspace --locked
+
+step "fuzz"
+PROPTEST_CASES="${PROPTEST_CASES:-2000}" cargo test --workspace --locked -- fuzz
+
+step "training run"
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+target/debug/gigac train models/nano.giga --data examples/corpus --steps 100 --out "$out/run" --quiet
+tail -n 1 "$out/run/metrics.jsonl"
