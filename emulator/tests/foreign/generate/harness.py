@@ -227,13 +227,11 @@ def from_nvcc(name, args, *, grid, block, exercises, source=None, dynamic_shared
 
 
 def without_paths(ptx):
-    """File names without their folders; in the debug sections, the compilation folder blanked out."""
+    """File names without their folders, and in the debug data the compilation folder as dots."""
     ptx = re.sub(r'(\.file\s+\d+\s+)"[^"]*?([^"/]*)"', r'\1"\2"', ptx)
-
-    def blank(match):
-        return match.group(1) + re.sub(r"^\.b8 (?!0$)\d+$", ".b8 46", match.group(2), flags=re.M) + match.group(3)
-
-    return re.sub(r"(\.b8 \d+ +// DW_AT_comp_dir\n)((?:\.b8 \d+\n)*)()", lambda m: ".b8 46                                  // DW_AT_comp_dir\n" + blank(m)[len(m.group(1)):], ptx)
+    # The folder is spelt a byte a line, up to a zero; the first byte carries the comment.
+    folder = re.compile(r"^\.b8 \d+( +// DW_AT_comp_dir\n(?:\.b8 [1-9]\d*\n)*)", re.M)
+    return folder.sub(lambda match: ".b8 46" + re.sub(r"\.b8 \d+", ".b8 46", match.group(1)), ptx)
 
 
 def entry_params(ptx, entry):
