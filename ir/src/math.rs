@@ -181,8 +181,15 @@ fn split<L: Lanes>(l: &L, x: L::Real) -> (L::Real, L::Real) {
 
 /// `(log(1 + f) − f + f²/2) / f³` for `|f| ≤ ⅓`; error 2⁻²⁹ of the logarithm.
 const LOG: [f32; 9] = [
-    0.333_333_34, -0.249_998_1, 0.199_997_65, -0.166_800_86, 0.142_989_56, -0.121_884_65,
-    0.108_203_5, -0.128_760_32, 0.117_448_01,
+    0.333_333_34,
+    -0.249_998_1,
+    0.199_997_65,
+    -0.166_800_86,
+    0.142_989_56,
+    -0.121_884_65,
+    0.108_203_5,
+    -0.128_760_32,
+    0.117_448_01,
 ];
 
 /// Natural logarithm: `log 0 = −∞`, NaN below.
@@ -199,9 +206,8 @@ pub fn log<L: Lanes>(l: &L, x: L::Real) -> L::Real {
 }
 
 /// `(tanh x − x) / x³` in `x²` for `|x| ≤ 0.5625`; error 2⁻³³ of tanh.
-const TANH: [f32; 6] = [
-    -0.333_333_3, 0.133_332_28, -0.053_949_635, 0.021_716_474, -0.008_215_524, 0.002_175_99,
-];
+const TANH: [f32; 6] =
+    [-0.333_333_3, 0.133_332_28, -0.053_949_635, 0.021_716_474, -0.008_215_524, 0.002_175_99];
 
 /// Hyperbolic tangent.
 pub fn tanh<L: Lanes>(l: &L, x: L::Real) -> L::Real {
@@ -215,14 +221,25 @@ pub fn tanh<L: Lanes>(l: &L, x: L::Real) -> L::Real {
 
 /// `erf x / x − 1` in `x²` for `|x| ≤ 0.93`; error 2⁻³⁰.
 const ERF: [f32; 7] = [
-    0.128_379_17, -0.376_126_3, 0.112_836_24, -0.026_855_588, 0.005_191_948, -0.000_804_383_95,
+    0.128_379_17,
+    -0.376_126_3,
+    0.112_836_24,
+    -0.026_855_588,
+    0.005_191_948,
+    -0.000_804_383_95,
     7.969_664e-5,
 ];
 
 /// `−log(1 − erf t) / t − 1` for `0.92 ≤ t ≤ 4`; error 2⁻³² of erf.
 const ERFC: [f32; 8] = [
-    0.128_551_75, 0.635_625_24, 0.105_262_78, -0.022_674_242, 0.002_930_232_8, -4.961_756e-5,
-    -4.557_441e-5, 4.937_582e-6,
+    0.128_551_75,
+    0.635_625_24,
+    0.105_262_78,
+    -0.022_674_242,
+    0.002_930_232_8,
+    -4.961_756e-5,
+    -4.557_441e-5,
+    4.937_582e-6,
 ];
 
 /// Error function, `2/√π ∫₀ˣ e^(−t²) dt`.
@@ -241,9 +258,7 @@ pub fn modulo<L: Lanes>(l: &L, a: L::Real, b: L::Real) -> L::Real {
     let n = l.floor(l.div(a, b));
     let r = l.fma(l.sub(zero, n), b, a);
     // The quotient may have been rounded up to a whole number.
-    let wrong = l.either(
-        l.both(l.lt(r, zero), l.lt(zero, b)),
-        l.both(l.lt(zero, r), l.lt(b, zero)),
-    );
+    let wrong =
+        l.either(l.both(l.lt(r, zero), l.lt(zero, b)), l.both(l.lt(zero, r), l.lt(b, zero)));
     l.select(wrong, l.add(r, b), r)
 }
