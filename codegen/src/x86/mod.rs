@@ -10,6 +10,7 @@
 //! Floats follow IEEE exactly: no fast-math flag is ever set.
 
 mod address;
+mod contraction;
 mod convert;
 mod emit;
 mod frame;
@@ -27,7 +28,7 @@ mod tile;
 pub use target::CpuTarget;
 
 use gigac_ir::image::{Entry, Image};
-use gigac_ir::kernel::{Access, Buffer, Kernel};
+use gigac_ir::kernel::{Access, Buffer, Expr, Kernel, Stmt};
 use inkwell::context::Context;
 use inkwell::memory_buffer::MemoryBuffer;
 use inkwell::passes::PassBuilderOptions;
@@ -123,5 +124,16 @@ impl<'c> Module<'c> {
 
 /// Emits the function of a kernel; returns the bytes of scratch memory it needs.
 fn lower(emit: &Emitter<'_>, kernel: &Kernel) -> Result<u64, CodegenError> {
-    region::lower(emit, kernel)
+    match holds_dot(&kernel.body) {
+        true => contraction::lower(emit, kernel),
+        false => region::lower(emit, kernel),
+    }
+}
+
+fn holds_dot(body: &[Stmt]) -> bool {
+    body.iter().any(|stmt| match stmt {
+        Stmt::Let(_, expr) => matches!(expr, Expr::Dot(..)),
+        Stmt::Loop { body, .. } => holds_dot(body),
+        Stmt::Store { .. } => false,
+    })
 }

@@ -302,7 +302,13 @@ impl<'c> Driver<'_, 'c, '_, '_> {
             {
                 let common = point.common.map(Into::into);
                 let arguments = [&common[..], &[to.into(), first.into(), steps.into()]].concat();
-                emit.branch(fresh[i], || drop(emit.call(pack, &arguments)), || ());
+                emit.branch(
+                    fresh[i],
+                    || {
+                        emit.call(pack, &arguments);
+                    },
+                    || (),
+                );
             }
             let add = emit.compare(IntPredicate::NE, chunk, emit.int(0));
             let final_chunk = emit.int(layout.chunks.cast_signed() - 1);
@@ -390,7 +396,13 @@ impl<'c> Driver<'_, 'c, '_, '_> {
             left.into(),
         ];
         let arguments = [&common[..], &more].concat();
-        emit.branch(turn.last, || drop(emit.call(callees.finish, &arguments)), || ());
+        emit.branch(
+            turn.last,
+            || {
+                emit.call(callees.finish, &arguments);
+            },
+            || (),
+        );
     }
 
     /// The first position of the block along a grid variable.
