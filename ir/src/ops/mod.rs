@@ -33,7 +33,7 @@ pub enum OpError {
         got: usize,
     },
     /// An operand has the wrong element type.
-    #[error("`{op}` needs {expected}, not {got:?}")]
+    #[error("`{op}` needs {expected}, not {got}")]
     DType {
         /// Operation.
         op: &'static str,

@@ -37,9 +37,12 @@ pub const POINTWISE: OpDef = OpDef {
         let all = v.union();
         (0..v.node.operands.len())
             .map(|i| {
-                let wanted = v.wanted[i].then(|| partial(v, *function, i, g)).flatten();
+                let part = v.wanted[i].then(|| partial(v, *function, i, g)).flatten();
                 let axes = v.operand_axes(i);
-                wanted.map(|g| v.fit(g, &all, &axes))
+                part.map(|g| {
+                    let g = v.fit(g, &all, &axes);
+                    finish(v, *function, i, g)
+                })
             })
             .collect()
     },
@@ -106,12 +109,12 @@ pub const CAST: OpDef = OpDef {
 };
 
 /// The cotangent `g` of a function times its derivative by operand `i`, over the union of the
-/// operands' axes. None where the function does not vary smoothly.
+/// operands' axes, up to what [`finish`] does after the sum to the operand's axes. None where the
+/// function does not vary smoothly.
 fn partial(v: &mut Vjp, function: Pointwise, i: usize, g: ValueId) -> Option<ValueId> {
     use Pointwise as P;
     Some(match (function, i) {
-        (P::ToReal | P::F32 | P::Add | P::Mod, 0) | (P::Sub, 0) | (P::Add, 1) => g,
-        (P::Neg, _) | (P::Sub, 1) => v.map(P::Neg, &[g]),
+        (P::ToReal | P::F32 | P::Neg | P::Add | P::Sub, _) | (P::Mod, 0) => g,
         (P::Exp, _) => {
             let y = v.result(0);
             v.mul(g, y)
@@ -149,10 +152,8 @@ fn partial(v: &mut Vjp, function: Pointwise, i: usize, g: ValueId) -> Option<Val
             v.map(P::Div, &[g, b])
         }
         (P::Div, _) => {
-            let (b, y) = (v.operand(1), v.result(0));
-            let slope = v.map(P::Div, &[y, b]);
-            let slope = v.map(P::Neg, &[slope]);
-            v.mul(g, slope)
+            let y = v.result(0);
+            v.mul(g, y)
         }
         (P::Mod, _) => {
             let (a, b) = (v.operand(0), v.operand(1));
@@ -174,6 +175,20 @@ fn partial(v: &mut Vjp, function: Pointwise, i: usize, g: ValueId) -> Option<Val
         }
         _ => return None,
     })
+}
+
+/// Factors that vary along the operand's own axes alone, once the rest is summed: `−g` for what is
+/// subtracted, `−g·y/b` for a divisor.
+fn finish(v: &mut Vjp, function: Pointwise, i: usize, g: ValueId) -> ValueId {
+    match (function, i) {
+        (Pointwise::Neg, _) | (Pointwise::Sub, 1) => v.map(Pointwise::Neg, &[g]),
+        (Pointwise::Div, 1) => {
+            let b = v.operand(1);
+            let quotient = v.map(Pointwise::Div, &[g, b]);
+            v.map(Pointwise::Neg, &[quotient])
+        }
+        _ => g,
+    }
 }
 
 /// The gradient where the condition is as said, zero elsewhere.

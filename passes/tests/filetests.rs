@@ -1,0 +1,119 @@
+//! Runs `passes/filetests`: graphs as text, a command, and what comes out.
+//!
+//! A file names its command in a comment, `; test NAME`, and ends with the expected text, each
+//! line behind `; `, after `; expect:`. The commands are the passes, `cat` (read and print) and
+//! `verify`. Errors stand at the end of the guilty line: `; error: …`; the message must contain
+//! what is written there. `BLESS=1 cargo test` rewrites expectations.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use gigac_ir::graph::Graph;
+use gigac_passes::{differentiate, simplify};
+
+/// The line that what is expected stands behind.
+const EXPECT: &str = "; expect:";
+
+#[test]
+fn filetests() {
+    let mut files = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("filetests"), &mut files);
+    assert!(!files.is_empty(), "there are no filetests");
+    let bless = std::env::var_os("BLESS").is_some();
+    let failures: Vec<String> = files.iter().filter_map(|f| run(f, bless).err()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
+        .map(|entry| entry.expect("a readable folder").path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        match path.extension() {
+            _ if path.is_dir() => collect(&path, files),
+            Some(extension) if extension == "ir" => files.push(path),
+            _ => {}
+        }
+    }
+}
+
+fn run(path: &Path, bless: bool) -> Result<(), String> {
+    let place = |message: String| format!("{}: {message}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|e| place(e.to_string()))?;
+    let (input, expected) = text.split_once(EXPECT).unwrap_or((&text, ""));
+    let command = input
+        .lines()
+        .find_map(|line| line.strip_prefix("; test "))
+        .ok_or_else(|| place("the line `; test NAME` is missing".to_owned()))?;
+    let wanted = annotations(input);
+    let found = match outcome(command.trim(), input) {
+        Ok(graph) if wanted.is_empty() => {
+            let printed = commented(&graph);
+            if printed == expected {
+                return Ok(());
+            }
+            if bless {
+                let blessed = format!("{}\n{EXPECT}{printed}", input.trim_end());
+                return std::fs::write(path, blessed).map_err(|e| place(e.to_string()));
+            }
+            return Err(place(format!("expected{expected}\ngot{printed}")));
+        }
+        Ok(_) => Vec::new(),
+        Err(errors) => errors,
+    };
+    let matched = found.len() == wanted.len()
+        && found.iter().all(|(line, message)| {
+            wanted.iter().any(|(at, text)| at == line && message.contains(text))
+        });
+    if matched {
+        return Ok(());
+    }
+    Err(place(format!("wanted the errors {wanted:#?}\ngot {found:#?}")))
+}
+
+/// Errors by line.
+type Errors = Vec<(usize, String)>;
+
+/// The errors that a text announces.
+fn annotations(input: &str) -> Errors {
+    let lines = input.lines().enumerate();
+    lines
+        .filter_map(|(i, line)| Some((i + 1, line.split_once("; error: ")?.1.trim().to_owned())))
+        .collect()
+}
+
+fn outcome(command: &str, input: &str) -> Result<Graph, Errors> {
+    let graph = Graph::parse(input).map_err(|e| vec![(e.line, e.message)])?;
+    graph.verify().map_err(|errors| {
+        let line = |e: &gigac_ir::graph::GraphError| {
+            let span = e.value.and_then(|v| graph.values[v.index()].span);
+            span.map_or(0, |s| input[..s.start as usize].matches('\n').count() + 1)
+        };
+        errors.iter().map(|e| (line(e), e.kind.to_string())).collect::<Errors>()
+    })?;
+    let graph = match command {
+        "cat" | "verify" => graph,
+        "differentiate" => differentiate::differentiate(&graph, 1),
+        "differentiate micro 4" => differentiate::differentiate(&graph, 4),
+        "simplify" => simplify::simplify(graph),
+        "hoist" => simplify::hoist(graph),
+        "fold" => simplify::fold(graph),
+        "dead" => simplify::dead(graph),
+        _ => return Err(vec![(0, format!("there is no command `{command}`"))]),
+    };
+    graph
+        .verify()
+        .map_err(|errors| errors.iter().map(|e| (0, e.to_string())).collect::<Errors>())?;
+    Ok(graph)
+}
+
+/// A printed graph as comments.
+fn commented(graph: &Graph) -> String {
+    let mut out = String::from("\n");
+    for line in graph.to_string().lines() {
+        writeln!(out, "; {line}").expect("writing to a string does not fail");
+    }
+    out
+}
