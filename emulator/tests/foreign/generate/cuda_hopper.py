@@ -102,3 +102,41 @@ def hopper_warp():
     yield from from_nvcc("hopper_warp", [
         read("x", x), write("y", np.stack([elected, four, two]).astype(np.uint32)), write("tiles", tiles.reshape(-1).view(np.uint32)), i32("n", n)],
         grid=1, block=n, exercises="elect.sync, stmatrix, cvt.pack, setmaxnreg, griddepcontrol", **HOPPER)
+
+
+@PROGRAMS
+def dpx():
+    n = 64
+    random = rng("dpx")
+    a, b, c = (random.integers(-2 ** 31, 2 ** 31, n) >> random.integers(0, 28, n) for _ in range(3))
+    word = lambda v: (v + 2 ** 31) % 2 ** 32 - 2 ** 31
+    relu = lambda v: np.maximum(v, 0)
+    u = lambda v: v % 2 ** 32
+
+    def halves(function, *values, signed=True):
+        """`function` of the 16-bit halves, each sum wrapping at 16 bits."""
+        parts = []
+        for shift in (0, 16):
+            h = [v >> shift & 0xFFFF for v in values]
+            parts.append(function(*[np.where(k >> 15, k - 65536, k) if signed else k for k in h]) & 0xFFFF)
+        return parts[0] | parts[1] << 16
+
+    wrap = lambda v: (v + 2 ** 15) % 2 ** 16 - 2 ** 15
+    half = lambda v, shift: wrap(v >> shift & 0xFFFF)
+    rows = [np.maximum(word(a + b), c), relu(np.minimum(word(a + b), c)), np.maximum(u(a + b), u(c)), np.maximum(np.maximum(a, b), c),
+            relu(np.minimum(np.minimum(a, b), c)), relu(np.maximum(a, b)), np.maximum(a, b) * 2 + (a >= b), halves(np.minimum, a, b),
+            (half(a, 16) <= half(b, 16)) * 2 + (half(a, 0) <= half(b, 0)), halves(lambda p, q, r: np.maximum(wrap(p + q), r), a, b, c),
+            halves(lambda p, q, r: np.minimum((p + q) & 0xFFFF, r), a, b, c, signed=False),
+            halves(lambda p, q, r: relu(np.maximum(wrap(p + q), r)), a, b, c),
+            halves(lambda p, q, r: np.maximum(np.maximum(p, q), r), a, b, c, signed=False), halves(lambda p, q: relu(np.minimum(p, q)), a, b)]
+    left, right = (random.integers(0, 4, 32).astype(np.uint8) for _ in range(2))
+    h = np.zeros((33, 33), int)
+    for i in range(1, 33):
+        for j in range(1, 33):
+            score = 3 if left[i - 1] == right[j - 1] else -2
+            h[i, j] = max(0, h[i - 1, j - 1] + score, h[i - 1, j] - 1, h[i, j - 1] - 1)
+    i = lambda v: v.astype(np.int32)
+    yield from from_nvcc("dpx", [
+        read("pa", i(a)), read("pb", i(b)), read("pc", i(c)), write("y", np.array([word(r) for r in rows]).astype(np.int32)), read("left", left),
+        read("right", right), write("best", i(h[1:].max(1))), i32("n", n)], grid=1, block=n, targets=("sm_80", "sm_90a"),
+        exercises="dynamic-programming intrinsics (16x2 and relu minima and maxima on sm_90) and an alignment by anti-diagonals")

@@ -145,6 +145,37 @@ def address_spaces():
 
 
 @PROGRAMS
+def odds_and_ends():
+    n = 90
+    random = rng("odds_and_ends")
+    x = random.integers(0, 10 ** 7, n).astype(np.uint32)
+    x[::4] = random.integers(0, 2 ** 32, x[::4].size, dtype=np.uint32)
+    wide = x.astype(object)
+    table = [(1, 2, 3, 4), (5, 6, 7, 8), (-1, -2, -3, -4), (10, 20, 30, 40)]
+
+    def palindrome(v, count):
+        digits = [v // 10 ** k % 10 for k in range(count)]
+        return sum(digits[k] == digits[count - 1 - k] for k in range(count // 2))
+
+    rows = []
+    for t, v in enumerate(wide):
+        both = v & v >> 3 & 0xFF00FF
+        byte = [v >> 8 * k & 255 for k in range(4)]
+        rows.append([v + 1, v * 3, v * 3 + 7, palindrome(v % 1000000, 2 + t % 5), sum(k * w for k, w in zip((1, 2, 3, 4), table[v & 3])),
+                     both + (both != 0 or v > 1000), (v & 0xFFFF) * (v >> 16), byte[3] | byte[1] << 8 | byte[0] << 16 | byte[2] << 24, ~v - 5])
+    y = np.array([[int(v) % 2 ** 32 for v in row] for row in zip(*rows)], np.uint32)
+    m64 = 2 ** 64
+    low = [v * 0x100000001 % m64 for v in wide]
+    before = random.integers(0, 2 ** 63, n).astype(np.uint64)
+    start = np.concatenate([np.zeros(n, np.uint64), before, np.zeros(n, np.uint64)])
+    # The first output takes the upper half.
+    first = [((m64 - 1 - k) * 3 + k) % m64 for k in low]
+    z = np.concatenate([np.array(first, np.uint64), np.array(low, np.uint64), before])
+    yield from from_nvcc("odds_and_ends", [read("x", x), write("y", y), update("z", start, z), i32("n", n)], grid=1, block=128,
+                         exercises="exit, guarded trap, cache policies, relaxed and acquire accesses, alloca, lop3 with a predicate, bytes and 128 bits of mov")
+
+
+@PROGRAMS
 def matmul_f64():
     random = rng("matmul_f64")
     a, b = random.standard_normal((30, 40)), random.standard_normal((40, 20))
