@@ -30,9 +30,16 @@ def edited(good, name, finding, what, pattern, replacement, count=0):
     yield dataclasses.replace(good, name=name, ptx=ptx, finding=finding, exercises=what, made_by=f"editing the PTX of `{good.folder}`")
 
 
+def alone(ptx, entry):
+    """The module with no other entry point than that one."""
+    head, *functions = re.split(r"^\t// \.globl\t", ptx, flags=re.M)
+    kept = [f for f in functions if ".entry" not in f or f.split()[0] == entry]
+    return "\t// .globl\t".join([head, *kept])
+
+
 def mistaken(source, entry, args, finding, what, **launch):
     """A kernel whose source has the mistake."""
-    for program in from_nvcc(entry, args, source=f"broken/{source}", entry=entry, exercises=what, **launch):
+    for program in from_nvcc(entry, args, source=f"broken/{source}", entry=entry, exercises=what, edit=lambda ptx: alone(ptx, entry), **launch):
         yield dataclasses.replace(program, finding=finding, made_by=f"compiling `broken/{source}.cu`")
 
 
@@ -138,5 +145,6 @@ def races():
     y = random.integers(-50, 50, 128).astype(np.int32)
     yield from mistaken("races", "scan_in_place", [update("y", y, y.cumsum().astype(np.int32))], "race", "scan in place with one barrier a step instead of two",
                         grid=1, block=128)
-    yield from mistaken("races", "flag_without_fence", [write("y", (np.arange(32) * 7).astype(np.int32))], "race",
-                        "a block reads what another wrote, behind a flag without a fence", grid=2, block=32)
+    last = pick(cuda_control.last_block(), "last_block.sm_80")
+    yield from edited(last, "last_block_without_fences", "race", "the last block reads what the others left behind, with no fence on either side",
+                      r"\tmembar\.gl;\n", "")

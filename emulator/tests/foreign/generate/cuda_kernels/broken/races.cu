@@ -26,18 +26,3 @@ extern "C" __global__ void scan_in_place(int *y) {
     __syncthreads();
     y[t] = v[t];
 }
-
-__device__ int ready;
-__device__ int message[32];
-extern "C" __global__ void flag_without_fence(int *y) {
-    int t = threadIdx.x;
-    if (blockIdx.x == 0) {
-        message[t] = t * 7;
-        __syncthreads();
-        if (t == 0) *(volatile int *)&ready = 1;  // without __threadfence
-    } else if (*(volatile int *)&ready == 1) {
-        y[t] = message[t];
-    } else {
-        y[t] = t * 7;
-    }
-}

@@ -98,7 +98,7 @@ extern "C" __global__ void ballot_mask(const float *x, float *y, int n) {
 }
 
 extern "C" __global__ void no_syncwarp(const float *x, float *y, int n) {
-    __shared__ volatile float slot[128];
+    __shared__ float slot[128];
     int i = threadIdx.x;
     slot[i ^ 1] = x[i];
     y[i] = slot[i] * 0.0f + x[i] * 2.0f;  // the neighbour's write and this read have no order
