@@ -31,11 +31,13 @@ mod parse;
 mod print;
 #[cfg(test)]
 mod tests;
+mod tiles;
 mod verify;
 
 pub use interpret::{Arithmetic, InterpretError};
 pub use offset::{Factor, Offset, Term};
 pub use parse::ParseError;
+pub use tiles::{ContractionTiles, contraction_tiles};
 pub use verify::KernelError;
 
 use serde::{Deserialize, Serialize};

@@ -415,7 +415,10 @@ impl Verifier<'_> {
         let spread = |v: &&VarId| kernel.var(**v).extent > 1 && kernel.var(**v).tile > 1;
         let split = |v: &&VarId| kernel.var(**v).tiles() > 1;
         let mut vars: Vec<VarId> = ty.vars.iter().filter(spread).copied().collect();
-        vars.extend(kernel.grid.iter().filter(split));
+        // Each grid point has local buffers of its own.
+        if kernel.buffers[buffer.0 as usize].access != Access::Local {
+            vars.extend(kernel.grid.iter().filter(split));
+        }
         vars.sort_unstable();
         vars.dedup();
         if let Some(var) = offset.collision(kernel, &vars) {

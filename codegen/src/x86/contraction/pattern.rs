@@ -74,7 +74,7 @@ impl<'k> Contraction<'k> {
         let dot = accumulated(&exprs, carry)?;
         let Expr::Dot(a, b, along) = *exprs[&dot] else { return Err("its carry adds no `dot`") };
         require(along == k, "its `dot` is not along the loop's variable")?;
-        let (rows, cols) = (own_var(kernel, k, a, b)?, own_var(kernel, k, b, a)?);
+        let (rows, cols) = own_vars(kernel, k, a, b)?;
         exprs.remove(&dot);
         exprs.remove(&carry.next);
         exprs.remove(&carry.init);
@@ -185,12 +185,20 @@ fn accumulated(exprs: &BTreeMap<TileId, &Expr>, carry: &Carry) -> Result<TileId,
 
 /// The variable along which only `operand` varies: its rows or columns. Should there be several,
 /// the one with the largest tile; batch variables have tile 1.
-fn own_var(kernel: &Kernel, k: VarId, operand: TileId, other: TileId) -> Result<VarId, Reason> {
+fn own_var(kernel: &Kernel, k: VarId, operand: TileId, other: TileId) -> Option<VarId> {
     let shared = &kernel.ty(other).vars;
     let own = kernel.ty(operand).vars.iter().filter(|v| **v != k && !shared.contains(v));
-    own.copied()
-        .max_by_key(|v| (kernel.var(*v).tile, kernel.var(*v).extent))
-        .ok_or("an operand of its `dot` has no variable of its own")
+    own.copied().max_by_key(|v| (kernel.var(*v).tile, kernel.var(*v).extent))
+}
+
+/// Rows and columns: the variables that the operands have for themselves. Where one has none, a
+/// grid variable of one position will do.
+fn own_vars(kernel: &Kernel, k: VarId, a: TileId, b: TileId) -> Result<(VarId, VarId), Reason> {
+    let own = [own_var(kernel, k, a, b), own_var(kernel, k, b, a)];
+    let free = |v: &VarId| kernel.var(*v).extent == 1 && !own.contains(&Some(*v));
+    let mut single = kernel.grid.iter().copied().filter(free);
+    let [rows, cols] = own.map(|var| var.or_else(|| single.next()));
+    rows.zip(cols).ok_or("an operand of its `dot` has no variable of its own")
 }
 
 fn is_contiguous(offset: &Offset, along: VarId) -> bool {
