@@ -42,7 +42,7 @@ pub fn contraction_tiles(batch: u64, rows: u64, cols: u64, depth: u64) -> Contra
     let col_blocks = cols.div_ceil(COLS);
     let least = rows.div_ceil(ROWS);
     let most = (rows / LEAST_ROWS).max(least);
-    let points = |blocks: u64| batch * blocks * col_blocks;
+    let points = |blocks: u64| batch.saturating_mul(blocks).saturating_mul(col_blocks);
     let balanced = |blocks: &u64| points(*blocks) >= MANY || points(*blocks).is_multiple_of(4);
     let even = |blocks: &u64| points(*blocks).is_multiple_of(2);
     let row_blocks = (least..=most.min(4 * least))
