@@ -177,11 +177,16 @@ def from_triton(name, kernel, args, constants=None, *, grid, exercises, warps=4,
         compiled = triton.compile(source, target=GPUTarget("cuda", target, 32),
                                   options={"num_warps": warps, "num_stages": stages, **options})
         meta = compiled.metadata
-        assert meta.global_scratch_size == 0 and meta.num_ctas == 1, name
+        assert meta.num_ctas == 1, name
+        passed = list(args)
+        if meta.global_scratch_size:
+            # What the host gives to Triton's kernels to build descriptors in; its contents are nobody's business.
+            size = meta.global_scratch_size * int(np.prod(triple(grid)))
+            passed.append(Buffer("scratch0", np.zeros(size, np.uint8), None, "inout", 0))
         ptx = compiled.asm["ptx"]
         block = int(re.search(r"\.reqntid (\d+)", ptx).group(1))
         yield Program(name, f"sm_{target}", f"triton {metadata.version('triton')}", without_paths(ptx), meta.name,
-                      triple(grid), triple(block), meta.shared, args, exercises, {
+                      triple(grid), triple(block), meta.shared, passed, exercises, {
                           "num_warps": warps, "num_stages": stages, "global_scratch_size": meta.global_scratch_size,
                           "profile_scratch_size": meta.profile_scratch_size, "num_ctas": meta.num_ctas})
 
@@ -262,6 +267,7 @@ def meta_of(program):
     surplus = declared[len(program.args):]
     assert program.producer.startswith("triton") or not surplus, (program.folder, declared)
     for index, ptx in enumerate(surplus):
+        index += len(program.args) - sum(not a.name.startswith("scratch") for a in program.args)
         params.append({"name": f"scratch{index}", "kind": "null_pointer", "ptx": ptx})
     meta = {
         "name": program.folder, "entry": program.entry, "grid": list(program.grid), "block": list(program.block),
