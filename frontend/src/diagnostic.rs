@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    Diagnostic as _, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+};
 
 use crate::error::{Cause, Report};
 use crate::source::{SourceMap, Span};
@@ -141,11 +143,16 @@ impl miette::Diagnostic for Inside {
 #[derive(Debug)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    /// How many more there are.
+    omitted: usize,
     sources: Arc<SourceMap>,
 }
 
-/// More errors than this are not shown: they are rarely independent.
-const MAX_SHOWN: usize = 50;
+/// More errors than this are only counted: they are rarely independent.
+const MAX_ERRORS: usize = 100;
+
+/// Lines longer than this are not drawn.
+const MAX_LINE: usize = 1000;
 
 impl Diagnostics {
     pub(crate) fn new(mut reports: Vec<Report>, sources: Arc<SourceMap>) -> Diagnostics {
@@ -153,8 +160,10 @@ impl Diagnostics {
             |report: &Report| report.labels.first().map(|(span, _)| (span.source, span.start));
         reports.sort_by_key(key);
         reports.dedup_by_key(|report| (key(report), report.cause.to_string()));
+        let omitted = reports.len().saturating_sub(MAX_ERRORS);
+        reports.truncate(MAX_ERRORS);
         let list = reports.into_iter().map(|report| Diagnostic::new(report, &sources)).collect();
-        Diagnostics { list, sources }
+        Diagnostics { list, omitted, sources }
     }
 
     /// The errors.
@@ -167,23 +176,57 @@ impl Diagnostics {
         &self.sources
     }
 
+    /// Whether the lines around an error are short enough to be drawn.
+    fn narrow(&self, diagnostic: &Diagnostic) -> bool {
+        let own = diagnostic.labels.iter().map(|label| (label, diagnostic.source.inner()));
+        let notes = diagnostic.related.iter().map(|note| (&note.label, note.source.inner()));
+        let mut places = own.chain(notes);
+        places.all(|(label, text)| {
+            short_lines(text, label.offset()) && short_lines(text, label.offset() + label.len())
+        })
+    }
+
+    /// An error without a drawing: its place and a piece of the line.
+    fn plain(&self, diagnostic: &Diagnostic) -> String {
+        let place = diagnostic.place.map_or(String::new(), |span| {
+            let (line, column) = self.sources.position(span);
+            let text: String = self.sources.text(span).chars().take(60).collect();
+            format!("  at {}:{line}:{column}: {text}\n", diagnostic.source.name())
+        });
+        let help =
+            diagnostic.cause.help().map_or(String::new(), |help| format!("  help: {help}\n"));
+        format!("{}\n\n  × {diagnostic}\n{place}{help}", diagnostic.code())
+    }
+
     /// All errors as text for a terminal, with or without colours.
     pub fn render(&self, colour: bool) -> String {
         let theme =
             if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_width(110).with_links(false);
         let mut text = String::new();
-        for diagnostic in self.list.iter().take(MAX_SHOWN) {
-            // Writing to a string only fails when a span leaves its text; the message is still worth having.
-            if handler.render_report(&mut text, diagnostic).is_err() {
-                text.push_str(&format!("{diagnostic}\n"));
+        for diagnostic in &self.list {
+            let drawn =
+                self.narrow(diagnostic) && handler.render_report(&mut text, diagnostic).is_ok();
+            if !drawn {
+                text.push_str(&self.plain(diagnostic));
             }
+            text.push('\n');
         }
-        if self.list.len() > MAX_SHOWN {
-            text.push_str(&format!("and {} more\n", self.list.len() - MAX_SHOWN));
+        if self.omitted > 0 {
+            text.push_str(&format!("and {} more errors\n", self.omitted));
         }
         text
     }
+}
+
+/// Whether the lines around a byte are short.
+fn short_lines(text: &str, at: usize) -> bool {
+    let start = at.saturating_sub(MAX_LINE).min(text.len());
+    let mut run = 0;
+    text.as_bytes()[start..].iter().take(3 * MAX_LINE).all(|byte| {
+        run = if *byte == b'\n' { 0 } else { run + 1 };
+        run < MAX_LINE
+    })
 }
 
 impl fmt::Display for Diagnostics {

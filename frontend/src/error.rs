@@ -88,11 +88,11 @@ pub(crate) enum Cause {
     )]
     Recursion { name: String },
     #[error("cannot use \"{path}\": {reason}")]
-    #[diagnostic(code(use_::unreadable), help("the path is relative to the model file"))]
+    #[diagnostic(code("use::unreadable"), help("the path is relative to the model file"))]
     Use { path: String, reason: String },
     #[error("a used file may only hold functions")]
     #[diagnostic(
-        code(use_::declaration),
+        code("use::declaration"),
         help("pass what the functions need as arguments, and declare this in the model")
     )]
     UseDeclares,
@@ -160,7 +160,7 @@ pub(crate) enum Cause {
     #[diagnostic(
         code(shape::clash),
         help(
-            "one operand must have all axes of the others; if both axes are the same thing, rename one: `y[{rename}]`; an outer product is written `outer(a, b)`"
+            "one operand must have all axes of the others; {rename}an outer product is written `outer(a, b)`"
         )
     )]
     Crossing { left: String, right: String, rename: String },
@@ -170,9 +170,9 @@ pub(crate) enum Cause {
         help("reduce, merge or rename it before the result, or take it as an argument after `;`")
     )]
     Escapes { axis: String },
-    #[error("the index can be {low} to {high}, the axis `{axis}` has positions 0 to {last}")]
+    #[error("the index {index}, the axis `{axis}` has positions 0 to {last}")]
     #[diagnostic(code(index::range), help("`clamp(e, 0, {axis} - 1)` keeps it inside"))]
-    IndexRange { axis: String, low: i64, high: i64, last: i64 },
+    IndexRange { axis: String, index: String, last: i64 },
     #[error("{what} leaves the range of 32-bit integers")]
     #[diagnostic(code(int::range), help("compute it with reals: multiply by `f32(1)` first"))]
     IntRange { what: String },
@@ -197,7 +197,7 @@ pub(crate) enum Cause {
     KnownMask { value: bool },
     #[error("this `if` depends on data")]
     #[diagnostic(
-        code(if_::data),
+        code("if::data"),
         help("`if` chooses at compile time; element by element it is `where(c, a, b)`")
     )]
     DataIf,
@@ -250,17 +250,17 @@ pub(crate) enum Cause {
     #[diagnostic(code(param::distribution), help("{near}"))]
     Distribution { name: String, near: Nearest },
     #[error("{what}")]
-    #[diagnostic(code(as_::template), help("{help}"))]
+    #[diagnostic(code("as::template"), help("{help}"))]
     Template { what: String, help: String },
     #[error("{names} names are dealt to {params} parameters")]
     #[diagnostic(
-        code(as_::deal),
+        code("as::deal"),
         help("`{{a,b}}` gives one name to each parameter of the statement")
     )]
     Deal { names: usize, params: usize },
     #[error("two parameters claim the stored tensor \"{name}\"")]
     #[diagnostic(
-        code(as_::clash),
+        code("as::clash"),
         help(
             "each stored element belongs to one parameter: give them different names, or parts of one tensor with `from`"
         )
@@ -270,7 +270,7 @@ pub(crate) enum Cause {
         "nothing claims a part of the stored tensor \"{name}\": {claimed} of {total} elements are claimed"
     )]
     #[diagnostic(
-        code(as_::gap),
+        code("as::gap"),
         help("each stored element is claimed exactly once: check the sizes after `from`")
     )]
     Gap { name: String, claimed: u64, total: u64 },

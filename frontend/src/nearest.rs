@@ -20,14 +20,15 @@ impl fmt::Display for Nearest {
     }
 }
 
-/// The candidate with the smallest edit distance to `name`, if that is at most a third of its length (and at least one);
-/// otherwise the advice.
+/// The candidate with the smallest edit distance to `name`, if that is at most a third of its length, or one edit for two
+/// letters; otherwise the advice.
 pub(crate) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
     advice: impl Into<String>,
 ) -> Nearest {
-    let limit = (name.chars().count() / 3).max(1);
+    let length = name.chars().count();
+    let limit = if length == 2 { 1 } else { length / 3 };
     let scored = candidates.into_iter().filter(|candidate| *candidate != name);
     let best = scored.map(|candidate| (distance(name, candidate), candidate)).min();
     match best {

@@ -76,8 +76,12 @@ impl Checker {
             return Ok(());
         }
         let axis = self.axis_text(axis).to_string();
-        let cause = Cause::IndexRange { axis, low, high, last };
-        self.fail(Report::new(cause, span, format!("{low} to {high}")))
+        let index = match low == high {
+            true => format!("is {low}"),
+            false => format!("can be {low} to {high}"),
+        };
+        let label = index.clone();
+        self.fail(Report::new(Cause::IndexRange { axis, index, last }, span, label))
     }
 
     pub(crate) fn same_size(&self, a: AxisId, b: AxisId) -> bool {

@@ -382,20 +382,29 @@ impl Checker {
         // The two widest operands, and an axis of each that the other lacks.
         let mut order: Vec<usize> = (0..operands.len()).collect();
         order.sort_by_key(|at| std::cmp::Reverse(axes[*at].len()));
-        let lacks =
-            |x: usize, y: usize| axes[y].iter().find(|axis| !axes[x].contains(axis)).copied();
+        let lacks = |x: usize, y: usize| axes[y].iter().any(|axis| !axes[x].contains(axis));
         let pairs = order.iter().flat_map(|x| order.iter().map(move |y| (*x, *y)));
-        let crossing = pairs.filter(|(x, y)| x < y);
-        let found = crossing.filter_map(|(x, y)| Some((x, y, lacks(y, x)?, lacks(x, y)?))).next();
-        let Some((x, y, left, right)) = found else { return Err(Failed) };
+        let mut crossing = pairs.filter(|(x, y)| x < y);
+        let found = crossing.find(|(x, y)| lacks(*x, *y) && lacks(*y, *x));
+        let Some((x, y)) = found else { return Err(Failed) };
         let (first, second) = (self.axes_text(&axes[x]), self.axes_text(&axes[y]));
-        let cause = Cause::Crossing {
-            left: first.clone(),
-            right: second.clone(),
-            rename: format!("{} -> {}", self.axis_text(right), self.axis_text(left)),
-        };
+        let rename = self.rename_advice([&axes[x], &axes[y]]);
+        let cause = Cause::Crossing { left: first.clone(), right: second.clone(), rename };
         let report = Report::new(cause, operands[x].span, format!("has axes {first}"));
         self.fail(report.also(operands[y].span, format!("has axes {second}")))
+    }
+
+    /// A rename that would bring two operands together: an axis that one lacks, and one of its own of the same size.
+    fn rename_advice(&self, [a, b]: [&[AxisId]; 2]) -> String {
+        for (own, other) in [(b, a), (a, b)] {
+            for missing in other.iter().filter(|axis| !own.contains(axis)) {
+                if let Some(same) = own.iter().find(|axis| self.same_size(**axis, *missing)) {
+                    let (same, missing) = (self.axis_text(*same), self.axis_text(*missing));
+                    return format!("is a rename `[{same} -> {missing}]` missing? ");
+                }
+            }
+        }
+        String::new()
     }
 
     pub(crate) fn affine_of(&self, value: &Value) -> Option<Affine> {

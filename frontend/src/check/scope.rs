@@ -242,7 +242,8 @@ impl Checker {
             known.extend(self.globals.iter().map(|global| global.name.clone()));
         }
         known.extend(["inf", "pi", "training"].map(String::from));
-        let later = self.let_lines.get(name).copied();
+        let own = self.current().tables.contains(&0);
+        let later = self.let_lines.get(name).copied().filter(|_| own);
         let advice = match later {
             Some(_) => format!("`let` runs downwards: move the line that makes `{name}` up"),
             None => "declare it with `let`, `const`, `param` or `input`".to_string(),
@@ -267,7 +268,9 @@ impl Checker {
             let axes = names.filter(|(_, (declared, _))| matches!(declared, Declared::Axis(_)));
             known.extend(axes.map(|(name, _)| name.clone()));
         }
-        let advice = format!("declare it: `axes {} = …`", axis.name);
+        known.sort();
+        let advice =
+            format!("declare it: `axes {} = …`; there are {}", axis.name, known.join(", "));
         let near = nearest(&axis.name, known.iter().map(String::as_str), advice);
         let cause = Cause::UnknownAxis { name: axis.name.clone(), near };
         self.fail(Report::new(cause, axis.span, "not an axis of the model"))

@@ -62,7 +62,7 @@ fn recovering<'a, T>(
             Ok((rest, value)) => Ok((rest, Ok(value))),
             Err(error) => {
                 if matches!(error, nom::Err::Error(_)) {
-                    input.state.report(input.syntax_error());
+                    input.syntax_error();
                 }
                 let rest = skip(input);
                 let span = input.first().span.to(rest.first().span);
@@ -155,7 +155,7 @@ fn binding_let(input: Tokens<'_>) -> Parsed<'_, Let> {
     match expr(input) {
         Ok((input, value)) => Ok((input, Let { names, value })),
         Err(nom::Err::Error(_)) => {
-            input.state.report(input.syntax_error());
+            input.syntax_error();
             let span = input.first().span;
             let value = Expr { kind: ExprKind::Broken, span, height: 0 };
             Ok((back_to_break(skip(input), input), Let { names, value }))
@@ -296,7 +296,7 @@ pub(crate) fn block(input: Tokens<'_>) -> Parsed<'_, Block> {
             statements.extend(statement);
             input = rest;
         } else {
-            return result(input, statements, broken);
+            return result(input, open, statements, broken);
         }
     }
 }
@@ -308,7 +308,12 @@ fn unclosed<'a>(input: Tokens<'a>, open: Span, statements: Vec<Statement>) -> Pa
 }
 
 /// The last expression of a block and its closing brace. A block whose last statement was unreadable needs no result.
-fn result<'a>(input: Tokens<'a>, statements: Vec<Statement>, broken: bool) -> Parsed<'a, Block> {
+fn result<'a>(
+    input: Tokens<'a>,
+    open: Span,
+    statements: Vec<Statement>,
+    broken: bool,
+) -> Parsed<'a, Block> {
     let start = input.first().span;
     let placeholder = Expr { kind: ExprKind::Broken, span: start, height: 0 };
     if input.at_symbol("}") {
@@ -336,8 +341,10 @@ fn result<'a>(input: Tokens<'a>, statements: Vec<Statement>, broken: bool) -> Pa
         rest.state.report(report.also(value.span, "taken for the block's result"));
     }
     let result = value.unwrap_or(placeholder);
-    let (rest, _) = symbol("}")(rest)?;
-    Ok((rest, Block { statements, result }))
+    if rest.at_symbol("}") {
+        return Ok((rest.rest(), Block { statements, result }));
+    }
+    unclosed(rest, open, statements)
 }
 
 fn statement(input: Tokens<'_>) -> Parsed<'_, Statement> {

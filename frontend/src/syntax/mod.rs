@@ -59,7 +59,7 @@ pub(crate) fn parse_expr_at(text: &str, place: Span) -> (Expr, Vec<Report>) {
     });
     let value = parsed.unwrap_or_else(|_| {
         if state.errors.borrow().is_empty() {
-            state.report(input.syntax_error());
+            input.syntax_error();
         }
         Expr { kind: ExprKind::Broken, span: place, height: 0 }
     });

@@ -169,8 +169,9 @@ impl<'a> Tokens<'a> {
         result
     }
 
-    /// The report for a statement that failed without one: the rightmost failure and what would have fitted.
-    pub(crate) fn syntax_error(self) -> Report {
+    /// Reports that the statement here does not parse: the rightmost failure and what would have fitted. Says nothing
+    /// when an error in front of it explains the failure.
+    pub(crate) fn syntax_error(self) {
         let furthest = self.state.furthest.take();
         let from = self.first().span.start.max(furthest.at);
         let place = self.list.iter().find(|token| token.span.start >= from);
@@ -181,7 +182,17 @@ impl<'a> Tokens<'a> {
             _ => format!("`{}`", self.text(token)),
         };
         let expected = Vec::from_iter(furthest.expected).join(", ");
-        Report::new(Cause::Syntax { expected, found }, token.span, "not expected here")
+        let statement = self.first().span.start..=token.span.start;
+        let known = self
+            .state
+            .errors
+            .borrow()
+            .iter()
+            .any(|error| error.labels.iter().any(|(span, _)| statement.contains(&span.start)));
+        if !known {
+            let cause = Cause::Syntax { expected, found };
+            self.state.report(Report::new(cause, token.span, "not expected here"));
+        }
     }
 
     pub(crate) fn reset_furthest(self) {

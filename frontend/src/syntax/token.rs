@@ -215,15 +215,18 @@ impl Layout<'_> {
         }
     }
 
-    /// Reports brackets that are still open where a statement must have ended.
+    /// Closes brackets that are still open where a statement must have ended, and reports the outermost.
     fn close_round(&mut self, errors: &mut Vec<Report>) {
         let mut outermost = None;
-        while self.in_round() {
-            outermost = self.open.pop();
+        while self.in_round()
+            && let Some(Token { kind: Kind::Symbol(open), span }) = self.open.pop()
+        {
+            let close = if open == "(" { ")" } else { "]" };
+            let at = self.out.last().map_or(span, |last| last.span);
+            let here = Span { start: at.end, ..at };
+            self.out.push(Token { kind: Kind::Symbol(close), span: here });
+            outermost = Some(Report::new(Cause::Unclosed { open, close }, span, "opened here"));
         }
-        if let Some(Token { kind: Kind::Symbol(symbol), span }) = outermost {
-            let close = if symbol == "(" { ")" } else { "]" };
-            errors.push(Report::new(Cause::Unclosed { open: symbol, close }, span, "opened here"));
-        }
+        errors.extend(outermost);
     }
 }
