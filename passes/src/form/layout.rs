@@ -1,7 +1,7 @@
 //! In which order of axes every stored value lies in memory, and copies where one value would
 //! have to lie in two places.
 //!
-//! A value lies in the order of its type, except that
+//! A value lies in the order of the largest value that it is computed from, except that
 //! - gradients and updates lie like their parameter,
 //! - a matrix product has its batch axes in front when the last axis would be one of them,
 //! - what enters or leaves a turn of a repeat lies like the loop's buffer, the repeated axis first.
@@ -27,21 +27,23 @@ impl Layouts {
 /// Gives every value that a repeat, a result or an update keeps a place of its own, by copies
 /// where needed, and fixes all layouts.
 pub(crate) fn normalise(mut graph: Graph) -> (Graph, Layouts) {
-    let mut forced: HashMap<ValueId, Vec<AxisId>> = HashMap::new();
+    let mut forced = Forced::new();
+    let mut natural = vec![Vec::new(); graph.values.len()];
+    orders(&graph, &graph.root, &forced, &mut natural);
     let mut root = std::mem::take(&mut graph.root);
     let uses = count_uses(&root);
-    let mut state = State { graph: &mut graph, forced: &mut forced, uses: &uses };
+    let mut state = State { graph: &mut graph, forced: &mut forced, uses: &uses, natural };
     let wants: Vec<Want> = state.graph.roles.clone().iter().map(|role| state.role(role)).collect();
     state.region(&mut root, &wants, true);
     graph.root = root;
-    let mut layouts = Layouts { order: Vec::new() };
-    for (i, info) in graph.values.iter().enumerate() {
-        let forced = forced.get(&ValueId(i as u32));
-        layouts.order.push(forced.cloned().unwrap_or_else(|| info.ty.axes.clone()));
-    }
-    batch_first(&graph, &graph.root, &forced, &mut layouts);
+    let mut order = vec![Vec::new(); graph.values.len()];
+    orders(&graph, &graph.root, &forced, &mut order);
+    let layouts = Layouts { order };
     (graph, layouts)
 }
+
+/// Orders that something demands.
+type Forced = HashMap<ValueId, Vec<AxisId>>;
 
 /// What a result of a region asks for.
 #[derive(Clone)]
@@ -54,8 +56,10 @@ enum Want {
 
 struct State<'a> {
     graph: &'a mut Graph,
-    forced: &'a mut HashMap<ValueId, Vec<AxisId>>,
+    forced: &'a mut Forced,
     uses: &'a HashMap<ValueId, usize>,
+    /// The orders that nothing forces.
+    natural: Vec<Vec<AxisId>>,
 }
 
 impl State<'_> {
@@ -174,7 +178,7 @@ impl State<'_> {
     }
 
     fn order(&self, value: ValueId) -> Vec<AxisId> {
-        self.graph.ty(value).axes.clone()
+        self.natural[value.index()].clone()
     }
 
     /// A node that copies a value: a broadcast along no axes.
@@ -208,27 +212,91 @@ pub(crate) fn count_uses(region: &Region) -> HashMap<ValueId, usize> {
     uses
 }
 
-/// Moves batch axes of products to the front when one of them would be the fastest.
-fn batch_first(
-    graph: &Graph,
-    region: &Region,
-    forced: &HashMap<ValueId, Vec<AxisId>>,
-    layouts: &mut Layouts,
-) {
+/// Orders of all values of a region, operands first. What is forced stays.
+fn orders(graph: &Graph, region: &Region, forced: &Forced, order: &mut Vec<Vec<AxisId>>) {
+    let forced_or = |value: &ValueId, natural: Vec<AxisId>| match forced.get(value) {
+        Some(order) => order.clone(),
+        None => natural,
+    };
     for node in &region.nodes {
-        if let Some(body) = &node.region {
-            batch_first(graph, body, forced, layouts);
-        }
-        if class(&node.op) != Class::Contract || forced.contains_key(&node.results[0]) {
+        if let (Some(body), Op::Repeat { axis, carried, .. }) = (&node.region, &node.op) {
+            for (i, operand) in node.operands.iter().enumerate() {
+                let arg = body.args[1 + i];
+                let mut natural = order[operand.index()].clone();
+                if i >= *carried as usize {
+                    natural.retain(|a| a != axis);
+                }
+                order[arg.index()] = forced_or(&arg, natural);
+            }
+            orders(graph, body, forced, order);
+            for (i, result) in node.results.iter().enumerate() {
+                let mut natural = order[body.results[i].index()].clone();
+                if i >= *carried as usize {
+                    natural.insert(0, *axis);
+                }
+                order[result.index()] = forced_or(result, natural);
+            }
             continue;
         }
-        let [a, b] = [0, 1].map(|i| graph.ty(node.operands[i]));
-        let order = &mut layouts.order[node.results[0].index()];
-        let batch = |axis: &AxisId| a.has(*axis) && b.has(*axis);
-        if order.last().is_some_and(batch) {
-            let (mut front, back): (Vec<_>, Vec<_>) = order.iter().copied().partition(batch);
-            front.extend(back);
-            *order = front;
+        for result in &node.results {
+            let natural = natural(graph, node, *result, order);
+            order[result.index()] = forced_or(result, natural);
         }
+    }
+}
+
+/// The order in which computing a value streams through what it reads: that of its largest
+/// operand, axes that only others have last.
+fn natural(graph: &Graph, node: &Node, result: ValueId, order: &[Vec<AxisId>]) -> Vec<AxisId> {
+    let ty = graph.ty(result);
+    let mut operands: Vec<ValueId> = node.operands.clone();
+    if !matches!(node.op, Op::Dot { .. }) {
+        operands.sort_by_key(|v| std::cmp::Reverse(graph.elements(&graph.ty(*v).axes)));
+    }
+    let replace = |axes: &[AxisId], from: &[AxisId], to: &[AxisId]| -> Vec<AxisId> {
+        let place = axes.iter().position(|a| from.contains(a)).unwrap_or(axes.len());
+        let mut new: Vec<AxisId> = axes[..place].to_vec();
+        new.extend(to);
+        new.extend(axes[place..].iter().filter(|a| !from.contains(a)));
+        new
+    };
+    let of = |value: &ValueId| &order[value.index()][..];
+    let mut found: Vec<AxisId> = match (&node.op, operands.first()) {
+        (Op::Rename { from, to }, Some(x)) => replace(of(x), &[*from], &[*to]),
+        (Op::Split { from, to }, Some(x)) => replace(of(x), &[*from], to),
+        (Op::Merge { from, to }, Some(x)) => replace(of(x), from, &[*to]),
+        (Op::Slice { axis, to, .. }, Some(x)) => replace(of(x), &[*axis], to.as_slice()),
+        (Op::Pad { axis, to, .. }, Some(x)) => replace(of(x), axis.as_slice(), &[*to]),
+        (Op::Gather { axis }, Some(_)) => {
+            let [x, e] = [0, 1].map(|i| of(&node.operands[i]));
+            replace(x, &[*axis], e)
+        }
+        (Op::Cat { pieces, to }, Some(_)) => {
+            replace(of(&node.operands[0]), pieces[0].as_slice(), &[*to])
+        }
+        (Op::Param(..) | Op::Input(_) | Op::Broadcast { .. }, _) => ty.axes.clone(),
+        _ => operands.iter().flat_map(|v| of(v).iter().copied()).collect(),
+    };
+    found.extend(&ty.axes);
+    let mut axes: Vec<AxisId> = Vec::new();
+    for axis in found {
+        if ty.has(axis) && !axes.contains(&axis) {
+            axes.push(axis);
+        }
+    }
+    if class(&node.op) == Class::Contract {
+        batch_first(graph, node, &mut axes);
+    }
+    axes
+}
+
+/// Moves the batch axes of a product to the front when one of them would be the fastest.
+fn batch_first(graph: &Graph, node: &Node, order: &mut Vec<AxisId>) {
+    let [a, b] = [0, 1].map(|i| graph.ty(node.operands[i]));
+    let batch = |axis: &AxisId| a.has(*axis) && b.has(*axis);
+    if order.last().is_some_and(batch) {
+        let (mut front, back): (Vec<_>, Vec<_>) = order.iter().copied().partition(batch);
+        front.extend(back);
+        *order = front;
     }
 }
