@@ -1,0 +1,175 @@
+//! [`ast`] → [`Program`]: names become slots, labels become indices, modifiers become closures.
+//!
+//! Every instruction family is one row of [`FAMILIES`]; what no family accepts is an error at its
+//! line, and so is every modifier or operand that a family did not consume.
+
+mod arith;
+mod control;
+mod convert;
+mod copy;
+mod data;
+mod floats;
+mod function;
+mod ins;
+mod matrix;
+mod sync;
+
+pub(crate) use function::decode;
+use ins::Ins;
+
+use crate::error::PtxError;
+use crate::program::Op;
+
+type Decoded = Result<Op, PtxError>;
+
+/// First words of opcodes and who decodes them, in the order of the manual.
+pub(crate) static FAMILIES: &[(&str, fn(&mut Ins) -> Decoded)] = &[
+    // Integer arithmetic
+    ("add", arith::add),
+    ("sub", arith::sub),
+    ("mul", arith::mul),
+    ("mad", arith::mad),
+    ("mul24", arith::mul24),
+    ("mad24", arith::mad24),
+    ("sad", arith::sad),
+    ("div", arith::div),
+    ("rem", arith::rem),
+    ("abs", arith::abs),
+    ("neg", arith::neg),
+    ("min", arith::min),
+    ("max", arith::max),
+    ("popc", arith::popc),
+    ("clz", arith::clz),
+    ("bfind", arith::bfind),
+    ("fns", arith::fns),
+    ("brev", arith::brev),
+    ("bfe", arith::bfe),
+    ("bfi", arith::bfi),
+    ("szext", arith::szext),
+    ("bmsk", arith::bmsk),
+    ("dp4a", arith::dp4a),
+    ("dp2a", arith::dp2a),
+    ("addc", arith::addc),
+    ("subc", arith::subc),
+    ("madc", arith::madc),
+    // Floating point
+    ("testp", floats::testp),
+    ("copysign", floats::copysign),
+    ("fma", floats::fma),
+    ("rcp", floats::rcp),
+    ("sqrt", floats::sqrt),
+    ("rsqrt", floats::rsqrt),
+    ("sin", floats::sin),
+    ("cos", floats::cos),
+    ("lg2", floats::lg2),
+    ("ex2", floats::ex2),
+    ("tanh", floats::tanh),
+    // Comparison and selection
+    ("set", arith::set),
+    ("setp", arith::setp),
+    ("selp", arith::selp),
+    ("slct", arith::slct),
+    // Logic and shift
+    ("and", arith::and),
+    ("or", arith::or),
+    ("xor", arith::xor),
+    ("not", arith::not),
+    ("cnot", arith::cnot),
+    ("lop3", arith::lop3),
+    ("shf", arith::shf),
+    ("shl", arith::shl),
+    ("shr", arith::shr),
+    ("prmt", arith::prmt),
+    // Data movement and conversion
+    ("mov", data::mov),
+    ("ld", data::ld),
+    ("ldu", data::ld),
+    ("st", data::st),
+    ("cvt", convert::cvt),
+    ("cvta", data::cvta),
+    ("isspacep", data::isspacep),
+    ("prefetch", data::touch),
+    ("prefetchu", data::touch),
+    ("applypriority", data::touch),
+    ("discard", data::touch),
+    ("createpolicy", data::createpolicy),
+    ("mapa", data::mapa),
+    ("getctarank", data::getctarank),
+    ("cp", copy::cp),
+    ("tensormap", copy::tensormap),
+    // Control flow
+    ("bra", control::bra),
+    ("brx", control::brx),
+    ("call", control::call),
+    ("ret", control::ret),
+    ("exit", control::exit),
+    // Synchronisation and communication
+    ("bar", sync::bar),
+    ("barrier", sync::bar),
+    ("membar", sync::fence),
+    ("fence", sync::fence),
+    ("atom", data::atom),
+    ("red", data::atom),
+    ("vote", sync::vote),
+    ("match", sync::match_),
+    ("activemask", sync::activemask),
+    ("redux", sync::redux),
+    ("shfl", sync::shfl),
+    ("elect", sync::elect),
+    ("griddepcontrol", control::griddepcontrol),
+    ("mbarrier", copy::mbarrier),
+    // Matrices
+    ("ldmatrix", matrix::ldmatrix),
+    ("stmatrix", matrix::stmatrix),
+    ("movmatrix", matrix::movmatrix),
+    ("mma", matrix::mma),
+    ("wmma", matrix::wmma),
+    ("wgmma", matrix::wgmma),
+    // Stack and miscellaneous
+    ("stacksave", control::stacksave),
+    ("stackrestore", control::stackrestore),
+    ("alloca", control::alloca),
+    ("setmaxnreg", control::setmaxnreg),
+    ("nanosleep", control::nanosleep),
+    ("pmevent", control::pmevent),
+    ("trap", control::trap),
+    ("brkpt", control::trap),
+];
+
+/// First words of the opcodes that the manual has and this emulator does not.
+pub(crate) static UNSUPPORTED: &[(&str, &str)] = &[
+    ("tex", "textures"),
+    ("tld4", "textures"),
+    ("txq", "textures"),
+    ("istypep", "textures"),
+    ("suld", "surfaces"),
+    ("sust", "surfaces"),
+    ("sured", "surfaces"),
+    ("suq", "surfaces"),
+    ("vadd", "video instructions"),
+    ("vsub", "video instructions"),
+    ("vabsdiff", "video instructions"),
+    ("vmin", "video instructions"),
+    ("vmax", "video instructions"),
+    ("vshl", "video instructions"),
+    ("vshr", "video instructions"),
+    ("vmad", "video instructions"),
+    ("vset", "video instructions"),
+    ("vadd2", "video instructions"),
+    ("vsub2", "video instructions"),
+    ("vavrg2", "video instructions"),
+    ("vabsdiff2", "video instructions"),
+    ("vmin2", "video instructions"),
+    ("vmax2", "video instructions"),
+    ("vset2", "video instructions"),
+    ("vadd4", "video instructions"),
+    ("vsub4", "video instructions"),
+    ("vavrg4", "video instructions"),
+    ("vabsdiff4", "video instructions"),
+    ("vmin4", "video instructions"),
+    ("vmax4", "video instructions"),
+    ("vset4", "video instructions"),
+    ("multimem", "multi-GPU memory"),
+    ("clusterlaunchcontrol", "needs sm_100"),
+    ("tcgen05", "needs sm_100"),
+];

@@ -1,0 +1,188 @@
+//! What all host threads share, and how they take blocks.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use super::unit::Unit;
+use crate::check::clock::Variables;
+use crate::check::{Checks, Findings};
+use crate::lanes::Isa;
+use crate::memory::Globals;
+use crate::profile::Counts;
+use crate::program::Program;
+
+/// The order in which the warps of a block advance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schedule {
+    /// One instruction each, in turn.
+    LockStep,
+    /// The warp with the lowest number runs until it must wait.
+    LowestFirst,
+    /// The warp with the highest number runs until it must wait.
+    HighestFirst,
+    /// A random warp runs for a random while, from this seed.
+    Random(u64),
+}
+
+/// How a launch runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) checks: Checks,
+    pub(crate) schedule: Schedule,
+    /// Asynchronous operations land when they are issued, not when they are waited for.
+    pub(crate) async_at_once: bool,
+    /// Count sectors and bank conflicts.
+    pub(crate) profile: bool,
+    pub(crate) threads: usize,
+    /// Warp instructions without any effect on memory or barriers after which a block is stuck.
+    pub(crate) patience: u64,
+    /// Findings after which the launch stops.
+    pub(crate) max_findings: usize,
+}
+
+/// A launch while it runs.
+pub(crate) struct Engine<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) entry: usize,
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: [u32; 3],
+    pub(crate) cluster: [u32; 3],
+    pub(crate) dynamic_shared: u32,
+    pub(crate) params: Vec<u8>,
+    pub(crate) globals: &'a Globals,
+    pub(crate) options: &'a Options,
+    /// Units (blocks, or clusters) to run; `None` for all.
+    pub(crate) selected: Option<Vec<u64>>,
+    pub(crate) isa: Isa,
+    pub(crate) variables: Mutex<Variables>,
+    pub(crate) findings: Mutex<Findings>,
+    pub(crate) printed: Mutex<String>,
+    pub(crate) next: AtomicU64,
+    /// Effects on global memory so far, to tell a stuck block from a waiting one.
+    pub(crate) events: AtomicU64,
+    /// Units that have finished.
+    pub(crate) finished: AtomicU64,
+    pub(crate) stop: AtomicBool,
+}
+
+/// Instructions that a unit runs before a host thread looks at its other units.
+const SLICE: u64 = 400_000;
+/// Units that one host thread keeps alive while they wait for one another.
+const RESIDENT: usize = 4096;
+
+impl Engine<'_> {
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Threads per block.
+    pub(crate) fn block_threads(&self) -> u32 {
+        self.block.iter().product()
+    }
+
+    pub(crate) fn shared_bytes(&self) -> u32 {
+        self.program.static_shared + self.dynamic_shared
+    }
+
+    /// Clusters along each axis.
+    pub(crate) fn unit_grid(&self) -> [u32; 3] {
+        std::array::from_fn(|i| self.grid[i] / self.cluster[i])
+    }
+
+    fn units(&self) -> u64 {
+        match &self.selected {
+            Some(list) => list.len() as u64,
+            None => self.unit_grid().iter().map(|&n| u64::from(n)).product(),
+        }
+    }
+
+    fn take(&self) -> Option<u64> {
+        if self.stop.load(Relaxed) {
+            return None;
+        }
+        let i = self.next.fetch_add(1, Relaxed);
+        match &self.selected {
+            Some(list) => list.get(i as usize).copied(),
+            None => (i < self.units()).then_some(i),
+        }
+    }
+
+    /// Runs all units and returns the counts of all host threads together.
+    pub(crate) fn run(&self) -> Counts {
+        let threads = self.options.threads.max(1).min(self.units().max(1) as usize);
+        let work = || {
+            let mut counts = Counts::new(self.program.code.len());
+            self.work(&mut counts);
+            counts
+        };
+        if threads == 1 {
+            return work();
+        }
+        std::thread::scope(|scope| {
+            let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let mut total = Counts::new(self.program.code.len());
+            for handle in handles {
+                match handle.join() {
+                    Ok(counts) => total.add(&counts),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            total
+        })
+    }
+
+    /// One host thread: usually one unit at a time; further ones only while those wait for others.
+    fn work(&self, counts: &mut Counts) {
+        let mut resident: Vec<Unit> = Vec::new();
+        let mut spare: Option<Unit> = None;
+        let mut quiet: u64 = 0;
+        let mut last = (0, 0);
+        loop {
+            if resident.is_empty() || (quiet > 0 && resident.len() < RESIDENT) {
+                match self.take() {
+                    Some(index) => {
+                        let unit = match spare.take() {
+                            Some(mut unit) => {
+                                unit.restart(self, index);
+                                unit
+                            }
+                            None => Unit::new(self, index),
+                        };
+                        resident.push(unit);
+                        quiet = 0;
+                    }
+                    None if resident.is_empty() => return,
+                    None => {}
+                }
+            }
+            let mut effects = 0;
+            let mut i = 0;
+            while i < resident.len() {
+                let before = resident[i].events;
+                let finished = resident[i].run(self, counts, SLICE);
+                effects += resident[i].events - before;
+                if finished {
+                    self.finished.fetch_add(1, Relaxed);
+                    effects += 1;
+                    spare = Some(resident.swap_remove(i));
+                } else {
+                    i += 1;
+                }
+            }
+            if self.stop.load(Relaxed) {
+                return;
+            }
+            self.events.fetch_add(effects, Relaxed);
+            let now = (self.events.load(Relaxed), self.finished.load(Relaxed));
+            quiet = if effects > 0 || now != last { 0 } else { quiet + SLICE };
+            last = now;
+            if effects == 0 && !resident.is_empty() && quiet == 0 {
+                quiet = 1;
+            }
+            if quiet > self.options.patience {
+                resident.iter_mut().for_each(|unit| unit.report_stuck(self));
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Runs a decoded program: blocks over host threads, warps under a schedule, lanes in step.
+
+mod access;
+mod call;
+mod collective;
+mod copy;
+pub(crate) mod engine;
+pub(crate) mod matrix;
+mod mbarrier;
+mod report;
+mod step;
+mod sync;
+pub(crate) mod tensormap;
+mod tiles;
+mod unit;
+mod warp;
+
+pub(crate) use access::resolve;
+pub(crate) use engine::Engine;

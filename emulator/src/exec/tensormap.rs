@@ -1,0 +1,136 @@
+//! Tensor maps in a layout of our own: the hardware's is not public, and programs only write it
+//! through `tensormap.replace` or receive it from the host.
+
+use crate::types::Ty;
+
+/// Fields of a map that `tensormap.replace` can set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub(crate) enum Field {
+    Address,
+    Rank,
+    Box,
+    Dim,
+    Stride,
+    ElementStride,
+    Type,
+    Interleave,
+    Swizzle,
+    Fill,
+    Atomicity,
+}
+
+/// A tiled tensor in global memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TensorMap {
+    address: u64,
+    dims: Vec<u32>,
+    /// Bytes between neighbours along dimension 1 and up.
+    strides: Vec<u64>,
+    boxes: Vec<u32>,
+    element: Ty,
+    /// 0 none, 1: 32 bytes, 2: 64 bytes, 3: 128 bytes.
+    swizzle: u32,
+}
+
+impl TensorMap {
+    pub(crate) const BYTES: usize = 128;
+
+    /// Offset and size of a field.
+    pub(crate) fn field(field: Field, ordinal: u32) -> Option<(usize, usize)> {
+        let i = ordinal as usize;
+        Some(match field {
+            Field::Address => (0, 8),
+            Field::Dim if i < 5 => (8 + 4 * i, 4),
+            Field::Stride if i < 4 => (32 + 8 * i, 8),
+            Field::Box if i < 5 => (64 + 4 * i, 4),
+            Field::ElementStride if i < 5 => (84 + 4 * i, 4),
+            Field::Type => (104, 4),
+            Field::Interleave => (108, 4),
+            Field::Swizzle => (112, 4),
+            Field::Fill => (116, 4),
+            Field::Rank => (120, 4),
+            Field::Atomicity => (124, 4),
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn parse(bytes: &[u8; Self::BYTES]) -> Option<TensorMap> {
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        // The stored rank is one less than the number of dimensions.
+        let rank = word(120) as usize + 1;
+        const TYPES: [Ty; 12] = [
+            Ty::U8, Ty::U16, Ty::U32, Ty::S32, Ty::U64, Ty::S64, Ty::F16, Ty::F32, Ty::F32, Ty::F64, Ty::BF16, Ty::TF32,
+        ];
+        let element = *TYPES.get(word(104) as usize)?;
+        (rank <= 5 && word(112) < 4).then(|| TensorMap {
+            address: long(0),
+            dims: (0..rank).map(|i| word(8 + 4 * i)).collect(),
+            strides: (0..rank - 1).map(|i| long(32 + 8 * i)).collect(),
+            boxes: (0..rank).map(|i| word(64 + 4 * i)).collect(),
+            element,
+            swizzle: word(112),
+        })
+    }
+
+    pub(crate) fn rank(&self) -> usize {
+        self.dims.len()
+    }
+
+    pub(crate) fn element(&self) -> Ty {
+        self.element
+    }
+
+    pub(crate) fn box_bytes(&self) -> u64 {
+        self.boxes.iter().map(|&b| u64::from(b)).product::<u64>() * u64::from(self.element.bytes())
+    }
+
+    /// Calls `f(global address or none, shared address, bytes)` for each part of the box at `at`.
+    pub(crate) fn pieces(&self, at: &[i64], shared: u64, mut f: impl FnMut(Option<u64>, u64, usize)) {
+        let element = u64::from(self.element.bytes());
+        let inner = u64::from(self.boxes[0]);
+        let rows: u64 = self.boxes[1..].iter().map(|&b| u64::from(b)).product();
+        for row in 0..rows {
+            let mut rest = row;
+            let mut inside = true;
+            let mut base = self.address;
+            for d in 1..self.rank() {
+                let i = at[d] + (rest % u64::from(self.boxes[d])) as i64;
+                rest /= u64::from(self.boxes[d]);
+                inside &= (0..i64::from(self.dims[d])).contains(&i);
+                base = base.wrapping_add_signed(i.wrapping_mul(self.strides[d - 1] as i64));
+            }
+            let mut column = 0;
+            while column < inner {
+                let target = shared + (row * inner + column) * element;
+                // As many elements as stay on one side of the bounds and in one 16-byte unit.
+                let to_unit = ((16 - target % 16) / element).max(1);
+                let x = at[0] + column as i64;
+                let here = inside && (0..i64::from(self.dims[0])).contains(&x);
+                let source = base.wrapping_add_signed(x * element as i64);
+                let mut n = 1;
+                let same = |n: u64| inside && (0..i64::from(self.dims[0])).contains(&(x + n as i64));
+                while n < to_unit.min(inner - column) && same(n) == here {
+                    n += 1;
+                }
+                // The largest power of two that is aligned on both sides.
+                let fits = |b: &u64| *b <= n * element && (!here || source % b == 0) && target % b == 0;
+                let bytes = [16, 8, 4, 2].into_iter().find(fits).unwrap_or(element).max(element);
+                f(here.then_some(source), swizzle(target, self.swizzle), bytes as usize);
+                column += bytes / element;
+            }
+        }
+    }
+}
+
+/// Permutes 16-byte units within 32-, 64- or 128-byte rows by the row number.
+pub(crate) fn swizzle(address: u64, mode: u32) -> u64 {
+    let rows = match mode {
+        1 => address >> 7 & 1,
+        2 => address >> 7 & 3,
+        3 => address >> 7 & 7,
+        _ => 0,
+    };
+    address ^ rows << 4
+}
