@@ -17,6 +17,8 @@
 mod builder;
 mod parse;
 mod print;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use builder::Builder;

@@ -320,7 +320,7 @@ fn infer_cat(op: &Op, graph: &Graph, operands: &[&Type]) -> Result<Vec<Type>, Op
     if pieces.len() != operands.len() || pieces.is_empty() {
         return Err(OpError::Arity { op: "cat", expected: pieces.len(), got: operands.len() });
     }
-    let mut total = 0;
+    let mut total = 0u64;
     let mut rest = Vec::new();
     for (piece, x) in pieces.iter().zip(operands) {
         if let Some(axis) = piece {
@@ -329,7 +329,7 @@ fn infer_cat(op: &Op, graph: &Graph, operands: &[&Type]) -> Result<Vec<Type>, Op
         if *piece != Some(*to) {
             absent("cat", graph, x, *to)?;
         }
-        total += piece.map_or(1, |a| graph.size(a));
+        total = total.saturating_add(piece.map_or(1, |a| graph.size(a)));
         let axes = x.axes.iter().copied().filter(|a| Some(*a) != *piece).collect();
         rest.push(Type { dtype: x.dtype, axes });
     }

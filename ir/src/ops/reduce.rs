@@ -38,7 +38,7 @@ pub const REDUCE: OpDef = OpDef {
         let dtype = match (reduction, x.dtype) {
             (Reduction::Sum, DType::Int { lo, hi }) => DType::Int {
                 lo: lo.saturating_mul(count).min(0),
-                hi: (hi - 1).saturating_mul(count).max(0).saturating_add(1),
+                hi: hi.saturating_sub(1).saturating_mul(count).max(0).saturating_add(1),
             },
             (_, DType::Bool) => {
                 return Err(OpError::DType { op: "reduce", expected: "numbers", got: x.dtype });
