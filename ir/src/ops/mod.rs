@@ -82,10 +82,17 @@ pub enum OpError {
         /// One past the largest index.
         hi: i64,
     },
-    /// A carried value changes its type.
-    #[error("`repeat`: a carried value changes its type from turn to turn")]
+    /// A carried value is not a real, or changes its axes. Ints are not carried: their ranges would
+    /// have to hold for all turns.
+    #[error("`repeat`: a carried value must be a real with the same axes in every turn")]
     Carried,
 }
+
+/// Types of the results from those of the operands.
+pub type TypeRule = fn(&Op, &Graph, &[&Type]) -> Result<Vec<Type>, OpError>;
+
+/// The results from the operands.
+pub type ValueRule = fn(&Eval, &[&Tensor]) -> Result<Vec<Tensor>, EvalError>;
 
 /// One row of the table.
 pub struct OpDef {
@@ -96,13 +103,13 @@ pub struct OpDef {
     /// Reads its attributes, with the closing bracket.
     pub parse: attributes::Reader,
     /// Types of the results.
-    pub infer: fn(&Op, &Graph, &[&Type]) -> Result<Vec<Type>, OpError>,
+    pub infer: TypeRule,
     /// Floating-point operations, given the types of operands and results; multiply-add is 2.
     pub flops: fn(&Op, &Graph, &[&Type], &[&Type]) -> u64,
     /// Cotangents of the operands.
     pub vjp: vjp::Rule,
     /// Value in f64.
-    pub eval: fn(&Eval, &[&Tensor]) -> Result<Vec<Tensor>, EvalError>,
+    pub eval: ValueRule,
 }
 
 /// One evaluation of an operation.
