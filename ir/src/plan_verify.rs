@@ -1,0 +1,278 @@
+//! What makes a plan well-formed.
+//!
+//! - Every address of every item is inside the arena for all turns of the loops around it, with
+//!   the bytes that the kernel says it touches.
+//! - A launch names a kernel of the plan, with as many buffers as it has arguments; addresses and
+//!   int arguments refer to loops around the item.
+//! - States, inputs and results are aligned, inside the arena and, but for results that are
+//!   states, apart from each other.
+//! - Two buffers that live at the same time do not share bytes, and only states lie in the part
+//!   of the arena that states take.
+//! - Copies do not overlap themselves.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::kernel::Storage;
+use crate::plan::{ALIGNMENT, Address, Category, Item, Plan};
+
+/// All that is wrong with a plan.
+#[derive(Debug, Error)]
+#[error("{}", .0.join("; "))]
+pub struct PlanError(pub Vec<String>);
+
+/// Checks a plan.
+///
+/// # Errors
+/// [`PlanError`] lists everything that is wrong.
+pub fn verify(plan: &Plan) -> Result<(), PlanError> {
+    let mut check = Check { plan, errors: Vec::new(), counts: Vec::new() };
+    check.items(&plan.items);
+    check.tensors();
+    check.buffers();
+    if check.errors.is_empty() { Ok(()) } else { Err(PlanError(check.errors)) }
+}
+
+struct Check<'p> {
+    plan: &'p Plan,
+    errors: Vec<String>,
+    /// Numbers of turns of the loops around the item.
+    counts: Vec<u64>,
+}
+
+impl Check<'_> {
+    fn items(&mut self, items: &[Item]) {
+        for item in items {
+            match item {
+                Item::Launch { kernel, buffers, scalars } => self.launch(*kernel, buffers, scalars),
+                Item::Copy { from, to, bytes } => {
+                    self.address("copy source", from, *bytes);
+                    self.address("copy target", to, *bytes);
+                    if from.turns == to.turns && from.base.abs_diff(to.base) < *bytes {
+                        self.errors.push(format!("a copy at {} overlaps itself", from.base));
+                    }
+                }
+                Item::Loop { count, body, .. } => {
+                    // A loop without turns touches nothing.
+                    if *count > 0 {
+                        self.counts.push(*count);
+                        self.items(body);
+                        self.counts.pop();
+                    }
+                }
+            }
+        }
+    }
+
+    fn launch(&mut self, kernel: u32, buffers: &[Address], scalars: &[u32]) {
+        let Some(info) = self.plan.kernels.get(kernel as usize) else {
+            return self.errors.push(format!("a launch of kernel {kernel}, which is not there"));
+        };
+        if info.arguments.len() != buffers.len() {
+            let (wants, has) = (info.arguments.len(), buffers.len());
+            self.errors.push(format!("`{}` has {wants} arguments, a launch {has}", info.name));
+        }
+        for (argument, address) in info.arguments.iter().zip(buffers) {
+            let what = format!("argument `{}` of `{}`", argument.name, info.name);
+            self.address(&what, address, argument.bytes);
+        }
+        if scalars.iter().any(|depth| *depth as usize >= self.counts.len()) {
+            self.errors.push(format!("a launch of `{}` asks for a loop not around it", info.name));
+        }
+    }
+
+    /// Checks the highest address that the loops reach.
+    fn address(&mut self, what: &str, address: &Address, bytes: u64) {
+        if address.turns.iter().any(|t| t.depth as usize >= self.counts.len()) {
+            return self.errors.push(format!("{what}: its address asks for a loop not around it"));
+        }
+        let highest = address.turns.iter().try_fold(address.base, |sum, term| {
+            let last = (self.counts[term.depth as usize] - 1).checked_add(term.shift)?;
+            // A modulus may be met before the last turn; its largest value bounds all turns.
+            let turn = if term.modulus == 0 { last } else { last.min(term.modulus - 1) };
+            sum.checked_add(term.stride.checked_mul(turn)?)
+        });
+        let end = highest.and_then(|at| at.checked_add(bytes));
+        if end.is_none_or(|end| end > self.plan.arena_bytes) {
+            self.errors.push(format!("{what} ends outside the arena"));
+        }
+    }
+
+    /// States, inputs and results.
+    fn tensors(&mut self) {
+        let plan = self.plan;
+        let size = |axes: &[(String, u64)]| {
+            axes.iter().try_fold(1_u64, |product, (_, size)| product.checked_mul(*size))
+        };
+        let bytes =
+            |axes: &[(String, u64)], storage: Storage| size(axes)?.checked_mul(storage.bytes());
+        let mut ranges = Vec::new();
+        for state in &plan.states {
+            let Some(param) = plan.params.get(state.param as usize) else {
+                self.errors
+                    .push(format!("a state of parameter {}, which is not there", state.param));
+                continue;
+            };
+            let what = format!("{:?} of `{}`", state.slot, param.name);
+            ranges.extend(self.range(what, state.offset, bytes(&param.axes, Storage::F32)));
+        }
+        for input in &plan.inputs {
+            let what = format!("input `{}`", input.name);
+            ranges.extend(self.range(what, input.offset, bytes(&input.axes, input.storage)));
+        }
+        self.apart(ranges);
+        for result in &plan.results {
+            let what = format!("result {:?}", result.role);
+            self.range(what, result.offset, bytes(&result.axes, result.storage));
+        }
+    }
+
+    fn range(&mut self, what: String, from: u64, bytes: Option<u64>) -> Option<(u64, u64, String)> {
+        let to = bytes.and_then(|bytes| from.checked_add(bytes));
+        let Some(to) = to.filter(|to| *to <= self.plan.arena_bytes) else {
+            self.errors.push(format!("{what} ends outside the arena"));
+            return None;
+        };
+        if !from.is_multiple_of(ALIGNMENT) {
+            self.errors.push(format!("{what} is not aligned"));
+        }
+        (to > from).then_some((from, to, what))
+    }
+
+    fn apart(&mut self, mut ranges: Vec<(u64, u64, String)>) {
+        ranges.sort();
+        for pair in ranges.windows(2) {
+            if pair[1].0 < pair[0].1 {
+                self.errors.push(format!("{} and {} share bytes", pair[0].2, pair[1].2));
+            }
+        }
+    }
+
+    /// Sweeps over the program's positions with the buffers that are live, ordered by offset.
+    fn buffers(&mut self) {
+        let plan = self.plan;
+        let end = |state: &crate::plan::State| {
+            let elements = plan.params.get(state.param as usize).map_or(0, |p| p.elements());
+            state.offset.saturating_add(elements.saturating_mul(4))
+        };
+        let states = plan.states.iter().map(end).max().unwrap_or(0);
+        // A state's lifetime is the whole run; its buffers are judged by their place instead.
+        let state = |c: Category| matches!(c, Category::Weights | Category::Optimizer);
+        let moving =
+            plan.buffers.iter().enumerate().filter(|(_, b)| b.bytes > 0 && !state(b.category));
+        let mut events = Vec::new();
+        for (i, buffer) in moving {
+            if buffer.offset.checked_add(buffer.bytes).is_none_or(|e| e > plan.arena_bytes) {
+                self.errors.push(format!("buffer `{}` ends outside the arena", buffer.name));
+                continue;
+            }
+            if buffer.offset < states {
+                self.errors.push(format!("buffer `{}` lies among the states", buffer.name));
+            }
+            events.push((buffer.live.0, true, i));
+            events.push((buffer.live.1.saturating_add(1), false, i));
+        }
+        // At equal positions deaths sort before births.
+        events.sort_unstable();
+        let mut live: BTreeMap<u64, usize> = BTreeMap::new();
+        for (_, born, i) in events {
+            let buffer = &plan.buffers[i];
+            if !born {
+                if live.get(&buffer.offset) == Some(&i) {
+                    live.remove(&buffer.offset);
+                }
+                continue;
+            }
+            let before = live.range(..buffer.offset + buffer.bytes).next_back().map(|(_, j)| *j);
+            if let Some(j) = before {
+                let other = &plan.buffers[j];
+                if other.offset + other.bytes > buffer.offset {
+                    let (a, b) = (&buffer.name, &other.name);
+                    self.errors
+                        .push(format!("buffers `{a}` and `{b}` live together and share bytes"));
+                }
+            }
+            live.insert(buffer.offset, i);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Access;
+    use crate::plan::{Argument, KernelInfo, PlanBuffer, TurnTerm};
+
+    fn plan() -> Plan {
+        let argument = Argument { name: "x".into(), access: Access::ReadWrite, bytes: 64 };
+        let kernel = KernelInfo {
+            name: "k".into(),
+            origin: String::new(),
+            grid_points: 1,
+            arguments: vec![argument],
+            flops: 0,
+        };
+        let term = TurnTerm { depth: 0, stride: 64, shift: 0, modulus: 0 };
+        let launch = Item::Launch {
+            kernel: 0,
+            buffers: vec![Address { base: 0, turns: vec![term] }],
+            scalars: vec![0],
+        };
+        let body = vec![launch];
+        Plan {
+            name: "p".into(),
+            arena_bytes: 256,
+            live_bytes: 256,
+            params: vec![],
+            states: vec![],
+            inputs: vec![],
+            results: vec![],
+            buffers: vec![],
+            kernels: vec![kernel],
+            items: vec![Item::Loop { axis: "L".into(), count: 4, reversed: false, body }],
+        }
+    }
+
+    fn buffer(name: &str, offset: u64, live: (u32, u32)) -> PlanBuffer {
+        PlanBuffer { name: name.into(), category: Category::Transient, offset, bytes: 64, live }
+    }
+
+    fn error(plan: &Plan) -> String {
+        verify(plan).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_last_turn_must_fit() {
+        verify(&plan()).unwrap();
+        let smaller = Plan { arena_bytes: 192, ..plan() };
+        assert_eq!(error(&smaller), "argument `x` of `k` ends outside the arena");
+    }
+
+    #[test]
+    fn rotation_bounds_addresses() {
+        let mut plan = Plan { arena_bytes: 128, ..plan() };
+        let Item::Loop { body, .. } = &mut plan.items[0] else { unreachable!() };
+        let Item::Launch { buffers, .. } = &mut body[0] else { unreachable!() };
+        buffers[0].turns[0].modulus = 2;
+        verify(&plan).unwrap();
+    }
+
+    #[test]
+    fn loops_must_be_around() {
+        let mut plan = plan();
+        let Item::Loop { body, .. } = plan.items.remove(0) else { unreachable!() };
+        plan.items = body;
+        assert!(error(&plan).contains("a loop not around it"));
+    }
+
+    #[test]
+    fn living_together_means_lying_apart() {
+        let mut plan = plan();
+        plan.buffers =
+            vec![buffer("a", 0, (0, 3)), buffer("b", 0, (4, 5)), buffer("c", 64, (2, 9))];
+        verify(&plan).unwrap();
+        plan.buffers.push(buffer("d", 32, (5, 6)));
+        assert!(error(&plan).contains("`d` and `c` live together and share bytes"));
+    }
+}

@@ -1,0 +1,169 @@
+//! Runs a plan on the CPU: walks its items in order, one launch after the other.
+//!
+//! All memory is set aside when the executor is made; running allocates nothing.
+
+use gigac_ir::plan::{Address, Item, Plan};
+
+use crate::error::{Error, Result};
+use crate::exec::arena::Arena;
+use crate::exec::code::{Kernel, Kernels};
+use crate::exec::pool::Pool;
+
+/// Deepest nesting of loops that a plan may have.
+const MAX_DEPTH: usize = 16;
+/// Copies below this length run on the calling thread alone.
+const COPY_CHUNK: u64 = 256 << 10;
+
+/// A plan bound to its kernels.
+pub struct Executor<'p> {
+    plan: &'p Plan,
+    kernels: Vec<Kernel>,
+    frame: Frame,
+}
+
+/// Arguments of the launch in hand.
+struct Frame {
+    buffers: Vec<*mut u8>,
+    scalars: Vec<i64>,
+}
+
+// SAFETY: the pointers in a frame are written before each launch and never read otherwise.
+unsafe impl Send for Frame {}
+// SAFETY: as above; workers only read a frame during a launch.
+unsafe impl Sync for Frame {}
+
+/// The turns of the loops around an item, outermost first.
+#[derive(Clone, Copy)]
+struct Turns {
+    turns: [u64; MAX_DEPTH],
+    depth: usize,
+}
+
+impl Turns {
+    fn inside(&self) -> &[u64] {
+        &self.turns[..self.depth]
+    }
+
+    fn enter(mut self, turn: u64) -> Self {
+        self.turns[self.depth] = turn;
+        self.depth += 1;
+        self
+    }
+}
+
+impl<'p> Executor<'p> {
+    /// Binds a plan, which must have passed the plan verifier, to the kernels it names.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] when a kernel is missing or loops nest too deeply: a damaged executable.
+    pub fn new(plan: &'p Plan, kernels: &Kernels) -> Result<Self> {
+        let missing = |name: &str| {
+            Error::Machine(format!("plan `{}`: the executable has no kernel `{name}`", plan.name))
+        };
+        let bound: Result<Vec<Kernel>> = plan
+            .kernels
+            .iter()
+            .map(|k| kernels.get(&k.name).ok_or_else(|| missing(&k.name)))
+            .collect();
+        if depth(&plan.items) > MAX_DEPTH {
+            return Err(Error::Machine(format!(
+                "plan `{}` nests over {MAX_DEPTH} loops",
+                plan.name
+            )));
+        }
+        let (buffers, scalars) = widest(&plan.items);
+        let frame =
+            Frame { buffers: Vec::with_capacity(buffers), scalars: Vec::with_capacity(scalars) };
+        Ok(Self { plan, kernels: bound?, frame })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &'p Plan {
+        self.plan
+    }
+
+    /// Runs the whole plan.
+    pub fn run(&mut self, arena: &mut Arena, pool: &mut Pool) {
+        assert!(self.plan.arena_bytes <= arena.bytes(), "the arena is too small for the plan");
+        let turns = Turns { turns: [0; MAX_DEPTH], depth: 0 };
+        let plan = self.plan;
+        self.items(&plan.items, turns, arena, pool);
+    }
+
+    fn items(&mut self, items: &[Item], turns: Turns, arena: &mut Arena, pool: &mut Pool) {
+        for item in items {
+            match item {
+                Item::Launch { kernel, buffers, scalars } => {
+                    let inside = turns.inside();
+                    self.frame.buffers.clear();
+                    self.frame.buffers.extend(buffers.iter().map(|a| pointer(arena, a, inside)));
+                    self.frame.scalars.clear();
+                    self.frame.scalars.extend(scalars.iter().map(|d| inside[*d as usize] as i64));
+                    launch(
+                        self.kernels[*kernel as usize],
+                        self.plan.kernels[*kernel as usize].grid_points,
+                        &self.frame,
+                        pool,
+                    );
+                }
+                Item::Copy { from, to, bytes } => {
+                    copy(arena, from.at(turns.inside()), to.at(turns.inside()), *bytes, pool);
+                }
+                Item::Loop { count, reversed, body, .. } => {
+                    for turn in 0..*count {
+                        let turn = if *reversed { count - 1 - turn } else { turn };
+                        self.items(body, turns.enter(turn), arena, pool);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn pointer(arena: &Arena, address: &Address, turns: &[u64]) -> *mut u8 {
+    // SAFETY: the plan verifier proved that every address of the plan is inside the arena.
+    unsafe { arena.base().add(address.at(turns) as usize) }
+}
+
+fn launch(kernel: Kernel, points: u64, frame: &Frame, pool: &mut Pool) {
+    pool.run(points, &|first, last, scratch| {
+        let (buffers, scalars) = (frame.buffers.as_ptr(), frame.scalars.as_ptr());
+        // SAFETY: the plan verifier checked number and extent of the arguments against the kernel,
+        // grid points are independent, and the pool's scratch is as large as any kernel asks.
+        unsafe { (kernel.entry)(buffers, scalars, first, last, scratch) }
+    });
+}
+
+fn copy(arena: &mut Arena, from: u64, to: u64, bytes: u64, pool: &mut Pool) {
+    let arena: &Arena = arena;
+    pool.run(bytes.div_ceil(COPY_CHUNK), &|first, last, _| {
+        let start = first * COPY_CHUNK;
+        let length = (last * COPY_CHUNK).min(bytes) - start;
+        // SAFETY: verified to be inside the arena and disjoint; chunks are disjoint too.
+        unsafe {
+            let source = arena.base().add((from + start) as usize);
+            let target = arena.base().add((to + start) as usize);
+            std::ptr::copy_nonoverlapping(source, target, length as usize);
+        }
+    });
+}
+
+fn depth(items: &[Item]) -> usize {
+    let nested = |item: &Item| match item {
+        Item::Loop { body, .. } => 1 + depth(body),
+        _ => 0,
+    };
+    items.iter().map(nested).max().unwrap_or(0)
+}
+
+/// The largest number of buffers and of scalars of a launch.
+fn widest(items: &[Item]) -> (usize, usize) {
+    items.iter().fold((0, 0), |(buffers, scalars), item| {
+        let (b, s) = match item {
+            Item::Launch { buffers, scalars, .. } => (buffers.len(), scalars.len()),
+            Item::Copy { .. } => (0, 0),
+            Item::Loop { body, .. } => widest(body),
+        };
+        (buffers.max(b), scalars.max(s))
+    })
+}

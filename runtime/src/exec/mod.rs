@@ -1,0 +1,8 @@
+//! Memory, threads and code: what it takes to run a plan on the CPU.
+
+pub mod allocations;
+pub mod arena;
+pub mod code;
+pub mod executor;
+pub mod peak;
+pub mod pool;

@@ -1,0 +1,28 @@
+//! SIGINT and SIGTERM end a run after the step in hand; a second one ends it at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn remember(_: libc::c_int) {
+    ASKED.store(true, Ordering::Relaxed);
+}
+
+/// Catches the first signal of each kind.
+pub fn catch() {
+    // SAFETY: the handler only stores to an atomic; the structure is plain data, zero is a value
+    // of all its fields.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = remember as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESETHAND | libc::SA_RESTART;
+        for signal in [libc::SIGINT, libc::SIGTERM] {
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+    }
+}
+
+/// Whether a signal asked the run to end.
+pub fn asked_to_stop() -> bool {
+    ASKED.load(Ordering::Relaxed)
+}
