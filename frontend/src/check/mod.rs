@@ -54,7 +54,6 @@ pub(crate) struct Checker {
     globals: Vec<Global>,
     /// Where top-level `let`s stand, for help with names used too early.
     let_lines: HashMap<String, Span>,
-    axis_spans: HashMap<AxisId, Span>,
     /// Names in statements that could not be read: unknown for a reason that was reported.
     poisoned: HashSet<String>,
     sets: Sets,
@@ -115,7 +114,6 @@ impl Checker {
             layers: Vec::new(),
             globals: Vec::new(),
             let_lines: HashMap::new(),
-            axis_spans: HashMap::new(),
             poisoned: HashSet::new(),
             sets,
             train_names: Vec::new(),

@@ -132,6 +132,7 @@ impl Checker {
             self.declare(item);
         }
         self.force_declarations(0);
+        self.check_formals();
         if chance {
             let int = || Type {
                 dtype: DType::Int { lo: 0, hi: i64::from(i32::MAX) + 1 },
@@ -245,6 +246,18 @@ impl Checker {
             params: Vec::new(),
             shapes: Vec::new(),
             called: false,
+        });
+    }
+
+    /// Arguments of the model's own functions hide no declarations.
+    fn check_formals(&mut self) {
+        let own = self.functions.iter().filter(|t| t.origin == Origin::Model);
+        let functions: Vec<Rc<Function>> = own.map(|t| t.function.clone()).collect();
+        let frame = self.declaration_frame(0);
+        self.with_frame(frame, |checker| {
+            for arg in functions.iter().flat_map(|function| &function.args) {
+                checker.check_hiding(&arg.name);
+            }
         });
     }
 

@@ -208,7 +208,7 @@ impl Checker {
 
     pub(crate) fn declared_axis(&mut self, table: usize, axis: &Ident) -> Eval<AxisId> {
         let entry = self.tables[table].names.get(&axis.name);
-        let Some((Declared::Axis(lazy), at)) = entry.cloned() else {
+        let Some((Declared::Axis(lazy), _)) = entry.cloned() else {
             return Err(Failed);
         };
         let expr = match lazy {
@@ -222,9 +222,6 @@ impl Checker {
         });
         let name = format!("{}{}", self.tables[table].prefix, axis.name);
         let id = size.map(|size| self.builder.graph.add_axis(&name, size));
-        if let Ok(id) = id {
-            self.axis_spans.insert(id, at);
-        }
         self.store(table, &axis.name, Declared::Axis(Lazy::Done(id)));
         id
     }
