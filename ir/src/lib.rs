@@ -17,6 +17,7 @@ pub mod math;
 pub mod ops;
 pub mod philox;
 pub mod plan;
+pub mod plan_verify;
 pub mod pointwise;
 pub mod program;
 pub mod tensor;
