@@ -1,6 +1,6 @@
 //! The library door: load a module, describe a launch, run it, look at the report.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use crate::check::clock::Variables;
@@ -300,7 +300,11 @@ impl Launch {
             events: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            idle: AtomicUsize::new(0),
+            host_threads: 1,
         };
+        let host_threads = self.options.threads.max(1).min(engine.units().max(1) as usize);
+        let engine = Engine { host_threads, ..engine };
         let counts = engine.run();
         let blocks = engine.finished.into_inner() * per_unit;
         let findings = engine.findings.into_inner().unwrap_or_else(|p| p.into_inner());

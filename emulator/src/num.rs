@@ -235,9 +235,11 @@ fn product_error(a: f64, b: f64, p: f64) -> f64 {
     if p.abs() > 1e-280 {
         return a.mul_add(b, -p);
     }
-    let up = 2f64.powi(300);
-    let (a, b) = if a.abs() < b.abs() { (a * up, b) } else { (a, b * up) };
-    a.mul_add(b, -(p * up))
+    // Bring the smaller factor, and then the product, into the normal range.
+    let up = 2f64.powi(600);
+    let (small, large) = if a.abs() < b.abs() { (a, b) } else { (b, a) };
+    let (small, p) = (small * up, p * up);
+    if large.abs() < 1e-150 { small.mul_add(large * up, -(p * up)) } else { small.mul_add(large, -p) }
 }
 
 /// `a × b + c` in double with one rounding.

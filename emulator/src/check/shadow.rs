@@ -46,6 +46,13 @@ fn named(stamp: Stamp) -> &'static str {
     if stamp.flags & Stamp::ATOMIC != 0 { "atomic" } else { "write" }
 }
 
+/// Lanes that store to one place in one instruction: some lane wins, and compilers rely on it where
+/// any of the values will do (the copies of a reduction's result differ in their last bit).
+fn same_instruction(a: Stamp, b: Stamp) -> bool {
+    let plain = (a.flags | b.flags) & Stamp::ATOMIC == 0;
+    plain && (a.unit, a.warp, a.clock, a.pc) == (b.unit, b.warp, b.clock, b.pc)
+}
+
 /// Two strong accesses of sufficient scope are not a data race (PTX ISA, "Morally strong").
 fn both_strong(a: Stamp, b: Stamp) -> bool {
     let strong = a.flags & b.flags & Stamp::STRONG != 0;
@@ -117,7 +124,7 @@ impl SharedShadow {
         let lane = usize::from(me.lane);
         let write = self.writes[cell];
         self.writes[cell] = me;
-        if write.is_some() && !both_strong(write, me) && !clock.ordered(write, lane) {
+        if write.is_some() && !both_strong(write, me) && !same_instruction(write, me) && !clock.ordered(write, lane) {
             return Some(Conflict { stamp: write, what: named(write) });
         }
         for warp in 0..self.warps {
@@ -138,11 +145,6 @@ impl SharedShadow {
             }
         }
         None
-    }
-
-    /// The last write of the cell at `offset`.
-    pub(crate) fn last_write(&self, offset: usize) -> Stamp {
-        self.writes[offset >> self.shift]
     }
 }
 
@@ -216,7 +218,7 @@ impl Cell {
         let lane = usize::from(me.lane);
         let write = self.write;
         self.write = me;
-        if write.is_some() && !both_strong(write, me) && !clock.ordered(write, lane) {
+        if write.is_some() && !both_strong(write, me) && !same_instruction(write, me) && !clock.ordered(write, lane) {
             return Some(Conflict { stamp: write, what: named(write) });
         }
         let read = self.reads.iter().find(|r| r.is_some() && !both_strong(**r, me) && !clock.ordered(**r, lane));

@@ -79,6 +79,7 @@ pub(super) fn fence(ins: &mut Ins) -> Decoded {
     if ins.flag("proxy") {
         while ins.parsed(|m| {
             (m.starts_with("async") || m.starts_with("tensormap") || m.starts_with("alias") || m.starts_with("sync_restrict")
+                || m.starts_with("shared") || m.starts_with("global")
                 || matches!(m, "acquire" | "release" | "cta" | "cluster" | "gpu" | "sys"))
             .then_some(())
         })

@@ -1,7 +1,7 @@
 //! What all host threads share, and how they take blocks.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use super::unit::Unit;
 use crate::check::clock::Variables;
@@ -63,6 +63,9 @@ pub(crate) struct Engine<'a> {
     /// Units that have finished.
     pub(crate) finished: AtomicU64,
     pub(crate) stop: AtomicBool,
+    /// Host threads that have found nothing to do for longer than the launch's patience.
+    pub(crate) idle: AtomicUsize,
+    pub(crate) host_threads: usize,
 }
 
 /// Instructions that a unit runs before a host thread looks at its other units.
@@ -89,7 +92,7 @@ impl Engine<'_> {
         std::array::from_fn(|i| self.grid[i] / self.cluster[i])
     }
 
-    fn units(&self) -> u64 {
+    pub(crate) fn units(&self) -> u64 {
         match &self.selected {
             Some(list) => list.len() as u64,
             None => self.unit_grid().iter().map(|&n| u64::from(n)).product(),
@@ -109,10 +112,11 @@ impl Engine<'_> {
 
     /// Runs all units and returns the counts of all host threads together.
     pub(crate) fn run(&self) -> Counts {
-        let threads = self.options.threads.max(1).min(self.units().max(1) as usize);
+        let threads = self.host_threads;
         let work = || {
             let mut counts = Counts::new(self.program.code.len());
             self.work(&mut counts);
+            self.idle.fetch_add(1, SeqCst);
             counts
         };
         if threads == 1 {
@@ -137,6 +141,7 @@ impl Engine<'_> {
         let mut spare: Option<Unit> = None;
         let mut quiet: u64 = 0;
         let mut last = (0, 0);
+        let mut idle = false;
         loop {
             if resident.is_empty() || (quiet > 0 && resident.len() < RESIDENT) {
                 match self.take() {
@@ -170,6 +175,9 @@ impl Engine<'_> {
                 }
             }
             if self.stop.load(Relaxed) {
+                if idle {
+                    self.idle.fetch_sub(1, SeqCst);
+                }
                 return;
             }
             self.events.fetch_add(effects, Relaxed);
@@ -179,9 +187,19 @@ impl Engine<'_> {
             if effects == 0 && !resident.is_empty() && quiet == 0 {
                 quiet = 1;
             }
-            if quiet > self.options.patience {
+            let patient = quiet <= self.options.patience;
+            if patient == idle {
+                idle = !patient;
+                if idle { self.idle.fetch_add(1, SeqCst) } else { self.idle.fetch_sub(1, SeqCst) };
+            }
+            if idle && self.idle.load(SeqCst) >= self.host_threads {
                 resident.iter_mut().for_each(|unit| unit.report_stuck(self));
+                self.stop.store(true, Relaxed);
+                self.idle.fetch_sub(1, SeqCst);
                 return;
+            }
+            if idle {
+                std::thread::yield_now();
             }
         }
     }

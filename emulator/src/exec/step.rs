@@ -22,6 +22,8 @@ pub(crate) enum Then {
     Yield,
 }
 
+/// A poll counts as so many instructions, so that a block that only polls is soon found stuck.
+const POLL: u64 = 200;
 /// Instructions that lanes run while others of their warp wait to run, before those get a turn.
 const FAIRNESS: u32 = 20_000;
 
@@ -34,6 +36,7 @@ impl Unit {
             let (ran, yielded) = self.run_group(engine, counts, w, (mask, pc, rival), budget - used);
             used += ran;
             if yielded {
+                used += POLL;
                 break;
             }
         }
@@ -87,6 +90,12 @@ impl Unit {
                 Then::Pick => return (used, false),
             }
             if others != 0 && used >= u64::from(FAIRNESS) {
+                self.warps[w].deferred |= mask;
+                self.set_pcs(w, mask, pc);
+                return (used, false);
+            }
+            if then == Then::Yield && others != 0 {
+                // These lanes poll; the lane they wait for may be in this very warp.
                 self.warps[w].deferred |= mask;
                 self.set_pcs(w, mask, pc);
                 return (used, false);

@@ -84,8 +84,10 @@ fn token(input: &str) -> IResult<&str, Kind<'_>> {
 
 fn word(input: &str) -> IResult<&str, Kind<'_>> {
     let first = one_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_$%.");
-    let plain = take_while1(|c: char| c.is_ascii_alphanumeric() || "_$%.".contains(c));
-    let scope = recognize((tag("::"), verify(anychar::<&str, _>, |c| c.is_ascii_alphabetic() || *c == '_')));
+    // Directives may stand without a blank between them, as in `.reg.b32`.
+    let directive = input.starts_with('.');
+    let plain = take_while1(move |c: char| c.is_ascii_alphanumeric() || "_$%".contains(c) || c == '.' && !directive);
+    let scope = recognize((tag("::"), verify(anychar::<&str, _>, |c| c.is_ascii_alphanumeric() || *c == '_')));
     let body = many0_count(alt((plain, scope)));
     let (rest, name) = recognize(pair(first, body)).parse(input)?;
     if name == "%" || name == "." {
