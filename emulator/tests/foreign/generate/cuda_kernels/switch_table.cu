@@ -4,12 +4,12 @@ extern "C" __global__ void switch_table(const int *x, int *y, int rounds) {
     int op = x[i], v = i;
     for (int k = 0; k < rounds; k++) {
         switch (op) {
-        case 0: v = v * 3 + 1; op = 5; break;
+        case 0: v = (int)((unsigned)v * 3u + 1u); op = 5; break;
         case 1: v ^= 0x5555; op = v & 7; break;
         case 2: v = (v >> 1) - 7; op = 9; break;
         case 3: v += 100;
         case 4: v -= op; op = (op + 3) % 11; break;
-        case 5: v = v * v; op = v % 10 < 0 ? 6 : v % 10; break;
+        case 5: v = (int)((unsigned)v * (unsigned)v); op = v % 10 < 0 ? 6 : v % 10; break;
         case 6: v = -v; op = 2; break;
         case 7: v |= 64; op = 8; break;
         case 8: v &= 0xffff; op = (v >> 3) & 15; break;
