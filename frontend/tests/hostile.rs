@@ -211,7 +211,7 @@ fn deep_and_long() {
             (0..2000).map(|i| format!("A{i}")).collect::<Vec<_>>().join("*")
         ),
         many("\"{L}", 100_000),
-        format!("axes L = 1M, E = 1M\nparam w[L, E] = 1 as \"a.{{L}}.{{E}}\"\nloss sum(w)"),
+        "axes L = 1M, E = 1M\nparam w[L, E] = 1 as \"a.{L}.{E}\"\nloss sum(w)".to_string(),
         many("x", 5 << 20),
     ] {
         survives(&text);

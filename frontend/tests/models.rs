@@ -93,3 +93,16 @@ fn gpt2_nano_has_the_tensors_of_a_checkpoint() {
     assert!(has("transformer.h.0.attn.c_attn.bias", &[192]));
     assert!(has("transformer.h.0.mlp.c_proj.weight", &[256, 64]));
 }
+
+#[test]
+fn graphs_are_well_formed_and_read_back() {
+    for name in ["nano", "gpt2-nano", "moe-nano", "gigachat-pro-29b", "bench-v"] {
+        for training in [true, false] {
+            let graph = model(name, training).graph;
+            graph.verify().unwrap_or_else(|errors| panic!("{name}: {errors:?}"));
+            let text = graph.to_string();
+            let again = Graph::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(again.to_string(), text, "{name}");
+        }
+    }
+}

@@ -47,8 +47,8 @@ fn names_in_layers_carry_the_turn() {
     let turn = graph.axes.iter().position(|axis| axis.name == "L").expect("the repeat axis");
     let text = |text: &str| NamePart::Text(text.to_string());
     assert_eq!(router.stored.spread.iter().map(|axis| axis.index()).collect::<Vec<_>>(), [turn]);
-    assert_eq!(router.stored.name.len(), 6);
+    assert_eq!(router.stored.name.len(), 3);
     assert_eq!(router.stored.name[0], text("layers."));
-    assert_eq!(router.stored.name[4], text("router"));
+    assert_eq!(router.stored.name[2], text(".moe.router.weight"));
     assert_eq!((router.decay, graph.params[1].decay), (1.0, 0.0));
 }

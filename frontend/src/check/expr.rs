@@ -181,7 +181,9 @@ impl Checker {
             }
         };
         let pairs: Vec<(&Ident, Eval)> = names.iter().zip(values).collect();
-        for (name, value) in &pairs {
+        // Names in libraries say little about the model.
+        let own = !self.frame().tables.is_empty();
+        for (name, value) in pairs.iter().filter(|_| own) {
             if let Ok(Value::Tensor(id)) = value {
                 self.builder.name(*id, &name.name);
             }

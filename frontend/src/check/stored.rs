@@ -178,10 +178,8 @@ impl Checker {
         let (mut name, mut spread) = (Vec::new(), Vec::new());
         for part in names.prefix.iter().chain(&own) {
             match part {
-                Part::Text(text) => name.push(NamePart::Text(text.clone())),
-                Part::Deal(list) => {
-                    name.push(NamePart::Text(list.get(at).cloned().unwrap_or_default()))
-                }
+                Part::Text(text) => push_text(&mut name, text),
+                Part::Deal(list) => push_text(&mut name, list.get(at).map_or("", String::as_str)),
                 Part::Number(expr) => {
                     let (constant, terms) = self.affine_name(expr, &axes)?;
                     spread.extend(terms.iter().map(|(axis, _)| *axis));
@@ -448,6 +446,14 @@ fn overlap(a: &Claim, b: &Claim) -> bool {
             || b.from[dim] >= a.from[dim].saturating_add(a.size[dim])
     };
     !(0..a.size.len()).any(apart)
+}
+
+/// Adds text to a name; neighbouring texts are one part.
+fn push_text(name: &mut Vec<NamePart>, text: &str) {
+    match name.last_mut() {
+        Some(NamePart::Text(last)) => last.push_str(text),
+        _ => name.push(NamePart::Text(text.to_string())),
+    }
 }
 
 /// The name of the tensor at a position along the spread axes.
