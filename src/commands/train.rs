@@ -13,13 +13,16 @@ use super::build::{self, TargetName};
 use crate::compile::Request;
 use crate::failure::Failure;
 
-/// Flags of `train`: the model's, and all flags of the built executable.
+/// Flags of `train`: the model's, and all flags of the built executable behind it.
 #[derive(Args, Debug)]
+#[command(after_help = "FLAGS are those of every training executable, such as --data, --steps, --out, --resume; \
+                        `gigac train MODEL --help` lists them.")]
 pub struct TrainArgs {
     #[command(flatten)]
     model: ModelArgs,
-    #[command(flatten)]
-    run: gigac_runtime::cli::Flags,
+    /// Flags of the run.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+    flags: Vec<OsString>,
 }
 
 /// Runs `train`.
@@ -28,34 +31,30 @@ pub struct TrainArgs {
 /// Mistakes of the model, failures of code generation and of the cache. Does not return when the
 /// run starts.
 pub fn run(args: &TrainArgs) -> Result<(), Failure> {
-    let binary = cached(&args.model)?;
-    let error = Command::new(&binary).args(own_flags()).exec();
+    let mut model = args.model.clone();
+    let (sets, flags) = split(&args.flags)?;
+    model.sets.extend(sets);
+    let binary = cached(&model)?;
+    let error = Command::new(&binary).args(flags).exec();
     Err(Failure::io("run", &binary, &error))
 }
 
-/// The flags that belong to the executable: all but the command, the model and `--set`.
-fn own_flags() -> Vec<OsString> {
-    let mut flags = Vec::new();
-    let mut seen_model = false;
-    let mut words = std::env::args_os().skip(2).peekable();
+/// Takes `--set NAME=VALUE` out of the flags of the run: they belong to the compiler.
+fn split(words: &[OsString]) -> Result<(Vec<String>, Vec<OsString>), Failure> {
+    let (mut sets, mut flags) = (Vec::new(), Vec::new());
+    let mut words = words.iter();
     while let Some(word) = words.next() {
-        let text = word.to_string_lossy().into_owned();
+        let text = word.to_string_lossy();
         if text == "--set" {
-            words.next();
-        } else if text.starts_with("--set=") {
-        } else if text.starts_with('-') {
-            flags.push(word);
-            let takes_value = gigac_runtime::cli::takes_value(&text);
-            if takes_value && let Some(value) = words.next() {
-                flags.push(value);
-            }
-        } else if seen_model {
-            flags.push(word);
+            let value = words.next().ok_or(Failure::Usage("`--set` needs NAME=VALUE".into()))?;
+            sets.push(value.to_string_lossy().into_owned());
+        } else if let Some(value) = text.strip_prefix("--set=") {
+            sets.push(value.to_owned());
         } else {
-            seen_model = true;
+            flags.push(word.clone());
         }
     }
-    flags
+    Ok((sets, flags))
 }
 
 /// The executable of a model, built when the cache lacks it.

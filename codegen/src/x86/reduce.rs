@@ -5,10 +5,18 @@
 //! lanes left are reduced likewise.
 
 use gigac_ir::kernel::Reduction;
-use inkwell::FloatPredicate;
-use inkwell::values::InstructionOpcode;
+use inkwell::values::{BasicValueEnum, InstructionOpcode};
+use inkwell::{FloatPredicate, IntPredicate};
 
 use super::emit::{Emitter, Value};
+
+/// Whether a value's lanes are ints.
+fn is_int(value: Value<'_>) -> bool {
+    match value {
+        BasicValueEnum::VectorValue(v) => v.get_type().get_element_type().is_int_type(),
+        other => other.is_int_value(),
+    }
+}
 
 /// Combines two values lane by lane.
 pub(super) fn combine<'c>(
@@ -18,6 +26,8 @@ pub(super) fn combine<'c>(
     b: Value<'c>,
 ) -> Value<'c> {
     match reduction {
+        Reduction::Sum if is_int(a) => emit.binary(InstructionOpcode::Add, a, b),
+        Reduction::Max if is_int(a) => emit.select(emit.icmp(IntPredicate::SGT, a, b), a, b),
         Reduction::Sum => emit.binary(InstructionOpcode::FAdd, a, b),
         Reduction::Max => {
             // `b` unless `a` is greater, so a NaN in `b` wins; then a NaN in `a` does.
@@ -59,6 +69,8 @@ pub(super) fn reduce_lanes<'c>(
     let half = lanes.next_power_of_two() / 2;
     // Lanes without a partner take the neutral element, which leaves them as they are.
     let neutral = match reduction {
+        Reduction::Sum if is_int(value) => emit.int(0, lanes),
+        Reduction::Max if is_int(value) => emit.int(i32::MIN, lanes),
         Reduction::Sum => emit.real(-0.0, lanes),
         Reduction::Max => emit.real(f32::NEG_INFINITY, lanes),
     };

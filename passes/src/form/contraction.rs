@@ -5,11 +5,11 @@
 //! the other the offset has digits, and packing reads through them.
 
 use gigac_ir::graph::{AxisId, Node, Op};
-use gigac_ir::kernel::{Carry, Expr, Scalar, TileId, Var, VarId};
+use gigac_ir::kernel::{Carry, Expr, Scalar, Var, VarId, contraction_tiles};
 use gigac_ir::pointwise::Pointwise;
 
 use super::nest::positions;
-use super::trace::{Context, Positions, Traced, Tracer};
+use super::trace::{Context, Traced, Tracer};
 
 /// Emits a product.
 pub(crate) fn emit(context: &Context<'_>, node: &Node) -> Traced {
@@ -29,13 +29,7 @@ pub(crate) fn emit(context: &Context<'_>, node: &Node) -> Traced {
     let k = contracted(context, node, axes);
     let extent = |axes: &[AxisId]| graph.elements(axes);
     let points = extent(&batch);
-    let _ = points;
-    struct T {
-        m: u64,
-        n: u64,
-        k: u64,
-    }
-    let tile = T { m: extent(&m).min(192), n: extent(&n).min(256), k: extent(&k).min(256) };
+    let tiles = contraction_tiles(points, extent(&m), extent(&n), extent(&k));
 
     let mut vars: Vec<Var> = batch
         .iter()
@@ -43,10 +37,10 @@ pub(crate) fn emit(context: &Context<'_>, node: &Node) -> Traced {
         .map(|(i, axis)| Var { name: format!("b{i}"), extent: graph.size(*axis), tile: 1 })
         .collect();
     let first = vars.len() as u32;
-    for (name, axes, tile) in [("m", &m, tile.m), ("n", &n, tile.n), ("k", &k, tile.k)] {
+    for (name, axes, tile) in [("m", &m, tiles.rows), ("n", &n, tiles.cols), ("k", &k, tiles.depth)] {
         vars.push(Var { name: name.into(), extent: extent(axes), tile });
     }
-    let (mv, nv, kv) = (VarId(first), VarId(first + 1), VarId(first + 2));
+    let kv = VarId(first + 2);
     let grid: Vec<VarId> = (0..first + 2).map(VarId).collect();
     let mut groups: Vec<Vec<AxisId>> = batch.iter().map(|x| vec![*x]).collect();
     groups.extend([m, n, k]);
@@ -66,19 +60,8 @@ pub(crate) fn emit(context: &Context<'_>, node: &Node) -> Traced {
     let next = tracer.emit_here(sum, Scalar::F32, along.clone());
     let product = tracer.fresh(Scalar::F32, along);
     tracer.close(vec![Carry { init: zero, arg, next, result: product }]);
-    store(&mut tracer, node, &at, product, [mv, nv]);
+    tracer.store(node.results[0], &at, product, false);
     tracer.finish()
-}
-
-fn store(
-    tracer: &mut Tracer<'_, '_>,
-    node: &Node,
-    at: &Positions,
-    product: TileId,
-    [m, n]: [VarId; 2],
-) {
-    debug_assert!(tracer.kernel.grid.ends_with(&[m, n]));
-    tracer.store(node.results[0], at, product, false);
 }
 
 /// The contracted axes in the order in which the first operand's memory has them.
