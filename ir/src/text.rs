@@ -49,6 +49,11 @@ impl<'a> nom::error::ParseError<&'a str> for Fault<'a> {
     fn append(_: &'a str, _: nom::error::ErrorKind, other: Self) -> Self {
         other
     }
+
+    /// Of two alternatives the one that got further is the better explanation.
+    fn or(self, other: Self) -> Self {
+        if self.rest.len() < other.rest.len() { self } else { other }
+    }
 }
 
 /// What parsers give.
@@ -59,7 +64,13 @@ pub(crate) fn fault<T>(rest: &str, message: impl Into<String>) -> Parsed<'_, T> 
     Err(nom::Err::Error(Fault { rest, message: message.into() }))
 }
 
-fn expected<T>(rest: &str, what: impl std::fmt::Display) -> Parsed<'_, T> {
+/// An error that alternatives cannot hide.
+pub(crate) fn fatal<T>(rest: &str, message: impl Into<String>) -> Parsed<'_, T> {
+    Err(nom::Err::Failure(Fault { rest, message: message.into() }))
+}
+
+/// An error that says what should stand at a place.
+pub(crate) fn expected<T>(rest: &str, what: impl std::fmt::Display) -> Parsed<'_, T> {
     fault(rest, format!("expected {what}"))
 }
 
@@ -132,7 +143,7 @@ pub(crate) fn integer<T: std::str::FromStr>(text: &str) -> Parsed<'_, T> {
     match recognize(pair(opt(char::<&str, Fault<'_>>('-')), digit1)).parse(text) {
         Ok((rest, digits)) => match digits.parse() {
             Ok(number) => Ok((rest, number)),
-            Err(_) => fault(text, "this number is out of range"),
+            Err(_) => fatal(text, "this number is out of range"),
         },
         Err(_) => expected(text, "a whole number"),
     }

@@ -36,13 +36,13 @@ mod verify;
 
 pub use interpret::{Arithmetic, InterpretError};
 pub use offset::{Factor, Offset, Term};
-pub use parse::ParseError;
 pub use tiles::{ContractionTiles, contraction_tiles};
 pub use verify::KernelError;
 
 use serde::{Deserialize, Serialize};
 
 use crate::pointwise::Pointwise;
+pub use crate::text::ParseError;
 
 /// Index of an iteration variable in [`Kernel::vars`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -22,31 +22,20 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use nom::Parser;
 use nom::branch::alt;
-use nom::character::complete::{char, digit1, none_of, one_of};
-use nom::combinator::{cut, map, opt, recognize, value as constant};
+use nom::character::complete::{char, digit1};
+use nom::combinator::{cut, map, opt, value as constant};
 use nom::multi::{many0, separated_list0, separated_list1};
-use nom::sequence::{delimited, pair, preceded};
-use nom::{IResult, Parser};
-use thiserror::Error;
+use nom::sequence::{delimited, preceded};
 
 use super::{
     Access, Buffer, BufferId, Carry, Expr, Factor, Kernel, Offset, Reduction, Scalar, Stmt,
     Storage, Term, TileId, TileType, Var, VarId,
 };
 use crate::pointwise::Pointwise;
-
-/// Why a text is not a kernel, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{line}:{column}: {message}")]
-pub struct ParseError {
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-    /// What is wrong there.
-    pub message: String,
-}
+use crate::text::{self, Fault, ParseError, Parsed, blank, expected, fatal};
+use crate::text::{integer as number, string, word as name};
 
 impl Kernel {
     /// Reads one kernel. The result is well formed as a text only: see [`Kernel::verify`].
@@ -57,9 +46,14 @@ impl Kernel {
         match kernel(text) {
             Ok((rest, kernel)) => match blank(rest) {
                 "" => Ok(kernel),
-                rest => Err(locate(text, rest, "expected the end of the text".to_owned())),
+                rest => {
+                    let message = "expected the end of the text".to_owned();
+                    Err(ParseError::locate(text, rest, message))
+                }
             },
-            Err(nom::Err::Error(f) | nom::Err::Failure(f)) => Err(locate(text, f.rest, f.message)),
+            Err(nom::Err::Error(f) | nom::Err::Failure(f)) => {
+                Err(ParseError::locate(text, f.rest, f.message))
+            }
             Err(nom::Err::Incomplete(_)) => {
                 panic!("the complete parsers of nom never ask for more")
             }
@@ -67,78 +61,8 @@ impl Kernel {
     }
 }
 
-fn locate(text: &str, rest: &str, message: String) -> ParseError {
-    let before = &text[..text.len() - rest.len()];
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    ParseError {
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-        message,
-    }
-}
-
-/// A failed parse: the text from the guilty place on, and what was expected.
-#[derive(Debug)]
-struct Fault<'a> {
-    rest: &'a str,
-    message: String,
-}
-
-impl<'a> nom::error::ParseError<&'a str> for Fault<'a> {
-    fn from_error_kind(rest: &'a str, _: nom::error::ErrorKind) -> Self {
-        Self { rest, message: "unexpected text".to_owned() }
-    }
-
-    fn append(_: &'a str, _: nom::error::ErrorKind, other: Self) -> Self {
-        other
-    }
-
-    /// Of two alternatives the one that got further is the better explanation.
-    fn or(self, other: Self) -> Self {
-        if self.rest.len() < other.rest.len() { self } else { other }
-    }
-}
-
-type Parsed<'a, T> = IResult<&'a str, T, Fault<'a>>;
-
-/// An error that alternatives cannot hide.
-fn fatal<T>(rest: &str, message: impl Into<String>) -> Parsed<'_, T> {
-    Err(nom::Err::Failure(Fault { rest, message: message.into() }))
-}
-
-fn expected<T>(rest: &str, what: impl Into<String>) -> Parsed<'_, T> {
-    Err(nom::Err::Error(Fault { rest, message: format!("expected {}", what.into()) }))
-}
-
-/// The text without leading white space and comments.
-fn blank(mut text: &str) -> &str {
-    loop {
-        text = text.trim_start();
-        match text.strip_prefix(';') {
-            Some(comment) => text = comment.find('\n').map_or("", |end| &comment[end..]),
-            None => return text,
-        }
-    }
-}
-
-fn symbol<'a>(token: &'static str) -> impl Parser<&'a str, Output = (), Error = Fault<'a>> {
-    move |text: &'a str| {
-        let text = blank(text);
-        match text.strip_prefix(token) {
-            Some(rest) => Ok((rest, ())),
-            None => expected(text, format!("`{token}`")),
-        }
-    }
-}
-
-fn name(text: &str) -> Parsed<'_, &str> {
-    let text = blank(text);
-    let inside = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
-    let end = text.find(|c| !inside(c)).unwrap_or(text.len());
-    if end == 0 || text.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-        return expected(text, "a name");
-    }
-    Ok((&text[end..], &text[..end]))
+fn symbol<'a>(mark: &'static str) -> impl Parser<&'a str, Output = (), Error = Fault<'a>> {
+    move |rest: &'a str| text::symbol(rest, mark)
 }
 
 fn keyword<'a>(word: &'static str) -> impl Parser<&'a str, Output = (), Error = Fault<'a>> {
@@ -162,18 +86,6 @@ fn choice<'a, T: Copy>(
     }
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> Parsed<'_, T> {
-    let text = blank(text);
-    let digits = recognize(pair(opt(char::<&str, Fault<'_>>('-')), digit1)).parse(text);
-    match digits {
-        Ok((rest, digits)) => match digits.parse() {
-            Ok(number) => Ok((rest, number)),
-            Err(_) => fatal(text, "this number is out of range"),
-        },
-        Err(_) => expected(text, "a number"),
-    }
-}
-
 /// A constant: an int, a truth value, or a real, which has a point, an exponent or is `inf` or
 /// `NaN`.
 fn literal(text: &str) -> Parsed<'_, Expr> {
@@ -190,18 +102,6 @@ fn literal(text: &str) -> Parsed<'_, Expr> {
     match token.parse() {
         Ok(real) if token.contains(|c: char| !c.is_ascii_digit()) => Ok((rest, Expr::Real(real))),
         _ => expected(text, "a constant"),
-    }
-}
-
-fn string(text: &str) -> Parsed<'_, String> {
-    let escaped = preceded(
-        char('\\'),
-        alt((constant('\n', char('n')), one_of::<&str, &str, Fault<'_>>("\\\""))),
-    );
-    let inside = many0(alt((escaped, none_of("\\\""))));
-    match delimited(char('"'), inside, char('"')).parse(blank(text)) {
-        Ok((rest, letters)) => Ok((rest, letters.into_iter().collect())),
-        Err(_) => expected(blank(text), "a string in double quotes"),
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     Access, Buffer, Expr, Factor, Kernel, Offset, Reduction, Scalar, Stmt, Storage, TileId,
     TileType,
 };
+use crate::text::print_string;
 
 impl Display for TileId {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -60,7 +61,7 @@ impl Reduction {
 
 impl Display for Kernel {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "kernel {} {} {{", self.name, quoted(&self.origin))?;
+        writeln!(f, "kernel {} {} {{", self.name, print_string(&self.origin))?;
         for Buffer { name, storage, elements, access } in &self.buffers {
             writeln!(f, "  {} {name}: {}[{elements}]", access.name(), storage.name())?;
         }
@@ -188,10 +189,4 @@ fn mask_text(mask: Option<TileId>) -> String {
 
 fn list(values: &[TileId]) -> String {
     values.iter().map(TileId::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// The text in double quotes; quotes, backslashes and line ends escaped.
-fn quoted(text: &str) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!("\"{escaped}\"")
 }
