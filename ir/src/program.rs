@@ -37,23 +37,23 @@ pub struct ProgramPhase {
     /// Micro-batches of one step.
     pub micro_batches: u64,
     /// `6N + 12·layers·d·T` with N all parameters.
-    pub flops_per_token: u64,
+    pub flops_per_token: f64,
     /// 6·(parameters used in matrix products) + 6·layers·d·T: the causal half, no recomputation.
-    pub model_flops_per_token: u64,
+    pub model_flops_per_token: f64,
     /// 10⁹ floating-point operations of a step by the same formula.
     pub gflop_step: f64,
     /// One training step: results loss, gradients, norm, rate, updates in place.
     pub step: Plan,
     /// The loss without gradients.
     pub evaluate: Plan,
-    /// The model's named outputs; without results when it has none.
-    pub outputs: Plan,
+    /// The model's named outputs; absent when it has none.
+    pub outputs: Option<Plan>,
 }
 
 impl ProgramPhase {
     /// Its plans: the step first.
     pub fn plans(&self) -> impl Iterator<Item = &Plan> {
-        [&self.step, &self.evaluate, &self.outputs].into_iter()
+        [&self.step, &self.evaluate].into_iter().chain(&self.outputs)
     }
 }
 

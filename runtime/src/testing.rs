@@ -55,12 +55,12 @@ pub(crate) fn program() -> Program {
         settings: Settings { on_nan: OnNan::Halt, ..Settings::default() },
         tokens_per_step: (B * T) as u64,
         micro_batches: 1,
-        flops_per_token: 6 * (V * V) as u64,
-        model_flops_per_token: 6 * V as u64,
+        flops_per_token: 6.0 * (V * V) as f64,
+        model_flops_per_token: 6.0 * V as f64,
         gflop_step: 1e-3,
         step: step(),
         evaluate: evaluate(),
-        outputs: outputs(),
+        outputs: Some(outputs()),
     };
     Program {
         version: "test".into(),
@@ -266,6 +266,11 @@ unsafe fn part<'a>(
     unsafe { std::slice::from_raw_parts_mut((*buffers.add(index)).cast::<f32>().add(first), count) }
 }
 
+/// Grid points with the int that belongs to each.
+fn rows(ints: &[i32], first: u64, last: u64) -> impl Iterator<Item = (usize, usize)> {
+    (first as usize..last as usize).map(|row| (row, ints[row] as usize))
+}
+
 unsafe extern "C" fn logits(
     b: *const *mut u8,
     _: *const i64,
@@ -277,8 +282,8 @@ unsafe extern "C" fn logits(
     unsafe {
         scratch.write_bytes(0xab, 4096);
         let (bias, tokens) = (array::<f32>(b, 1, V), array::<i32>(b, 2, B * T));
-        for row in first as usize..last as usize {
-            let table = part(b, 0, tokens[row] as usize * V, V);
+        for (row, token) in rows(tokens, first, last) {
+            let table = part(b, 0, token * V, V);
             let out = part(b, 3, row * V, V);
             for v in 0..V {
                 out[v] = table[v] + bias[v];
@@ -292,8 +297,8 @@ unsafe extern "C" fn loss(b: *const *mut u8, _: *const i64, first: u64, last: u6
     // SAFETY: as above.
     unsafe {
         let targets = array::<i32>(b, 0, B * T);
-        for row in first as usize..last as usize {
-            let (x, target) = (part(b, 1, row * V, V), targets[row] as usize);
+        for (row, target) in rows(targets, first, last) {
+            let x = part(b, 1, row * V, V);
             let max = x.iter().copied().fold(f32::MIN, f32::max);
             let sum: f32 = x.iter().map(|v| (v - max).exp()).sum();
             part(b, 2, row, 1)[0] = max + sum.ln() - x[target];

@@ -44,7 +44,7 @@ impl Prefetch {
     ///
     /// # Errors
     /// What the source failed with.
-    pub fn next(&mut self) -> Result<(Batch, bool)> {
+    pub fn take(&mut self) -> Result<(Batch, bool)> {
         let (batch, waited) = self.ready.pop();
         match batch {
             Some(batch) => Ok((batch, waited)),

@@ -49,8 +49,9 @@ fn sample_flops() -> u64 {
 
 macro_rules! sample {
     ($lanes:expr, $set:expr, $fma:expr) => {{
-        let (a, b) = ($set(0.999_999), $set(1e-6));
-        let mut sums = [$set(1.0); SUMS];
+        // Opaque values, or the compiler computes the sums beforehand.
+        let (a, b) = std::hint::black_box(($set(0.999_999), $set(1e-6)));
+        let mut sums = [$set(std::hint::black_box(1.0)); SUMS];
         for _ in 0..TURNS {
             for sum in &mut sums {
                 *sum = $fma(*sum, a, b);

@@ -105,8 +105,11 @@ fn step(line: &[u8]) -> Option<u64> {
     serde_json::from_slice::<Value>(line).ok()?.get("step")?.as_u64()
 }
 
-/// Steps and losses of a run, and its validation losses.
-pub(super) fn losses(run: &Path) -> Result<(Vec<(f64, f64)>, Vec<(f64, f64)>)> {
+/// Steps with their losses.
+pub(super) type Curve = Vec<(f64, f64)>;
+
+/// The losses of a run, and its validation losses.
+pub(super) fn losses(run: &Path) -> Result<(Curve, Curve)> {
     let path = run.join(FILE);
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let (mut train, mut held) = (Vec::new(), Vec::new());

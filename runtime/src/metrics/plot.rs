@@ -128,6 +128,7 @@ mod tests {
     #[test]
     fn ticks_are_round() {
         assert_eq!(ticks((0.0, 10.0)), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        assert_eq!(ticks((1.1, 1.9)), [1.2, 1.4000000000000001, 1.6, 1.8]);
+        let tenths = ticks((1.1, 1.9)).iter().map(|t| (t * 10.0).round()).collect::<Vec<_>>();
+        assert_eq!(tenths, [12.0, 14.0, 16.0, 18.0]);
     }
 }

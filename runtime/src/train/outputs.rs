@@ -33,7 +33,7 @@ impl<'p> Logits<'p> {
     /// # Errors
     /// As binding a plan.
     pub(super) fn new(machine: &Machine<'_>, phase: &'p ProgramPhase) -> Result<Option<Self>> {
-        let plan = &phase.outputs;
+        let Some(plan) = &phase.outputs else { return Ok(None) };
         let Some(result) = plan.result(&Role::Output(LOGITS.to_owned())) else { return Ok(None) };
         let Some((sizes, strides)) = logical(plan, result) else { return Ok(None) };
         let layout = Layout::new(plan);

@@ -186,7 +186,7 @@ impl<'r> Run<'r> {
 
     /// The first step, with what the flags want written of it.
     fn first_step(&mut self, machine: &mut Machine<'_>, stage: &mut Stage<'_>) -> Result<Record> {
-        let (batch, _) = stage.prefetch.next()?;
+        let (batch, _) = stage.prefetch.take()?;
         if let Some(path) = &self.options.dump_logits {
             let Some(mut logits) = Logits::new(machine, stage.phase)? else {
                 let what = "--dump-logits: the model has no output `logits` over batch, time and vocabulary";
@@ -212,7 +212,7 @@ impl<'r> Run<'r> {
         allocations::watch_thread(true);
         let (batch, data_wait) = match batch {
             Some(batch) => (batch, false),
-            None => stage.prefetch.next()?,
+            None => stage.prefetch.take()?,
         };
         let plan = &stage.phase.step;
         machine.prepare(plan);
@@ -232,7 +232,7 @@ impl<'r> Run<'r> {
         record.step = self.position.steps;
         record.step_tokens = stage.phase.tokens_per_step;
         record.seconds = started.elapsed().as_secs_f64();
-        let flops = stage.phase.model_flops_per_token as f64 * record.tokens_per_second();
+        let flops = stage.phase.model_flops_per_token * record.tokens_per_second();
         record.utilisation = flops / self.peak;
         record.ring_waits = u64::from(data_wait) + u64::from(slot_wait);
         record.allocations = allocations::count() - allocated;

@@ -149,7 +149,7 @@ fn ln_1p(f: f32) -> f32 {
         -1.666_805_8e-1,
         2.000_071_5e-1,
         -2.499_999_4e-1,
-        3.333_333_1e-1,
+        0.333_333_3,
     ];
     let polynomial = C[1..].iter().fold(C[0], |sum, c| sum.mul_add(f, *c));
     let square = f * f;
