@@ -71,7 +71,8 @@ impl<'c> Region<'_, 'c> {
         match *factor {
             Factor::Scalar(scalar) => Digits::Split(self.frame.scalars[scalar as usize], zeros()),
             Factor::Tile(tile) => {
-                let value = self.tile(tile).element_or_scalar(self.emit, at, lanes);
+                let row = self.tile(tile).row(at);
+                let value = row.lanes_or_scalar(self.emit, self.span(lanes));
                 let wide = self.emit.cast(InstructionOpcode::SExt, value, Elem::I64);
                 match wide {
                     Value::IntValue(scalar) => Digits::Split(scalar, zeros()),
@@ -79,8 +80,9 @@ impl<'c> Region<'_, 'c> {
                 }
             }
             Factor::Digit { var, divisor, modulus } => {
+                let (from, _) = self.span(lanes);
                 let of: Vec<u64> = match Some(var) == self.vector {
-                    true => (0..lanes).collect(),
+                    true => (from..from + lanes).collect(),
                     false => vec![lane_of(at, var); lanes as usize],
                 };
                 self.digit(var, divisor, modulus, &of)

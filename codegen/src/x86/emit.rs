@@ -347,6 +347,26 @@ impl<'c> Emitter<'c> {
         lanes.iter().enumerate().fold(empty, insert).into()
     }
 
+    /// A value with more lanes; those past its own are unspecified.
+    pub(super) fn widen(&self, value: Value<'c>, lanes: u64) -> Value<'c> {
+        match self.lanes(value) {
+            1 => self.splat(value, lanes),
+            n if n == lanes => value,
+            n => self.shuffle(value, value, &(0..lanes).map(|i| i.min(n - 1)).collect::<Vec<_>>()),
+        }
+    }
+
+    /// The lanes of values one after the other.
+    pub(super) fn concatenate(&self, values: &[Value<'c>]) -> Value<'c> {
+        let join = |a, b| {
+            let (n, m) = (self.lanes(a), self.lanes(b));
+            let wide = n.max(m);
+            let picks: Vec<u64> = (0..n).chain(wide..wide + m).collect();
+            self.shuffle(self.widen(a, wide), self.widen(b, wide), &picks)
+        };
+        values.iter().copied().reduce(join).expect("a row has lanes")
+    }
+
     // Control flow.
 
     pub(super) fn block(&self, name: &str) -> BasicBlock<'c> {

@@ -17,8 +17,6 @@ pub(super) struct Frame<'c> {
     pub(super) first: IntValue<'c>,
     /// Grid point after the last.
     pub(super) last: IntValue<'c>,
-    /// Scratch memory, behind the local buffers.
-    pub(super) scratch: PointerValue<'c>,
     /// Bytes of the local buffers, rounded up to the alignment.
     pub(super) local_bytes: u64,
 }
@@ -47,7 +45,6 @@ impl<'c> Frame<'c> {
             scalars: (0..kernel.scalars.len()).map(scalar).collect(),
             first: parameter(2).into_int_value(),
             last: parameter(3).into_int_value(),
-            scratch: emit.at(scratch, Elem::I8, emit.i64(local_bytes as i64)),
             local_bytes,
         }
     }

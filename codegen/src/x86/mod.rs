@@ -24,6 +24,7 @@ mod reduce;
 mod region;
 mod target;
 mod tile;
+mod window;
 
 pub use target::CpuTarget;
 

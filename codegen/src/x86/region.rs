@@ -11,7 +11,7 @@ use super::grid::{self, Position, Tiles};
 use super::noise::noise;
 use super::pointwise::pointwise;
 use super::reduce::{reduce_lanes, reduce_values};
-use super::tile::{Coordinates, Shape, Tile};
+use super::tile::{Coordinates, Row, Shape, Span, Tile};
 use crate::CodegenError;
 
 /// Most lanes of one vector: beyond it, values do not stay in registers anyway.
@@ -86,6 +86,8 @@ pub(super) struct Region<'a, 'c> {
     pub(super) kernel: &'a Kernel,
     pub(super) frame: &'a Frame<'c>,
     pub(super) vector: Option<VarId>,
+    /// The lanes of the vector variable in hand, if not all.
+    pub(super) window: Option<Span>,
     positions: Vec<Option<Position<'c>>>,
     values: Vec<Option<Tile<'c>>>,
 }
@@ -100,7 +102,7 @@ impl<'a, 'c> Region<'a, 'c> {
     ) -> Self {
         let positions = vec![None; kernel.vars.len()];
         let values = vec![None; kernel.values.len()];
-        Self { emit, kernel, frame, vector, positions, values }
+        Self { emit, kernel, frame, vector, window: None, positions, values }
     }
 
     /// Puts a variable at a position.
@@ -132,75 +134,103 @@ impl<'a, 'c> Region<'a, 'c> {
         (position.base, tiles.lanes, tiles.all() == 1)
     }
 
-    /// The shape that a value of this type has at present.
-    pub(super) fn shape(&self, ty: &TileType) -> Shape {
-        Shape::of(ty, self.vector, |var| self.lanes(var))
+    /// The shape that a value of this type has at present, in the window if there is one.
+    fn shape(&self, ty: &TileType) -> Shape {
+        Shape::of(ty, self.vector, |var| match self.window {
+            Some((_, lanes)) if Some(var) == self.vector => lanes,
+            _ => self.lanes(var),
+        })
     }
 
     /// Lanes of a variable's tile in hand.
-    fn lanes(&self, var: VarId) -> u64 {
+    pub(super) fn lanes(&self, var: VarId) -> u64 {
         match self.positions[var.0 as usize] {
             Some(position) => position.lanes,
             None => Tiles::of(self.kernel, var).lanes,
         }
     }
 
-    /// Emits statements.
-    pub(super) fn block(&mut self, body: &[Stmt]) -> Result<(), CodegenError> {
-        body.iter().try_for_each(|stmt| match stmt {
+    /// So many lanes of the vector variable, from the first of the window.
+    pub(super) fn span(&self, lanes: u64) -> Span {
+        (self.window.map_or(0, |(from, _)| from), lanes)
+    }
+
+    /// Emits one statement.
+    pub(super) fn stmt(&mut self, stmt: &Stmt) -> Result<(), CodegenError> {
+        match stmt {
             Stmt::Let(value, expr) => {
                 let tile = self.expr(*value, expr)?;
-                self.set(*value, tile);
+                self.define(*value, tile);
                 Ok(())
             }
             Stmt::Loop { var, carried, body } => self.looped(*var, carried, body),
             Stmt::Store { buffer, offset, value, mask, accumulate } => {
                 self.store_tile(*buffer, offset, *value, *mask, *accumulate)
             }
-        })
+        }
+    }
+
+    /// Gives a value, or its next lanes.
+    fn define(&mut self, value: TileId, tile: Tile<'c>) {
+        match (self.window, &mut self.values[value.0 as usize]) {
+            (Some((from, _)), Some(begun)) if from > 0 => begun.append(tile),
+            (_, slot) => *slot = Some(tile),
+        }
     }
 
     fn expr(&self, value: TileId, expr: &Expr) -> Result<Tile<'c>, CodegenError> {
-        let emit = self.emit;
         let shape = self.shape(self.kernel.ty(value));
-        let lanes = shape.lanes;
-        let operand = |tile: &TileId, at: &Coordinates| self.tile(*tile).element(emit, at, lanes);
-        Tile::build(shape, |at| {
-            Ok(match expr {
-                Expr::Real(x) => emit.real(*x as f32, lanes),
-                Expr::Int(x) => emit.int(*x, lanes),
-                Expr::Bool(x) => emit.bool(*x, lanes),
-                Expr::Index(offset) => self.index(offset, at, lanes),
-                Expr::Load { buffer, offset, mask } => {
-                    let mask = mask.map(|mask| operand(&mask, at));
-                    self.load(*buffer, &self.address(offset, at, lanes), mask)
+        let row = |at: &Coordinates| {
+            let value = self.row(expr, at, shape.lanes)?;
+            Ok(Row { pieces: vec![value] })
+        };
+        let rows = shape.coordinates().iter().map(row).collect::<Result<_, CodegenError>>()?;
+        Ok(Tile { shape, rows })
+    }
+
+    /// Lanes of an expression at some coordinates.
+    fn row(&self, expr: &Expr, at: &Coordinates, lanes: u64) -> Result<Value<'c>, CodegenError> {
+        let emit = self.emit;
+        let operand = |tile: &TileId| self.operand(*tile, at, lanes);
+        Ok(match expr {
+            Expr::Real(x) => emit.real(*x as f32, lanes),
+            Expr::Int(x) => emit.int(*x, lanes),
+            Expr::Bool(x) => emit.bool(*x, lanes),
+            Expr::Index(offset) => self.index(offset, at, lanes),
+            Expr::Load { buffer, offset, mask } => {
+                let address = self.address(offset, at, lanes);
+                self.load(*buffer, &address, mask.as_ref().map(operand))
+            }
+            Expr::Pointwise(function, operands) => {
+                let last = operands.last().expect("pointwise functions have operands");
+                let of = self.kernel.ty(*last).scalar;
+                pointwise(emit, *function, of, &operands.iter().map(operand).collect::<Vec<_>>())
+            }
+            Expr::Reduce(reduction, tile, var) => {
+                let (source, count) = (self.tile(*tile), self.lanes(*var));
+                if Some(*var) == self.vector {
+                    reduce_lanes(emit, *reduction, source.row(at).lanes(emit, (0, count)))
+                } else {
+                    let rows = source.along(at, (*var, count));
+                    let rows = rows.iter().map(|row| row.lanes(emit, self.span(lanes)));
+                    reduce_values(emit, *reduction, &rows.collect::<Vec<_>>())
                 }
-                Expr::Pointwise(function, operands) => {
-                    let last = operands.last().expect("pointwise functions have operands");
-                    let of = self.kernel.ty(*last).scalar;
-                    let operands: Vec<Value> = operands.iter().map(|o| operand(o, at)).collect();
-                    pointwise(emit, *function, of, &operands)
-                }
-                Expr::Reduce(reduction, tile, var) => {
-                    let (source, count) = (self.tile(*tile), self.lanes(*var));
-                    if Some(*var) == self.vector {
-                        reduce_lanes(emit, *reduction, source.element(emit, at, count))
-                    } else {
-                        let along = source.along(emit, at, (*var, count), lanes);
-                        reduce_values(emit, *reduction, &along)
-                    }
-                }
-                Expr::Noise { key, counter } => {
-                    let word = |i: usize| match counter.get(i) {
-                        Some(tile) => operand(tile, at),
-                        None => emit.int(0, lanes),
-                    };
-                    let key = [word(0), emit.int(*key as i32, lanes)];
-                    noise(emit, key, [word(1), word(2), word(3), word(4)])
-                }
-                Expr::Dot(..) => return Err(self.unsupported("`dot` in a region kernel")),
-            })
+            }
+            Expr::Noise { key, counter } => {
+                let word = |i: usize| match counter.get(i) {
+                    Some(tile) => operand(tile),
+                    None => emit.int(0, lanes),
+                };
+                let key = [word(0), emit.int(*key as i32, lanes)];
+                noise(emit, key, [word(1), word(2), word(3), word(4)])
+            }
+            Expr::Dot(..) => return Err(self.unsupported("`dot` in a region kernel")),
         })
+    }
+
+    /// Lanes of a value made before, at some coordinates.
+    fn operand(&self, tile: TileId, at: &Coordinates, lanes: u64) -> Value<'c> {
+        self.tile(tile).row(at).lanes(self.emit, self.span(lanes))
     }
 
     fn unsupported(&self, what: &str) -> CodegenError {
@@ -231,7 +261,7 @@ impl<'a, 'c> Region<'a, 'c> {
     ) -> Result<(), CodegenError> {
         let shape = self.shape(&self.stored_type(offset, value, mask));
         for at in shape.coordinates() {
-            let element = |tile: TileId| self.tile(tile).element(self.emit, &at, shape.lanes);
+            let element = |tile: TileId| self.operand(tile, &at, shape.lanes);
             let address = self.address(offset, &at, shape.lanes);
             self.store(buffer, &address, mask.map(element), element(value), accumulate)?;
         }
@@ -239,7 +269,12 @@ impl<'a, 'c> Region<'a, 'c> {
     }
 
     /// What a store varies along: its value, its mask and its offset.
-    fn stored_type(&self, offset: &Offset, value: TileId, mask: Option<TileId>) -> TileType {
+    pub(super) fn stored_type(
+        &self,
+        offset: &Offset,
+        value: TileId,
+        mask: Option<TileId>,
+    ) -> TileType {
         let tiles = offset.tiles().into_iter().chain(mask).chain([value]);
         let mut vars: Vec<VarId> = tiles.flat_map(|t| self.kernel.ty(t).vars.clone()).collect();
         vars.extend(offset.terms.iter().filter_map(|term| match term.factor {
@@ -265,13 +300,13 @@ impl<'a, 'c> Region<'a, 'c> {
             )?;
         } else {
             let end = (tiles.whole * tiles.lanes) as i64;
-            let flat: Vec<Value> = args.iter().flat_map(|a| a.elements.clone()).collect();
+            let flat: Vec<Value> = args.iter().flat_map(pieces).collect();
             let range = (emit.i64(0), emit.i64(end), tiles.lanes as i64);
             let flat = emit.looped(range, &flat, |base, values| {
                 let args = regroup(&args, values);
                 let position = Position { var, base, lanes: tiles.lanes };
                 let next = self.turn(position, carried, args, body)?;
-                Ok::<_, CodegenError>(next.into_iter().flat_map(|n| n.elements).collect())
+                Ok::<_, CodegenError>(next.iter().flat_map(pieces).collect())
             })?;
             args = regroup(&args, &flat);
         }
@@ -295,27 +330,36 @@ impl<'a, 'c> Region<'a, 'c> {
         self.enter(position);
         carried.iter().zip(&args).for_each(|(carry, arg)| self.set(carry.arg, arg.clone()));
         self.block(body)?;
-        let next = carried.iter().map(|carry| self.spread(carry.next, carry.arg));
         // Lanes past the extent keep what they had.
-        Ok(next.zip(args).map(|(next, arg)| arg.overlay(self.emit, &next)).collect())
+        let keep = |(arg, carry): (&Tile<'c>, &Carry)| {
+            let next = self.spread(carry.next, carry.arg);
+            arg.overlay(self.emit, &next, &self.windows(arg.shape.lanes))
+        };
+        Ok(args.iter().zip(carried).map(keep).collect())
     }
 
-    /// A value with the variables of another one's type.
+    /// A value with the variables of another one's type, in windows.
     fn spread(&self, value: TileId, like: TileId) -> Tile<'c> {
         let shape = self.shape(self.kernel.ty(like));
-        let lanes = shape.lanes;
-        let element = |at: &Coordinates| self.tile(value).element(self.emit, at, lanes);
-        let elements = shape.coordinates().iter().map(element).collect();
-        Tile { shape, elements }
+        let row = |at: &Coordinates| {
+            let row = self.tile(value).row(at);
+            let spans = self.windows(shape.lanes);
+            Row { pieces: spans.iter().map(|span| row.lanes(self.emit, *span)).collect() }
+        };
+        let rows = shape.coordinates().iter().map(row).collect();
+        Tile { shape, rows }
     }
 }
 
-/// A flat list of elements as tiles of the given shapes.
-fn regroup<'c>(like: &[Tile<'c>], mut flat: &[Value<'c>]) -> Vec<Tile<'c>> {
-    let mut take = |tile: &Tile<'c>| {
-        let (elements, rest) = flat.split_at(tile.elements.len());
-        flat = rest;
-        Tile { shape: tile.shape.clone(), elements: elements.to_vec() }
-    };
-    like.iter().map(&mut take).collect()
+/// All pieces of a tile.
+fn pieces<'t, 'c>(tile: &'t Tile<'c>) -> impl Iterator<Item = Value<'c>> + use<'t, 'c> {
+    tile.rows.iter().flat_map(|row| row.pieces.iter().copied())
+}
+
+/// A flat list of pieces as tiles like the given ones.
+fn regroup<'c>(like: &[Tile<'c>], flat: &[Value<'c>]) -> Vec<Tile<'c>> {
+    let mut tiles = like.to_vec();
+    let rows = tiles.iter_mut().flat_map(|tile| &mut tile.rows);
+    rows.flat_map(|row| &mut row.pieces).zip(flat).for_each(|(piece, value)| *piece = *value);
+    tiles
 }

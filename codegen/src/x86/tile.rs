@@ -1,9 +1,9 @@
 //! Tile values as registers.
 //!
-//! One variable of a kernel is its **vector variable**: a value that varies along it is an LLVM
-//! vector of as many lanes as the tile in hand has. Along every other variable with a tile above
-//! one, a value is unrolled: one element for each lane. A value that does not vary along the
-//! vector variable is a scalar.
+//! One variable of a kernel is its **vector variable**: a value that varies along it is a row of
+//! as many lanes as the tile in hand has, in one or several LLVM vectors. Along every other
+//! variable with a tile above one, a value is unrolled: one row for each lane. A value that does
+//! not vary along the vector variable is a scalar.
 
 use gigac_ir::kernel::{TileType, VarId};
 
@@ -11,6 +11,9 @@ use super::emit::{Emitter, Value};
 
 /// A lane of each unrolled variable.
 pub(super) type Coordinates = Vec<(VarId, u64)>;
+
+/// Consecutive lanes of the vector variable: the first one, and how many.
+pub(super) type Span = (u64, u64);
 
 /// How a tile value is spread.
 #[derive(Clone, Debug)]
@@ -26,7 +29,13 @@ pub(super) struct Shape {
 pub(super) struct Tile<'c> {
     pub(super) shape: Shape,
     /// Row-major over the unrolled variables.
-    pub(super) elements: Vec<Value<'c>>,
+    pub(super) rows: Vec<Row<'c>>,
+}
+
+/// The lanes of the vector variable, in pieces that follow each other; or one scalar.
+#[derive(Clone, Debug)]
+pub(super) struct Row<'c> {
+    pub(super) pieces: Vec<Value<'c>>,
 }
 
 impl Shape {
@@ -52,89 +61,92 @@ impl Shape {
         all
     }
 
-    /// Where an element of this shape stands; variables that it does not vary along are ignored.
-    pub(super) fn index(&self, at: &Coordinates) -> usize {
+    /// Where the row at some coordinates stands; variables that a value of this shape does not
+    /// vary along are ignored.
+    fn index(&self, at: &Coordinates) -> usize {
         let lane = |var| at.iter().find(|(v, _)| *v == var).map_or(0, |(_, lane)| *lane);
         self.unrolled.iter().fold(0, |index, (var, lanes)| index * lanes + lane(*var)) as usize
     }
 }
 
 impl<'c> Tile<'c> {
-    /// Makes each element from its coordinates.
-    pub(super) fn build<E>(
-        shape: Shape,
-        element: impl FnMut(&Coordinates) -> Result<Value<'c>, E>,
-    ) -> Result<Self, E> {
-        let elements = shape.coordinates().iter().map(element).collect::<Result<_, E>>()?;
-        Ok(Self { shape, elements })
+    /// The row at some coordinates.
+    pub(super) fn row(&self, at: &Coordinates) -> &Row<'c> {
+        &self.rows[self.shape.index(at)]
     }
 
-    /// The element at the coordinates with so many lanes: the first ones of a longer vector, or a
-    /// scalar in each.
-    pub(super) fn element(&self, emit: &Emitter<'c>, at: &Coordinates, lanes: u64) -> Value<'c> {
-        emit.splat(self.element_or_scalar(emit, at, lanes), lanes)
+    /// The first rows along one unrolled variable, at the coordinates of the others.
+    pub(super) fn along(&self, at: &Coordinates, (var, count): (VarId, u64)) -> Vec<&Row<'c>> {
+        let with = |lane| at.iter().copied().chain([(var, lane)]).collect();
+        (0..count).map(|lane| self.row(&with(lane))).collect()
     }
 
-    /// The same, with scalars left as they are.
-    pub(super) fn element_or_scalar(
-        &self,
-        emit: &Emitter<'c>,
-        at: &Coordinates,
-        lanes: u64,
-    ) -> Value<'c> {
-        let value = self.elements[self.shape.index(at)];
-        match emit.lanes(value) {
-            n if n == 1 || n == lanes => value,
-            _ => emit.shuffle(value, value, &(0..lanes).collect::<Vec<_>>()),
+    /// Adds the next lanes to every row.
+    pub(super) fn append(&mut self, next: Self) {
+        self.shape.lanes += next.shape.lanes;
+        for (row, next) in self.rows.iter_mut().zip(next.rows) {
+            row.pieces.extend(next.pieces);
         }
     }
 
-    /// The first elements along one unrolled variable, at the coordinates of the others.
-    pub(super) fn along(
-        &self,
-        emit: &Emitter<'c>,
-        at: &Coordinates,
-        (var, count): (VarId, u64),
-        lanes: u64,
-    ) -> Vec<Value<'c>> {
-        let with = |lane| at.iter().copied().chain([(var, lane)]).collect();
-        (0..count).map(|lane| self.element(emit, &with(lane), lanes)).collect()
-    }
-
-    /// This tile with the first lanes of each variable replaced by those of a smaller one.
-    pub(super) fn overlay(&self, emit: &Emitter<'c>, first: &Self) -> Self {
-        let element = |at: &Coordinates| -> Value<'c> {
-            let old = self.elements[self.shape.index(at)];
+    /// This tile, in pieces of the given spans, with the first lanes of each variable replaced
+    /// by those of a smaller one.
+    pub(super) fn overlay(&self, emit: &Emitter<'c>, first: &Self, spans: &[Span]) -> Self {
+        let row = |at: &Coordinates| {
             let inside = |(var, lane): &(VarId, u64)| {
                 first.shape.unrolled.iter().all(|(v, lanes)| v != var || lane < lanes)
             };
-            if !at.iter().all(inside) {
-                return old;
-            }
-            let new = first.elements[first.shape.index(at)];
-            blend(emit, new, first.shape.lanes, old, self.shape.lanes)
+            let count = if at.iter().all(inside) { first.shape.lanes } else { 0 };
+            let blend = |span| blend(emit, first.row(at), count, self.row(at), span);
+            Row { pieces: spans.iter().copied().map(blend).collect() }
         };
-        let elements = self.shape.coordinates().iter().map(element).collect();
-        Self { shape: self.shape.clone(), elements }
+        let rows = self.shape.coordinates().iter().map(row).collect();
+        Self { shape: self.shape.clone(), rows }
     }
 }
 
-/// The first `count` lanes of `new`, then those of `old`, which has `lanes`.
+impl<'c> Row<'c> {
+    /// Some lanes; a scalar is in each of them.
+    pub(super) fn lanes(&self, emit: &Emitter<'c>, span: Span) -> Value<'c> {
+        emit.splat(self.lanes_or_scalar(emit, span), span.1)
+    }
+
+    /// Some lanes, or the scalar.
+    pub(super) fn lanes_or_scalar(&self, emit: &Emitter<'c>, (from, count): Span) -> Value<'c> {
+        if let [scalar] = self.pieces[..]
+            && !scalar.is_vector_value()
+        {
+            return scalar;
+        }
+        let mut start = 0;
+        for piece in &self.pieces {
+            let lanes = emit.lanes(*piece);
+            if (start, lanes) == (from, count) {
+                return *piece;
+            }
+            start += lanes;
+        }
+        let whole = emit.concatenate(&self.pieces);
+        emit.shuffle(whole, whole, &(from..from + count).collect::<Vec<_>>())
+    }
+}
+
+/// The lanes of a span: those below `count` are new, the others old.
 fn blend<'c>(
     emit: &Emitter<'c>,
-    new: Value<'c>,
+    new: &Row<'c>,
     count: u64,
-    old: Value<'c>,
-    lanes: u64,
+    old: &Row<'c>,
+    (from, lanes): Span,
 ) -> Value<'c> {
-    if count == lanes {
-        return new;
+    match count.saturating_sub(from) {
+        0 => old.lanes(emit, (from, lanes)),
+        replaced if replaced >= lanes => new.lanes(emit, (from, lanes)),
+        replaced => {
+            let (new, old) = (new.lanes(emit, (from, replaced)), old.lanes(emit, (from, lanes)));
+            let wide = emit.widen(new, lanes);
+            let pick = |i| if i < replaced { i } else { lanes + i };
+            emit.shuffle(wide, old, &(0..lanes).map(pick).collect::<Vec<_>>())
+        }
     }
-    let new = emit.splat(new, lanes);
-    let wide = match emit.lanes(new) {
-        n if n == lanes => new,
-        n => emit.shuffle(new, new, &(0..lanes).map(|i| i.min(n - 1)).collect::<Vec<_>>()),
-    };
-    let pick = |i| if i < count { i } else { lanes + i };
-    emit.shuffle(wide, old, &(0..lanes).map(pick).collect::<Vec<_>>())
 }

@@ -9,13 +9,13 @@ use half::bf16;
 use memmap2::{Mmap, MmapMut};
 
 /// An image mapped executable.
-pub struct Code {
+pub(crate) struct Code {
     map: Mmap,
-    pub image: Image,
+    pub(crate) image: Image,
 }
 
 impl Code {
-    pub fn load(image: Image) -> Self {
+    pub(crate) fn load(image: Image) -> Self {
         let missing = missing_features(&image.features);
         assert!(missing.is_empty(), "this CPU lacks {missing:?}");
         let mut map = MmapMut::map_anon(image.bytes.len()).expect("memory for code");
@@ -24,7 +24,13 @@ impl Code {
     }
 
     /// Runs the grid points `first..last` of a kernel.
-    pub fn run(&self, entry: &Entry, buffers: &[*mut u8], scalars: &[i64], range: (u64, u64)) {
+    pub(crate) fn run(
+        &self,
+        entry: &Entry,
+        buffers: &[*mut u8],
+        scalars: &[i64],
+        range: (u64, u64),
+    ) {
         let scratch = Aligned::zeroed(entry.scratch as usize);
         // SAFETY: the bytes at the entry are a function of this type, compiled for this CPU.
         let kernel: KernelFn = unsafe {
@@ -36,7 +42,7 @@ impl Code {
 }
 
 /// Bytes at an address aligned to 64, between two guards.
-pub struct Aligned {
+pub(crate) struct Aligned {
     memory: Vec<u8>,
     start: usize,
     bytes: usize,
@@ -46,7 +52,7 @@ const GUARD: usize = 256;
 const CANARY: u8 = 0xa5;
 
 impl Aligned {
-    pub fn zeroed(bytes: usize) -> Self {
+    pub(crate) fn zeroed(bytes: usize) -> Self {
         let memory = vec![CANARY; bytes + 2 * GUARD + 64];
         let start = GUARD + memory.as_ptr().wrapping_add(GUARD).align_offset(64);
         let mut aligned = Self { memory, start, bytes };
@@ -54,21 +60,21 @@ impl Aligned {
         aligned
     }
 
-    pub fn content(&mut self) -> &mut [u8] {
+    pub(crate) fn content(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + self.bytes]
     }
 
-    pub fn pointer(&self) -> *mut u8 {
+    pub(crate) fn pointer(&self) -> *mut u8 {
         self.memory[self.start..].as_ptr().cast_mut()
     }
 
     /// Whether nothing was written outside.
-    pub fn intact(&self) -> bool {
+    pub(crate) fn intact(&self) -> bool {
         let (before, after) = (&self.memory[..self.start], &self.memory[self.start + self.bytes..]);
         before.iter().chain(after).all(|byte| *byte == CANARY)
     }
 
-    pub fn write(&mut self, storage: Storage, numbers: &[f64]) {
+    pub(crate) fn write(&mut self, storage: Storage, numbers: &[f64]) {
         let size = storage.bytes() as usize;
         for (bytes, x) in self.content().chunks_exact_mut(size).zip(numbers) {
             match storage {
@@ -80,7 +86,7 @@ impl Aligned {
         }
     }
 
-    pub fn read(&mut self, storage: Storage) -> Vec<f64> {
+    pub(crate) fn read(&mut self, storage: Storage) -> Vec<f64> {
         let number = |bytes: &[u8]| match storage {
             Storage::F32 => f64::from(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
             Storage::Bf16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f64(),
@@ -92,18 +98,18 @@ impl Aligned {
 }
 
 /// The targets that this machine can run: its own, and AVX2.
-pub fn targets() -> Vec<CpuTarget> {
+pub(crate) fn targets() -> Vec<CpuTarget> {
     vec![CpuTarget::host().expect("tests need AVX2"), CpuTarget::x86_64_v3()]
 }
 
-pub fn kernel(text: &str) -> Kernel {
+pub(crate) fn kernel(text: &str) -> Kernel {
     let kernel = Kernel::parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     kernel.verify().unwrap_or_else(|e| panic!("{e:?}\n{text}"));
     kernel
 }
 
 /// Numbers to fill an argument with: reals in [−2, 2), ints in 0..7, truth values.
-pub fn content(kernel: &Kernel) -> Vec<Vec<f64>> {
+pub(crate) fn content(kernel: &Kernel) -> Vec<Vec<f64>> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -120,7 +126,7 @@ pub fn content(kernel: &Kernel) -> Vec<Vec<f64>> {
 }
 
 /// Compiles a kernel and runs its grid, in one call or split in three.
-pub fn run(
+pub(crate) fn run(
     kernel: &Kernel,
     target: &CpuTarget,
     arguments: &[Vec<f64>],
@@ -151,7 +157,7 @@ pub fn run(
 
 /// Runs a kernel on all targets, whole and split, and compares every argument with the
 /// interpreter's, to a tolerance relative to the larger of 1 and the number.
-pub fn check_with(text: &str, arguments: &[Vec<f64>], scalars: &[i64], tolerance: f64) {
+pub(crate) fn check_with(text: &str, arguments: &[Vec<f64>], scalars: &[i64], tolerance: f64) {
     let kernel = kernel(text);
     let mut expect = arguments.to_vec();
     kernel.interpret(&mut expect, scalars, Arithmetic::F32).expect("arguments fit");
@@ -181,6 +187,6 @@ fn compare(what: &str, result: &[f64], expect: &[f64], tolerance: f64) {
 }
 
 /// [`check_with`] on made-up arguments.
-pub fn check(text: &str, scalars: &[i64], tolerance: f64) {
+pub(crate) fn check(text: &str, scalars: &[i64], tolerance: f64) {
     check_with(text, &content(&kernel(text)), scalars, tolerance);
 }
