@@ -3,18 +3,25 @@
 use std::path::PathBuf;
 
 use gigac_frontend::{Mode, Model, Source, compile};
-use gigac_ir::graph::{Graph, NamePart, Param};
+use gigac_ir::graph::{DType, Graph, NamePart, Param};
+use gigac_ir::train::{OnNan, Optimizer, Schedule};
 
 fn models() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models")
 }
 
 fn model(name: &str, training: bool) -> Model {
+    model_with(name, &[], training)
+}
+
+fn model_with(name: &str, sets: &[(&str, &str)], training: bool) -> Model {
+    let sets: Vec<(String, String)> =
+        sets.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let path = models().join(format!("{name}.giga"));
     let text = std::fs::read_to_string(&path).expect("a shipped model");
     let source = Source::new(format!("{name}.giga"), text);
     let load = |path: &str| Err(format!("{path} is not there"));
-    match compile(&source, &load, &[], Mode { training }) {
+    match compile(&source, &load, &sets, Mode { training }) {
         Ok(model) => model,
         Err(errors) => panic!("{name}:\n{}", errors.render(false)),
     }
@@ -105,4 +112,29 @@ fn graphs_are_well_formed_and_read_back() {
             assert_eq!(again.to_string(), text, "{name}");
         }
     }
+}
+
+#[test]
+fn values_from_the_command_line() {
+    let sets = [
+        ("D", "H * 32"),
+        ("T", "64"),
+        ("train.clip", "0.5"),
+        ("train.optimizer.eps", "1e-6"),
+        ("train.schedule", "wsd(1e-3, 10, 20)"),
+        ("train.precision", "bf16"),
+        ("train.batch", "1K"),
+        ("train.on_nan", "skip"),
+    ];
+    let model = model_with("nano", &sets, true);
+    let size = |name: &str| model.graph.axes.iter().find(|axis| axis.name == name).map(|a| a.size);
+    assert_eq!((size("D"), size("K"), size("S")), (Some(128), Some(32), Some(64)));
+    let settings = model.train.expect("a train block").settings;
+    assert_eq!((settings.clip, settings.batch_tokens), (Some(0.5), Some(1000)));
+    assert_eq!(settings.precision.compute, DType::Bf16);
+    assert_eq!(settings.on_nan, OnNan::Skip);
+    let Optimizer::AdamW { eps, beta2, .. } = settings.optimizer;
+    assert_eq!((eps, beta2), (1e-6, 0.95));
+    let wsd = Schedule::Wsd { peak: 1e-3, warmup: 10, decay: 20, floor: 0.0 };
+    assert_eq!(settings.schedule, wsd);
 }

@@ -11,6 +11,7 @@ use super::mention;
 use super::primitive;
 use super::scope::{Declared, Frame, Global, Lazy, Table};
 use super::set::Sets;
+use super::train::LINES;
 use super::value::{Eval, Failed};
 use super::{Checked, Checker, Loader};
 use crate::error::{Cause, Report};
@@ -58,6 +59,8 @@ fn attempt(
     checker.reports.extend(model.errors);
     let items = model.items;
     let train = checker.model(&items, chance);
+    let wanted = LINES.iter().any(|line| checker.sets.for_line(line).is_some());
+    let train = train.or_else(|| wanted.then(Vec::new));
     let settings = train.and_then(|settings| checker.train(&settings));
     checker.check_sets();
     let missing = checker.noises > 0 && checker.run_inputs.is_none();

@@ -37,6 +37,15 @@ impl Sets {
         (Sets { list }, reports)
     }
 
+    /// Where a value for a line of the `train` block, or for an argument in it, is given.
+    pub(crate) fn for_line(&self, line: &str) -> Option<Span> {
+        let inside = |name: &str| {
+            let rest = name.strip_prefix("train.").and_then(|rest| rest.strip_prefix(line));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.list.iter().find(|set| inside(&set.name)).map(|set| set.value.span)
+    }
+
     /// The value given for a name.
     pub(crate) fn take(&mut self, name: &str) -> Option<Expr> {
         let set = self.list.iter_mut().find(|set| set.name == name)?;

@@ -7,10 +7,13 @@ use super::Checker;
 use super::value::{Eval, Failed};
 use crate::error::{Cause, Report};
 use crate::nearest::nearest;
+use crate::number::Number;
 use crate::source::Span;
 use crate::syntax::ast::{Arg, Binding, Call, Expr, ExprKind, Ident, Setting};
 
-const LINES: [&str; 7] = ["optimizer", "schedule", "batch", "clip", "precision", "on_nan", "phase"];
+/// The lines of a `train` block.
+pub(crate) const LINES: [&str; 7] =
+    ["optimizer", "schedule", "batch", "clip", "precision", "on_nan", "phase"];
 
 /// The arguments of an optimizer or a schedule: name and default; `None` must be given.
 type Arguments = &'static [(&'static str, Option<f64>)];
@@ -35,7 +38,8 @@ impl Checker {
         let train = self.with_frame(frame, |checker| {
             let mut result = Settings::default();
             let mut phases = Vec::new();
-            for setting in settings {
+            let absent = checker.absent_lines(settings);
+            for setting in settings.iter().chain(&absent) {
                 if let Setting::Phase { tokens, settings, .. } = setting {
                     phases.push((tokens, settings));
                 } else {
@@ -48,6 +52,19 @@ impl Checker {
             Train { settings: result, phases }
         });
         (self.reports.len() == errors).then_some(train)
+    }
+
+    /// Lines that the block lacks and a `--set` speaks of, with their defaults.
+    fn absent_lines(&mut self, settings: &[Setting]) -> Vec<Setting> {
+        let mut absent = Vec::new();
+        for line in LINES.into_iter().filter(|line| *line != "phase") {
+            self.train_names.push(format!("train.{line}"));
+            let written = settings.iter().any(|setting| setting_name(setting) == Some(line));
+            if let Some(span) = self.sets.for_line(line).filter(|_| !written) {
+                absent.push(default_line(line, span));
+            }
+        }
+        absent
     }
 
     fn phase(&mut self, base: &Settings, tokens: &Expr, own: &[Setting]) -> Option<Phase> {
@@ -110,14 +127,13 @@ impl Checker {
 
     /// The line with the value of `--set train.NAME` in its place.
     fn replaced(&mut self, setting: &Setting) -> Setting {
-        let name = match setting {
-            Setting::Call { name, .. }
-            | Setting::Amount { name, .. }
-            | Setting::Word { name, .. } => name,
-            other => return other.clone(),
+        let (Setting::Call { name, .. }
+        | Setting::Amount { name, .. }
+        | Setting::Word { name, .. }) = setting
+        else {
+            return setting.clone();
         };
         let path = format!("train.{}", name.name);
-        self.train_names.push(path.clone());
         let Some(value) = self.sets.take(&path) else { return setting.clone() };
         match (value.kind, setting) {
             (ExprKind::Call(call), _) => Setting::Call { name: name.clone(), call: *call },
@@ -391,5 +407,44 @@ impl Checker {
         let cause =
             Cause::Setting { what: what.into(), problem: problem.into(), help: help.into() };
         self.fail(Report::new(cause, span, "here"))
+    }
+}
+
+/// The name of a line that `--set` can replace.
+fn setting_name(setting: &Setting) -> Option<&str> {
+    match setting {
+        Setting::Call { name, .. } | Setting::Amount { name, .. } | Setting::Word { name, .. } => {
+            Some(&name.name)
+        }
+        Setting::Override(_) | Setting::Phase { .. } => None,
+    }
+}
+
+/// A line as it stands when the block does not write it.
+fn default_line(line: &str, span: Span) -> Setting {
+    let ident = |name: &str| Ident { name: name.to_string(), span };
+    let number = |value: Number| Expr { kind: ExprKind::Number(value), span, height: 0 };
+    let call = |function: &str, args: Vec<Expr>| Setting::Call {
+        name: ident(line),
+        call: Call {
+            name: ident(function),
+            args: args.into_iter().map(|value| Arg { name: None, value }).collect(),
+            axes: None,
+        },
+    };
+    let word =
+        |value: &str| Setting::Word { name: ident(line), value: ident(value), parts: Vec::new() };
+    let amount = |unit: Option<&str>| Setting::Amount {
+        name: ident(line),
+        value: number(Number::ONE),
+        unit: unit.map(ident),
+    };
+    match line {
+        "optimizer" => call("adamw", Vec::new()),
+        "schedule" => call("constant", vec![number(Number::Float(3e-4))]),
+        "precision" => word("f32"),
+        "on_nan" => word("keep"),
+        "batch" => amount(Some("tokens")),
+        _ => amount(None),
     }
 }
