@@ -67,7 +67,7 @@ pub trait Lanes {
     /// The bits of a float.
     fn bits(&self, a: Self::Real) -> Self::Int;
     /// The float with these bits.
-    fn from_bits(&self, a: Self::Int) -> Self::Real;
+    fn float(&self, a: Self::Int) -> Self::Real;
     /// A small int as a float, exactly.
     fn to_real(&self, a: Self::Int) -> Self::Real;
     /// `a + b`.
@@ -99,7 +99,7 @@ pub trait Lanes {
 
     /// `|a|`.
     fn abs(&self, a: Self::Real) -> Self::Real {
-        self.from_bits(self.int_and(self.bits(a), self.int(i32::MAX)))
+        self.float(self.int_and(self.bits(a), self.int(i32::MAX)))
     }
 
     /// The sign bit of a float, all other bits 0.
@@ -109,7 +109,7 @@ pub trait Lanes {
 
     /// Flips the sign where the sign bit of `sign` is set.
     fn flip(&self, a: Self::Real, sign: Self::Int) -> Self::Real {
-        self.from_bits(self.int_xor(self.bits(a), sign))
+        self.float(self.int_xor(self.bits(a), sign))
     }
 
     /// `a` kept at or below `limit`; NaN stays.
@@ -166,7 +166,7 @@ fn exp_of_sum<L: Lanes>(l: &L, x: L::Real, tail: Option<L::Real>) -> L::Real {
 
 /// `2ᵏ` for the exponent of a normal float.
 fn power_of_two<L: Lanes>(l: &L, k: L::Int) -> L::Real {
-    l.from_bits(l.shl(l.int_add(k, l.int(127)), 23))
+    l.float(l.shl(l.int_add(k, l.int(127)), 23))
 }
 
 /// `x = 2ᵏ·(1 + f)` of a positive, finite `x`, with `⅔ ≤ 1 + f < 4⁄3`; gives `(k, f)`.
@@ -174,7 +174,7 @@ fn split<L: Lanes>(l: &L, x: L::Real) -> (L::Real, L::Real) {
     let denormal = l.lt(x, l.real(f32::MIN_POSITIVE));
     let bits = l.bits(l.select(denormal, l.mul(x, l.real(8_388_608.0)), x));
     let k = l.shr(l.int_sub(bits, l.int(0x3f2a_aaab)), 23);
-    let m = l.from_bits(l.int_sub(bits, l.shl(k, 23)));
+    let m = l.float(l.int_sub(bits, l.shl(k, 23)));
     let shift = l.select(denormal, l.real(-23.0), l.real(0.0));
     (l.add(l.to_real(k), shift), l.sub(m, l.real(1.0)))
 }

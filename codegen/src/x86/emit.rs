@@ -430,18 +430,14 @@ impl<'c> Emitter<'c> {
     }
 
     /// Runs `body` if the condition holds.
-    pub(super) fn when<E>(
-        &self,
-        condition: Value<'c>,
-        body: impl FnOnce() -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(super) fn when<R>(&self, condition: Value<'c>, body: impl FnOnce() -> R) -> R {
         let (then, join) = (self.block("then"), self.block("join"));
         self.branch(condition, then, join);
         self.enter(then);
-        body()?;
+        let result = body();
         self.jump(join);
         self.enter(join);
-        Ok(())
+        result
     }
 }
 

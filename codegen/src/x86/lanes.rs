@@ -50,7 +50,7 @@ impl<'c> Lanes for Wide<'_, 'c> {
     fn bits(&self, a: Value<'c>) -> Value<'c> {
         self.emit.cast(Op::BitCast, a, Elem::I32)
     }
-    fn from_bits(&self, a: Value<'c>) -> Value<'c> {
+    fn float(&self, a: Value<'c>) -> Value<'c> {
         self.emit.cast(Op::BitCast, a, Elem::F32)
     }
     fn to_real(&self, a: Value<'c>) -> Value<'c> {

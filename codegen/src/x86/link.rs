@@ -15,6 +15,9 @@ use crate::CodegenError;
 
 type Elf<'d> = ElfFile64<'d>;
 
+/// Where each section that is kept begins in the image.
+type Places = Vec<(SectionIndex, u64)>;
+
 /// Linked bytes and where each function begins.
 pub(super) struct Linked {
     pub(super) bytes: Vec<u8>,
@@ -38,7 +41,7 @@ fn malformed(error: object::Error) -> CodegenError {
 }
 
 /// Copies the sections that are needed at run time; says where each one went.
-fn lay_out(elf: &Elf<'_>) -> Result<(Vec<u8>, Vec<(SectionIndex, u64)>), CodegenError> {
+fn lay_out(elf: &Elf<'_>) -> Result<(Vec<u8>, Places), CodegenError> {
     let mut bytes = Vec::new();
     let mut places = Vec::new();
     let kept = [SectionKind::Text, SectionKind::ReadOnlyData, SectionKind::ReadOnlyString];

@@ -10,7 +10,6 @@ use super::address::Address;
 use super::convert::{elem_of, from_memory, to_memory};
 use super::emit::{Elem, Value};
 use super::region::Region;
-use crate::CodegenError;
 
 /// Lanes that span more than this many times their number are loaded one by one.
 const SHUFFLED_SPAN: u64 = 4;
@@ -103,7 +102,7 @@ impl<'c> Region<'_, 'c> {
         mask: Option<Value<'c>>,
         value: Value<'c>,
         accumulate: bool,
-    ) -> Result<(), CodegenError> {
+    ) {
         let (emit, lanes) = (self.emit, address.fixed.len() as u64);
         let elem = elem_of(self.storage(buffer));
         let at = |index| emit.at(self.frame.buffer(buffer), elem, index);
@@ -114,17 +113,16 @@ impl<'c> Region<'_, 'c> {
                     self.masked_store(buffer, at(address.base), mask, value, accumulate);
                 }
             }
-            return Ok(());
+            return;
         }
         for lane in 0..lanes {
             let (at, value) = (at(self.lane_index(address, lane)), emit.lane(value, lane));
-            let store = || Ok(self.store_at(buffer, at, value, accumulate));
+            let store = || self.store_at(buffer, at, value, accumulate);
             match mask {
-                None => store()?,
-                Some(mask) => emit.when(emit.lane(mask, lane), store)?,
+                None => store(),
+                Some(mask) => emit.when(emit.lane(mask, lane), store),
             }
         }
-        Ok(())
     }
 
     fn store_at(&self, buffer: BufferId, at: PointerValue<'c>, value: Value<'c>, accumulate: bool) {

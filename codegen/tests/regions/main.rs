@@ -389,7 +389,7 @@ fn every_function() {
             }
         }
         if def.typing == Typing::Integer {
-            arguments[1].iter_mut().for_each(|x| *x = *x - 8.0);
+            arguments[1].iter_mut().for_each(|x| *x -= 8.0);
         }
         check_with(&text, &arguments, &[], 1e-6);
     }

@@ -44,7 +44,7 @@ impl Lanes for Single {
     fn bits(&self, a: f32) -> i32 {
         a.to_bits() as i32
     }
-    fn from_bits(&self, a: i32) -> f32 {
+    fn float(&self, a: i32) -> f32 {
         f32::from_bits(a as u32)
     }
     fn to_real(&self, a: i32) -> f32 {

@@ -3,7 +3,7 @@
 use super::{Lanes, SHIFTER};
 
 /// π/2 in three parts of 24 bits.
-const HALF_PI: [f32; 3] = [std::f32::consts::FRAC_PI_2, -4.371_138_8e-8, -1.715_124_5e-15];
+const HALF_PI: [f32; 3] = [std::f32::consts::FRAC_PI_2, -4.371_139e-8, -1.715_124_5e-15];
 
 /// `(sin r − r) / r³` in `r²` for `|r| ≤ 0.8`; error 2⁻³².
 const SIN: [f32; 4] = [-0.166_666_67, 0.008_333_378, -0.000_198_524_84, 2.824_720_2e-6];
