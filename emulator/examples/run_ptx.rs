@@ -27,7 +27,8 @@ fn main() {
             continue;
         }
         let start = Instant::now();
-        let wrong = run(Path::new(&argument), checks).unwrap_or_else(|e| vec![format!("rejected: {e}")]);
+        let wrong =
+            run(Path::new(&argument), checks).unwrap_or_else(|e| vec![format!("rejected: {e}")]);
         let word = if wrong.is_empty() { "ok  " } else { "FAIL" };
         println!("{word} {argument} ({:.2} s)", start.elapsed().as_secs_f64());
         wrong.iter().for_each(|w| println!("  {}", w.replace('\n', "\n  ")));

@@ -47,12 +47,21 @@ impl PtxError {
         let start = (span.start as usize).min(text.len());
         let bytes = text.as_bytes();
         let line_start = bytes[..start].iter().rposition(|&b| b == b'\n').map_or(0, |p| p + 1);
-        let line_end = bytes[start..].iter().position(|&b| b == b'\n').map_or(text.len(), |p| start + p);
+        let line_end =
+            bytes[start..].iter().position(|&b| b == b'\n').map_or(text.len(), |p| start + p);
         let line = bytes[..start].iter().filter(|&&b| b == b'\n').count() as u32 + 1;
         let column = String::from_utf8_lossy(&bytes[line_start..start]).chars().count() as u32 + 1;
-        let source_line = String::from_utf8_lossy(&bytes[line_start..line_end]).trim_end().to_string();
+        let source_line =
+            String::from_utf8_lossy(&bytes[line_start..line_end]).trim_end().to_string();
         let length = (span.end.max(span.start) as usize).min(text.len()) - start;
-        PtxError { message: message.into(), line, column, source_line, at: (start, length).into(), help: None }
+        PtxError {
+            message: message.into(),
+            line,
+            column,
+            source_line,
+            at: (start, length).into(),
+            help: None,
+        }
     }
 
     /// The same error with advice.

@@ -75,8 +75,6 @@ impl Regs {
 
 /// A type that a register can hold in each lane.
 pub(crate) trait Lane: Copy + Default + Send + Sync + 'static {
-    /// Rows per register.
-    const ROWS: usize;
     fn get(rows: &[Row], slot: usize) -> [Self; LANES];
     fn put(rows: &mut [Row], slot: usize, mask: u32, values: &[Self; LANES]);
 }
@@ -84,7 +82,6 @@ pub(crate) trait Lane: Copy + Default + Send + Sync + 'static {
 macro_rules! narrow_lane {
     ($($ty:ty, |$w:ident| $from:expr, |$v:ident| $to:expr;)*) => {$(
         impl Lane for $ty {
-            const ROWS: usize = 1;
             #[inline(always)]
             fn get(rows: &[Row], slot: usize) -> [Self; LANES] {
                 let row = &rows[slot].0;
@@ -124,7 +121,6 @@ narrow_lane! {
 macro_rules! wide_lane {
     ($($ty:ty, |$w:ident| $from:expr, |$v:ident| $to:expr;)*) => {$(
         impl Lane for $ty {
-            const ROWS: usize = 2;
             #[inline(always)]
             fn get(rows: &[Row], slot: usize) -> [Self; LANES] {
                 let (low, high) = (&rows[slot].0, &rows[slot + 1].0);
@@ -199,11 +195,13 @@ pub(crate) type AluFn = Box<dyn Fn(&mut Regs, u32) + Send + Sync>;
 macro_rules! lane_loop {
     ($(#[$doc:meta])* $name:ident / $body:ident / $avx2:ident
      <$($generic:ident),*> ($($slot:ident: $slot_ty:ty),*; $f:ident: $fty:path) |$regs:ident, $mask:ident| $code:block) => {
+        #[allow(clippy::too_many_arguments)] // One slot per operand.
         #[inline(always)]
         fn $body<$($generic: Lane,)* Func: $fty>($regs: &mut Regs, $mask: u32, $($slot: $slot_ty,)* $f: Func) $code
 
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+        #[allow(clippy::too_many_arguments)] // One slot per operand.
         fn $avx2<$($generic: Lane,)* Func: $fty>($regs: &mut Regs, $mask: u32, $($slot: $slot_ty,)* $f: Func) {
             $body::<$($generic,)* Func>($regs, $mask, $($slot,)* $f)
         }
@@ -350,7 +348,9 @@ mod tests {
     fn inactive_lanes_keep_their_value() {
         let mut regs = Regs { rows: vec![Row([7; LANES]); 4], ..Regs::default() };
         for isa in [Isa::Baseline, Isa::detect()] {
-            map2::<u32, u32, u64, _>(isa, 2, 0, 1, |a, b| u64::from(a) << 32 | u64::from(b))(&mut regs, 0b101);
+            map2::<u32, u32, u64, _>(isa, 2, 0, 1, |a, b| u64::from(a) << 32 | u64::from(b))(
+                &mut regs, 0b101,
+            );
             assert_eq!(regs.u64_at(2, 0), 7 << 32 | 7);
             assert_eq!(regs.u64_at(2, 1), 7 << 32 | 7);
             regs.rows[1] = Row([9; LANES]);

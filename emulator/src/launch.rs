@@ -272,7 +272,10 @@ impl Launch {
     /// while it runs is in [`Report::findings`].
     pub fn run(self) -> Result<Report, LaunchError> {
         let program = &*self.module.0;
-        let entry = program.functions.iter().position(|f| f.is_entry && f.name == self.entry && f.entry.is_some());
+        let entry = program
+            .functions
+            .iter()
+            .position(|f| f.is_entry && f.name == self.entry && f.entry.is_some());
         let Some(entry) = entry else {
             let known: Vec<&str> = self.module.entries().collect();
             return Err(LaunchError::NoEntry { name: self.entry.clone(), known: known.join(", ") });
@@ -312,12 +315,21 @@ impl Launch {
         Ok(self.report(&globals, &counts, findings, printed, blocks))
     }
 
-    fn report(&self, globals: &Globals, counts: &Counts, findings: Findings, printed: String, blocks: u64) -> Report {
+    fn report(
+        &self,
+        globals: &Globals,
+        counts: &Counts,
+        findings: Findings,
+        printed: String,
+        blocks: u64,
+    ) -> Report {
         let program = &*self.module.0;
         let (mut buffers, mut pages) = (Vec::new(), Vec::new());
         for (buffer, (name, _, backing)) in globals.buffers.iter().zip(&self.buffers) {
             if let Backing::Lazy(_) = backing {
-                pages.extend(buffer.touched().into_iter().map(|(at, bytes)| (name.clone(), at, bytes)));
+                pages.extend(
+                    buffer.touched().into_iter().map(|(at, bytes)| (name.clone(), at, bytes)),
+                );
             } else {
                 buffers.push((name.clone(), buffer.bytes()));
             }
@@ -339,7 +351,10 @@ impl Launch {
         let fail = |message: String| Err(LaunchError::Shape(message));
         let threads: u64 = self.block.iter().map(|&n| u64::from(n)).product();
         if threads == 0 || threads > 1024 || self.grid.contains(&0) {
-            return fail(format!("a block of {threads} threads and a grid of {:?} blocks cannot run", self.grid));
+            return fail(format!(
+                "a block of {threads} threads and a grid of {:?} blocks cannot run",
+                self.grid
+            ));
         }
         if self.grid.iter().map(|&n| u128::from(n)).product::<u128>() > u128::from(u32::MAX) {
             return fail("more than 2^32 - 1 blocks".into());
@@ -353,17 +368,29 @@ impl Launch {
             };
             if wrong {
                 let word = if *exact { "requires" } else { "allows" };
-                return fail(format!("the kernel {word} blocks of {limits:?} threads, not {:?}", self.block));
+                return fail(format!(
+                    "the kernel {word} blocks of {limits:?} threads, not {:?}",
+                    self.block
+                ));
             }
         }
-        if self.module.0.static_shared.checked_add(self.dynamic_shared).is_none_or(|n| n > 1 << 22) {
+        if self.module.0.static_shared.checked_add(self.dynamic_shared).is_none_or(|n| n > 1 << 22)
+        {
             return fail("more shared memory than any device has".into());
         }
         let declared = function.cluster.as_ref();
         let axis = |c: &Vec<u32>, i: usize| c.get(i).copied().unwrap_or(1).max(1);
-        let cluster = self.cluster.or(declared.map(|c| std::array::from_fn(|i| axis(c, i)))).unwrap_or([1; 3]);
-        if (0..3).any(|i| cluster[i] == 0 || self.grid[i] % cluster[i] != 0) || cluster.iter().product::<u32>() > 16 {
-            return fail(format!("clusters of {cluster:?} blocks do not fit a grid of {:?}", self.grid));
+        let cluster = self
+            .cluster
+            .or(declared.map(|c| std::array::from_fn(|i| axis(c, i))))
+            .unwrap_or([1; 3]);
+        if (0..3).any(|i| cluster[i] == 0 || !self.grid[i].is_multiple_of(cluster[i]))
+            || cluster.iter().product::<u32>() > 16
+        {
+            return fail(format!(
+                "clusters of {cluster:?} blocks do not fit a grid of {:?}",
+                self.grid
+            ));
         }
         Ok(cluster)
     }
@@ -372,7 +399,12 @@ impl Launch {
         let params = &self.module.0.functions[entry].kernel_params;
         let fail = |message: String| Err(LaunchError::Arguments(message));
         if params.len() != self.args.len() {
-            return fail(format!("`{}` takes {} arguments, {} were given", self.entry, params.len(), self.args.len()));
+            return fail(format!(
+                "`{}` takes {} arguments, {} were given",
+                self.entry,
+                params.len(),
+                self.args.len()
+            ));
         }
         if self.buffers.len() > 255 {
             return fail("more than 255 buffers".into());
@@ -385,7 +417,10 @@ impl Launch {
                 Arg::Bytes(bytes) => bytes.clone(),
             };
             if value.len() != *bytes as usize {
-                return fail(format!("parameter `{name}` has {bytes} bytes, its argument {}", value.len()));
+                return fail(format!(
+                    "parameter `{name}` has {bytes} bytes, its argument {}",
+                    value.len()
+                ));
             }
             out[*offset as usize..][..value.len()].copy_from_slice(&value);
         }

@@ -71,7 +71,9 @@ impl Buffer {
                 }
                 Backing::Lazy(fill) => fill(start as u64, &mut bytes[..used]),
                 Backing::Fresh => {
-                    bytes.chunks_exact_mut(4).for_each(|c| c.copy_from_slice(&POISON.to_le_bytes()));
+                    bytes
+                        .chunks_exact_mut(4)
+                        .for_each(|c| c.copy_from_slice(&POISON.to_le_bytes()));
                 }
             }
             let word = |c: &[u8]| AtomicU32::new(u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
@@ -129,7 +131,12 @@ impl Buffer {
     }
 
     /// Read-modify-write of 2 or 4 bytes; the wider ones go through [`Globals::wide`].
-    pub(crate) fn update_word(&self, offset: u64, bytes: usize, f: &mut dyn FnMut(u64) -> u64) -> u64 {
+    pub(crate) fn update_word(
+        &self,
+        offset: u64,
+        bytes: usize,
+        f: &mut dyn FnMut(u64) -> u64,
+    ) -> u64 {
         let shift = (offset % 4 * 8) as u32;
         let keep = if bytes >= 4 { u32::MAX } else { (1 << (8 * bytes)) - 1 };
         let word = self.word(offset);
@@ -181,7 +188,8 @@ impl Buffer {
         let mut out = Vec::new();
         for (i, page) in self.pages.iter().enumerate() {
             if let Some(page) = page.get() {
-                let mut bytes: Vec<u8> = page.words.iter().flat_map(|w| w.load(Relaxed).to_le_bytes()).collect();
+                let mut bytes: Vec<u8> =
+                    page.words.iter().flat_map(|w| w.load(Relaxed).to_le_bytes()).collect();
                 bytes.truncate(self.len as usize - i * PAGE);
                 out.push(((i * PAGE) as u64, bytes));
             }
@@ -216,7 +224,12 @@ impl Globals {
             .collect();
         let heap_base = window::BUFFERS + (255 << SLOT_SHIFT);
         let length = module.len() as u64;
-        let module = Buffer::new("module variables".into(), window::MODULE, length, Backing::Bytes(Arc::new(module)));
+        let module = Buffer::new(
+            "module variables".into(),
+            window::MODULE,
+            length,
+            Backing::Bytes(Arc::new(module)),
+        );
         Globals {
             buffers,
             module,

@@ -160,7 +160,8 @@ impl Kind {
             },
             other => other.as_f64()?,
         };
-        let whole = value.as_i64().map(|v| v as u64).or(value.as_u64()).unwrap_or(number as i64 as u64);
+        let whole =
+            value.as_i64().map(|v| v as u64).or(value.as_u64()).unwrap_or(number as i64 as u64);
         Some(match self {
             Kind::Float(2) => f16::from_f64(number).to_le_bytes().to_vec(),
             Kind::Float(4) => (number as f32).to_le_bytes().to_vec(),
@@ -233,9 +234,13 @@ impl Meta {
     pub fn to_safetensors(&self, report: &Report) -> Result<Vec<u8>, String> {
         let mut views = HashMap::new();
         for param in self.params.iter().filter(|p| p.kind == "buffer") {
-            let (Some(bytes), Some(dtype)) = (report.buffer(&param.name), dtype(&param.dtype)) else { continue };
-            let view = safetensors::tensor::TensorView::new(dtype, vec![param.elements as usize], bytes)
-                .map_err(|e| format!("buffer `{}`: {e}", param.name))?;
+            let (Some(bytes), Some(dtype)) = (report.buffer(&param.name), dtype(&param.dtype))
+            else {
+                continue;
+            };
+            let view =
+                safetensors::tensor::TensorView::new(dtype, vec![param.elements as usize], bytes)
+                    .map_err(|e| format!("buffer `{}`: {e}", param.name))?;
             views.insert(param.name.clone(), view);
         }
         safetensors::serialize(&views, None).map_err(|e| e.to_string())
@@ -263,7 +268,8 @@ fn dtype(name: &str) -> Option<Dtype> {
 
 impl Param {
     fn kind(&self) -> Result<Kind, String> {
-        kind(&self.dtype).ok_or_else(|| format!("parameter `{}`: unknown dtype `{}`", self.name, self.dtype))
+        kind(&self.dtype)
+            .ok_or_else(|| format!("parameter `{}`: unknown dtype `{}`", self.name, self.dtype))
     }
 
     fn pass(&self, launch: Launch, tensors: &SafeTensors) -> Result<Launch, String> {
@@ -271,7 +277,9 @@ impl Param {
             "null_pointer" => Ok(launch.null()),
             "scalar" => match self.kind()?.encode(&self.value) {
                 Some(bytes) => Ok(launch.bytes(&bytes)),
-                None => Err(format!("parameter `{}`: {} is no {}", self.name, self.value, self.dtype)),
+                None => {
+                    Err(format!("parameter `{}`: {} is no {}", self.name, self.value, self.dtype))
+                }
             },
             "buffer" => {
                 let bytes = self.elements * self.kind()?.bytes() as u64;
@@ -294,7 +302,12 @@ impl Param {
     fn compare(&self, got: &[u8], expect: &[u8]) -> Result<Option<Mismatch>, String> {
         let kind = self.kind()?;
         if got.len() != expect.len() {
-            return Err(format!("`expect.{}` has {} bytes, the buffer {}", self.name, expect.len(), got.len()));
+            return Err(format!(
+                "`expect.{}` has {} bytes, the buffer {}",
+                self.name,
+                expect.len(),
+                got.len()
+            ));
         }
         let size = kind.bytes();
         let elements = got.len() / size;

@@ -84,13 +84,25 @@ pub(crate) fn narrow(x: f64, round: Round) -> f32 {
     match round {
         Round::Even | Round::Away => near,
         Round::Zero => {
-            if back.abs() > x.abs() { step(near, -1) } else { near }
+            if back.abs() > x.abs() {
+                step(near, -1)
+            } else {
+                near
+            }
         }
         Round::Down => {
-            if back > x { down32(near) } else { near }
+            if back > x {
+                down32(near)
+            } else {
+                near
+            }
         }
         Round::Up => {
-            if back < x { up32(near) } else { near }
+            if back < x {
+                up32(near)
+            } else {
+                near
+            }
         }
     }
 }
@@ -122,7 +134,10 @@ pub(crate) fn add32(a: f32, b: f32, round: Round) -> f32 {
     }
     let (x, y) = (f64::from(a), f64::from(b));
     let s = x + y;
-    if s == 0.0 && round == Round::Down && (a != 0.0 || a.is_sign_negative() != b.is_sign_negative()) {
+    if s == 0.0
+        && round == Round::Down
+        && (a != 0.0 || a.is_sign_negative() != b.is_sign_negative())
+    {
         return -0.0;
     }
     narrow(to_odd(s, sum_error(x, y, s)), round)
@@ -142,7 +157,10 @@ pub(crate) fn fma32(a: f32, b: f32, c: f32, round: Round) -> f32 {
     }
     let (p, c) = (f64::from(a) * f64::from(b), f64::from(c));
     let s = p + c;
-    if s == 0.0 && round == Round::Down && (p != 0.0 || p.is_sign_negative() != c.is_sign_negative()) {
+    if s == 0.0
+        && round == Round::Down
+        && (p != 0.0 || p.is_sign_negative() != c.is_sign_negative())
+    {
         return -0.0;
     }
     narrow(to_odd(s, sum_error(p, c, s)), round)
@@ -166,7 +184,7 @@ pub(crate) fn div32(a: f32, b: f32, round: Round) -> f32 {
 /// Square root in single, any rounding.
 #[inline(always)]
 pub(crate) fn sqrt32(a: f32, round: Round) -> f32 {
-    if round == Round::Even || !(a > 0.0) || a.is_infinite() {
+    if round == Round::Even || a <= 0.0 || !a.is_finite() {
         return a.sqrt();
     }
     let x = f64::from(a);
@@ -191,7 +209,9 @@ fn direct(near: f64, error: f64, round: Round) -> f64 {
         return if towards && error.is_finite() { f64::MAX.copysign(near) } else { near };
     }
     match round {
-        Round::Zero if (error < 0.0) == (near > 0.0) && near != 0.0 => f64::from_bits(near.to_bits() - 1),
+        Round::Zero if (error < 0.0) == (near > 0.0) && near != 0.0 => {
+            f64::from_bits(near.to_bits() - 1)
+        }
         Round::Down if error < 0.0 => near.next_down(),
         Round::Up if error > 0.0 => near.next_up(),
         _ => near,
@@ -205,7 +225,10 @@ pub(crate) fn add64(a: f64, b: f64, round: Round) -> f64 {
     if round == Round::Even {
         return s;
     }
-    if s == 0.0 && round == Round::Down && (a != 0.0 || a.is_sign_negative() != b.is_sign_negative()) {
+    if s == 0.0
+        && round == Round::Down
+        && (a != 0.0 || a.is_sign_negative() != b.is_sign_negative())
+    {
         return -0.0;
     }
     if s.is_infinite() && a.is_finite() && b.is_finite() {
@@ -239,7 +262,11 @@ fn product_error(a: f64, b: f64, p: f64) -> f64 {
     let up = 2f64.powi(600);
     let (small, large) = if a.abs() < b.abs() { (a, b) } else { (b, a) };
     let (small, p) = (small * up, p * up);
-    if large.abs() < 1e-150 { small.mul_add(large * up, -(p * up)) } else { small.mul_add(large, -p) }
+    if large.abs() < 1e-150 {
+        small.mul_add(large * up, -(p * up))
+    } else {
+        small.mul_add(large, -p)
+    }
 }
 
 /// `a × b + c` in double with one rounding.
@@ -249,19 +276,40 @@ pub(crate) fn fma64(a: f64, b: f64, c: f64, round: Round) -> f64 {
     if round == Round::Even {
         return r;
     }
-    let p = a * b;
-    if r == 0.0 && round == Round::Down && (p != 0.0 || p.is_sign_negative() != c.is_sign_negative()) {
-        return -0.0;
-    }
     if r.is_infinite() && a.is_finite() && b.is_finite() && c.is_finite() {
         return direct(r, -r.signum(), round);
     }
     if !r.is_finite() {
         return r;
     }
+    let error = fma_error(a, b, c, r);
+    let signs_differ = (a.is_sign_negative() != b.is_sign_negative()) != c.is_sign_negative();
+    if r == 0.0 && error == 0.0 && round == Round::Down && (signs_differ || c != 0.0) {
+        return -0.0;
+    }
+    direct(r, error, round)
+}
+
+/// A number with the sign of `a·b + c − r`, where `r` is the nearest double.
+fn fma_error(a: f64, b: f64, c: f64, r: f64) -> f64 {
+    if a == 0.0 || b == 0.0 {
+        return 0.0;
+    }
+    let p = a * b;
+    if p.abs() < 1e-280 {
+        if c.abs() > 1e-250 || c == 0.0 && r == 0.0 {
+            return a.signum() * b.signum();
+        }
+        let up = 2f64.powi(600);
+        let (small, large) = if a.abs() < b.abs() { (a, b) } else { (b, a) };
+        return fma_error(small * up, large, c * up, r * up);
+    }
+    // exact = s + t + e; the two small terms are added without loss before the sign is taken.
     let e = a.mul_add(b, -p);
     let s = p + c;
-    direct(r, ((s - r) + sum_error(p, c, s)) + e, round)
+    let (gap, t) = (s - r, sum_error(p, c, s));
+    let v = gap + t;
+    v + (sum_error(gap, t, v) + e)
 }
 
 /// `a ÷ b` in double.
@@ -282,7 +330,11 @@ pub(crate) fn div64(a: f64, b: f64, round: Round) -> f64 {
 #[inline(always)]
 pub(crate) fn sqrt64(a: f64, round: Round) -> f64 {
     let q = a.sqrt();
-    if round == Round::Even || !(a > 0.0) || a.is_infinite() { q } else { direct(q, (-q).mul_add(q, a), round) }
+    if round == Round::Even || a <= 0.0 || !a.is_finite() {
+        q
+    } else {
+        direct(q, (-q).mul_add(q, a), round)
+    }
 }
 
 // --- 16-bit formats ------------------------------------------------------------------------
@@ -359,15 +411,25 @@ pub(crate) struct Format {
 
 #[allow(missing_docs)]
 impl Format {
-    pub(crate) const HALF: Format = Format { fraction: 10, emin: -14, emax: 15, exponent: 5, infinity: true };
-    pub(crate) const BRAIN: Format = Format { fraction: 7, emin: -126, emax: 127, exponent: 8, infinity: true };
-    pub(crate) const TF32: Format = Format { fraction: 10, emin: -126, emax: 127, exponent: 8, infinity: true };
-    pub(crate) const SINGLE: Format = Format { fraction: 23, emin: -126, emax: 127, exponent: 8, infinity: true };
-    pub(crate) const E4M3: Format = Format { fraction: 3, emin: -6, emax: 8, exponent: 4, infinity: false };
-    pub(crate) const E5M2: Format = Format { fraction: 2, emin: -14, emax: 15, exponent: 5, infinity: true };
+    pub(crate) const HALF: Format =
+        Format { fraction: 10, emin: -14, emax: 15, exponent: 5, infinity: true };
+    pub(crate) const BRAIN: Format =
+        Format { fraction: 7, emin: -126, emax: 127, exponent: 8, infinity: true };
+    pub(crate) const TF32: Format =
+        Format { fraction: 10, emin: -126, emax: 127, exponent: 8, infinity: true };
+    pub(crate) const SINGLE: Format =
+        Format { fraction: 23, emin: -126, emax: 127, exponent: 8, infinity: true };
+    pub(crate) const E4M3: Format =
+        Format { fraction: 3, emin: -6, emax: 8, exponent: 4, infinity: false };
+    pub(crate) const E5M2: Format =
+        Format { fraction: 2, emin: -14, emax: 15, exponent: 5, infinity: true };
 
     fn max(self) -> f64 {
-        let top = if self.infinity { 2.0 - 2f64.powi(-self.fraction) } else { 2.0 - 2.0 * 2f64.powi(-self.fraction) };
+        let top = if self.infinity {
+            2.0 - 2f64.powi(-self.fraction)
+        } else {
+            2.0 - 2.0 * 2f64.powi(-self.fraction)
+        };
         top * 2f64.powi(self.emax)
     }
 
@@ -452,7 +514,8 @@ impl Format {
         } else if exponent == 0 {
             f64::from(fraction) * 2f64.powi(self.emin - self.fraction)
         } else {
-            f64::from(fraction + (1 << self.fraction)) * 2f64.powi(exponent as i32 - 1 + self.emin - self.fraction)
+            f64::from(fraction + (1 << self.fraction))
+                * 2f64.powi(exponent as i32 - 1 + self.emin - self.fraction)
         };
         sign * magnitude
     }
@@ -536,7 +599,10 @@ mod tests {
             assert!(want.to_bits() == got.to_bits() || want.is_nan() && got.is_nan(), "{bits:04x}");
             if !want.is_nan() {
                 assert_eq!(f32_to_half(got), bits);
-                assert_eq!(Format::HALF.encode(f64::from(got), Round::Even, false), u32::from(bits));
+                assert_eq!(
+                    Format::HALF.encode(f64::from(got), Round::Even, false),
+                    u32::from(bits)
+                );
                 assert_eq!(Format::HALF.decode(u32::from(bits)), f64::from(got));
             }
         }
@@ -556,7 +622,9 @@ mod tests {
     fn directed_roundings_enclose_the_exact_value() {
         let mut seed = 1u64;
         let mut next = || {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             f32::from_bits((seed >> 33) as u32 & 0x3fff_ffff | 0x2000_0000)
         };
         for _ in 0..100_000 {

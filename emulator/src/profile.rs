@@ -150,9 +150,27 @@ pub struct Gpu {
 
 /// The GPUs that [`Profile::roofline`] knows by name.
 pub const GPUS: &[Gpu] = &[
-    Gpu { name: "a100", tensor_flops: 312e12, flops: 19.5e12, bandwidth: 2.039e12, shared_bandwidth: 19.5e12 },
-    Gpu { name: "h100", tensor_flops: 989e12, flops: 66.9e12, bandwidth: 3.35e12, shared_bandwidth: 33.5e12 },
-    Gpu { name: "h200", tensor_flops: 989e12, flops: 66.9e12, bandwidth: 4.8e12, shared_bandwidth: 33.5e12 },
+    Gpu {
+        name: "a100",
+        tensor_flops: 312e12,
+        flops: 19.5e12,
+        bandwidth: 2.039e12,
+        shared_bandwidth: 19.5e12,
+    },
+    Gpu {
+        name: "h100",
+        tensor_flops: 989e12,
+        flops: 66.9e12,
+        bandwidth: 3.35e12,
+        shared_bandwidth: 33.5e12,
+    },
+    Gpu {
+        name: "h200",
+        tensor_flops: 989e12,
+        flops: 66.9e12,
+        bandwidth: 4.8e12,
+        shared_bandwidth: 33.5e12,
+    },
 ];
 
 /// Totals of a launch.
@@ -250,7 +268,8 @@ pub(crate) fn annotate(program: &Program, counts: &Counts) -> String {
                 } else {
                     String::new()
                 };
-                let conflicts = if c.shared_requests > 0 { c.conflicts.to_string() } else { String::new() };
+                let conflicts =
+                    if c.shared_requests > 0 { c.conflicts.to_string() } else { String::new() };
                 format!("{:>10}  {lanes:>5.1}  {per:>11}  {conflicts:>9} ", c.warps)
             }
             _ => blank()[..42].to_string(),

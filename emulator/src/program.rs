@@ -138,9 +138,16 @@ pub(crate) enum BarrierKind {
     Sync,
     Arrive,
     /// `.popc`
-    Count { d: Slot, p: (Pred, bool) },
+    Count {
+        d: Slot,
+        p: (Pred, bool),
+    },
     /// `.and` (`true`) and `.or`
-    Vote { d: Pred, p: (Pred, bool), and: bool },
+    Vote {
+        d: Pred,
+        p: (Pred, bool),
+        and: bool,
+    },
 }
 
 /// `bar` and `barrier`.
@@ -207,9 +214,9 @@ pub(crate) enum Builtin {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Passed {
     /// A `.param` variable at this offset in the caller's frame.
-    Frame { offset: u32, bytes: u32 },
+    Frame { offset: u32 },
     /// A register of so many rows.
-    Register { slot: Slot, rows: u32, bytes: u32 },
+    Register { slot: Slot, rows: u32 },
 }
 
 /// The callee's side of one argument or return value.
@@ -222,16 +229,37 @@ pub(crate) enum Formal {
 /// The operations of `mbarrier` (PTX ISA, "Parallel Synchronization: mbarrier").
 #[derive(Debug)]
 pub(crate) enum Mbar {
-    Init { count: Slot },
+    Init {
+        count: Slot,
+    },
     Inval,
-    Arrive { state: Option<Slot>, count: Option<Slot>, expect: Option<Slot>, drop: bool, no_complete: bool, order: Order },
-    ExpectTx { tx: Slot },
-    CompleteTx { tx: Slot },
+    Arrive {
+        state: Option<Slot>,
+        count: Option<Slot>,
+        expect: Option<Slot>,
+        drop: bool,
+    },
+    ExpectTx {
+        tx: Slot,
+    },
+    CompleteTx {
+        tx: Slot,
+    },
     /// `test_wait` and `try_wait`, by state or by parity.
-    Wait { p: Pred, state: Option<Slot>, parity: Option<Slot>, order: Order },
-    PendingCount { d: Slot, state: Slot },
+    Wait {
+        p: Pred,
+        state: Option<Slot>,
+        parity: Option<Slot>,
+        order: Order,
+    },
+    PendingCount {
+        d: Slot,
+        state: Slot,
+    },
     /// `cp.async.mbarrier.arrive`
-    CopyArrive { noinc: bool },
+    CopyArrive {
+        noinc: bool,
+    },
 }
 
 /// Bulk copies (`cp.async.bulk`), as bytes between two places.
@@ -275,13 +303,19 @@ pub(crate) enum Op {
     /// Anything that touches only registers of its own lane.
     Alu(AluFn),
     Bra(u32),
-    BrxIdx { index: Slot, targets: Vec<u32> },
+    BrxIdx {
+        index: Slot,
+        targets: Vec<u32>,
+    },
     Call(Box<Call>),
     Ret,
     Exit,
     Trap,
     Nop,
-    Clock { d: Slot, wide: bool },
+    Clock {
+        d: Slot,
+        wide: bool,
+    },
     Sleep,
     Load(Box<Load>),
     Store(Box<Store>),
@@ -291,9 +325,11 @@ pub(crate) enum Op {
     /// Wait until at most so many groups are pending.
     WaitGroup(u32),
     Barrier(Box<Barrier>),
-    ClusterArrive { release: bool },
-    ClusterWait { acquire: bool },
-    Fence { scope: Scope },
+    ClusterArrive,
+    ClusterWait,
+    Fence {
+        scope: Scope,
+    },
     ProxyFence,
     Collective(Box<Collective>, Slot),
     ActiveMask(Slot),
@@ -302,13 +338,19 @@ pub(crate) enum Op {
     Bulk(Box<Bulk>),
     BulkTensor(Box<Tensor>),
     BulkCommit,
-    BulkWait { pending: u32, read: bool },
+    BulkWait(u32),
     TensorReplace(Box<TensorReplace>),
     MapCopy(Box<(Address, Address)>),
-    /// `prefetch`, `discard`, `applypriority`: the address is checked, nothing else.
-    Touch(Address),
-    IsSpace { p: Pred, a: Slot, space: Space },
-    Alloca { d: Slot, size: Slot, align: u64 },
+    IsSpace {
+        p: Pred,
+        a: Slot,
+        space: Space,
+    },
+    Alloca {
+        d: Slot,
+        size: Slot,
+        align: u64,
+    },
     StackSave(Slot),
     StackRestore(Slot),
 }

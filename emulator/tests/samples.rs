@@ -18,7 +18,8 @@ fn folders(root: &str) -> Vec<PathBuf> {
 /// Everything wrong with one program under one schedule.
 fn run(folder: &Path, schedule: Schedule, at_once: bool) -> Result<Vec<String>, String> {
     let text = fs::read_to_string(folder.join("kernel.ptx")).map_err(|e| e.to_string())?;
-    let meta = Meta::parse(&fs::read_to_string(folder.join("meta.json")).map_err(|e| e.to_string())?)?;
+    let meta =
+        Meta::parse(&fs::read_to_string(folder.join("meta.json")).map_err(|e| e.to_string())?)?;
     let data = fs::read(folder.join("data.safetensors")).map_err(|e| e.to_string())?;
     let module = Module::parse(&text).map_err(|e| e.to_string())?;
     let launch = meta.launch(&module, &data)?.schedule(schedule).async_at_once(at_once);
@@ -37,7 +38,11 @@ fn all_pass(root: &str) {
             let outcome = run(&folder, schedule, schedule == Schedule::HighestFirst);
             let wrong = outcome.unwrap_or_else(|e| vec![e]);
             if !wrong.is_empty() {
-                failures.push(format!("{} ({schedule:?}):\n{}", folder.display(), wrong.join("\n")));
+                failures.push(format!(
+                    "{} ({schedule:?}):\n{}",
+                    folder.display(),
+                    wrong.join("\n")
+                ));
                 break;
             }
         }
@@ -49,4 +54,20 @@ fn all_pass(root: &str) {
 fn samples_pass() {
     assert_eq!(folders("tests/samples").len(), 4);
     all_pass("tests/samples");
+}
+
+#[test]
+fn foreign_programs_pass() {
+    assert!(folders("tests/foreign/good").len() >= 40);
+    all_pass("tests/foreign/good");
+}
+
+#[test]
+fn broken_programs_are_rejected() {
+    let broken = folders("tests/foreign/broken");
+    assert!(broken.len() >= 12);
+    for folder in broken {
+        let wrong = run(&folder, Schedule::LowestFirst, false).unwrap_or_else(|e| vec![e]);
+        assert!(!wrong.is_empty(), "{} passes", folder.display());
+    }
 }

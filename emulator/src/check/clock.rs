@@ -120,7 +120,9 @@ impl Clock {
     /// Whether an access by lane `lane` of this warp at `clock` is visible to lane `reader`.
     #[inline]
     pub(crate) fn lane_ordered(&self, lane: usize, clock: u32, reader: usize) -> bool {
-        lane == reader || clock <= self.all || self.lanes.as_ref().is_some_and(|l| l[reader][lane] >= clock)
+        lane == reader
+            || clock <= self.all
+            || self.lanes.as_ref().is_some_and(|l| l[reader][lane] >= clock)
     }
 
     /// Whether an access by warp `warp` of this unit at `clock` is visible to this warp.
@@ -133,7 +135,10 @@ impl Clock {
     #[inline]
     pub(crate) fn ordered(&self, stamp: Stamp, lane: usize) -> bool {
         if stamp.unit != self.unit {
-            return self.others.as_ref().is_some_and(|o| o.has(stamp.unit, u32::from(stamp.warp), stamp.clock));
+            return self
+                .others
+                .as_ref()
+                .is_some_and(|o| o.has(stamp.unit, u32::from(stamp.warp), stamp.clock));
         }
         if u32::from(stamp.warp) == self.warp {
             self.lane_ordered(usize::from(stamp.lane), stamp.clock, lane)
@@ -281,7 +286,9 @@ impl Joined {
         if mask & live == live {
             warp.all = warp.all.max(own);
         } else {
-            (0..LANES).filter(|i| mask >> i & 1 != 0).for_each(|lane| warp.learn_own(own, Some(lane)));
+            (0..LANES)
+                .filter(|i| mask >> i & 1 != 0)
+                .for_each(|lane| warp.learn_own(own, Some(lane)));
         }
     }
 }

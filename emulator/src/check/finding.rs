@@ -98,13 +98,24 @@ fn thread(f: &mut fmt::Formatter, at: &Place) -> fmt::Result {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}: {}\n  line {}: {}\n  ", self.kind.name(), self.message, self.at.line, self.at.text)?;
+        write!(
+            f,
+            "{}: {}\n  line {}: {}\n  ",
+            self.kind.name(),
+            self.message,
+            self.at.line,
+            self.at.text
+        )?;
         thread(f, &self.at)?;
         if let Some(address) = self.address {
             write!(f, ", address {address:#x}")?;
         }
         if let Some(other) = &self.other {
-            write!(f, "\n  against a {} on line {}: {}\n  ", other.what, other.at.line, other.at.text)?;
+            write!(
+                f,
+                "\n  against a {} on line {}: {}\n  ",
+                other.what, other.at.line, other.at.text
+            )?;
             thread(f, &other.at)?;
         }
         if self.count > 1 {

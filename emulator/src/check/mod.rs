@@ -4,8 +4,8 @@ pub(crate) mod clock;
 mod finding;
 pub(crate) mod shadow;
 
-pub use finding::{Access, Finding, FindingKind, Place};
 pub(crate) use finding::Findings;
+pub use finding::{Access, Finding, FindingKind, Place};
 
 /// Which checks run; all do by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

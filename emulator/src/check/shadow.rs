@@ -88,7 +88,8 @@ impl SharedShadow {
         me: Stamp,
         clock: &Clock,
     ) -> Option<Conflict> {
-        let need = if bytes < 4 { bytes.trailing_zeros() } else { (offset.trailing_zeros()).min(2) };
+        let need =
+            if bytes < 4 { bytes.trailing_zeros() } else { (offset.trailing_zeros()).min(2) };
         if need < self.shift {
             self.split(need);
         }
@@ -107,8 +108,10 @@ impl SharedShadow {
     #[inline]
     fn read(&mut self, cell: usize, me: Stamp, clock: &Clock) -> Option<Conflict> {
         let write = self.writes[cell];
-        let conflict = (write.is_some() && !both_strong(write, me) && !clock.ordered(write, usize::from(me.lane)))
-            .then(|| Conflict { stamp: write, what: named(write) });
+        let conflict = (write.is_some()
+            && !both_strong(write, me)
+            && !clock.ordered(write, usize::from(me.lane)))
+        .then(|| Conflict { stamp: write, what: named(write) });
         let strong = me.flags & Stamp::STRONG != 0;
         let slot = &mut self.reads[cell * self.warps + usize::from(me.warp)];
         if slot.clock == me.clock && slot.strong == strong {
@@ -124,7 +127,11 @@ impl SharedShadow {
         let lane = usize::from(me.lane);
         let write = self.writes[cell];
         self.writes[cell] = me;
-        if write.is_some() && !both_strong(write, me) && !same_instruction(write, me) && !clock.ordered(write, lane) {
+        if write.is_some()
+            && !both_strong(write, me)
+            && !same_instruction(write, me)
+            && !clock.ordered(write, lane)
+        {
             return Some(Conflict { stamp: write, what: named(write) });
         }
         for warp in 0..self.warps {
@@ -140,7 +147,8 @@ impl SharedShadow {
                 Some(r.lanes.trailing_zeros() as usize)
             };
             if let Some(reader) = reader {
-                let stamp = Stamp { warp: warp as u16, lane: reader as u8, clock: r.clock, pc: r.pc, ..me };
+                let stamp =
+                    Stamp { warp: warp as u16, lane: reader as u8, clock: r.clock, pc: r.pc, ..me };
                 return Some(Conflict { stamp, what: "read" });
             }
         }
@@ -171,11 +179,20 @@ pub(crate) struct GlobalShadow {
 
 impl GlobalShadow {
     pub(crate) fn new(bytes: u64) -> Self {
-        GlobalShadow { pages: (0..(bytes as usize).div_ceil(PAGE)).map(|_| OnceLock::new()).collect() }
+        GlobalShadow {
+            pages: (0..(bytes as usize).div_ceil(PAGE)).map(|_| OnceLock::new()).collect(),
+        }
     }
 
     /// Checks an access (at most 16 bytes, aligned) against what is recorded, and records it.
-    pub(crate) fn access(&self, offset: u64, bytes: usize, kind: Kind, me: Stamp, clock: &Clock) -> Option<Conflict> {
+    pub(crate) fn access(
+        &self,
+        offset: u64,
+        bytes: usize,
+        kind: Kind,
+        me: Stamp,
+        clock: &Clock,
+    ) -> Option<Conflict> {
         let offset = offset as usize;
         let page = self.pages[offset / PAGE].get_or_init(|| {
             Mutex::new(PageShadow { shift: 2, cells: vec![Cell::default(); PAGE / 4] })
@@ -191,7 +208,8 @@ impl GlobalShadow {
         let (first, last) = (at >> page.shift, (at + bytes - 1) >> page.shift);
         let mut conflict = None;
         for cell in &mut page.cells[first..=last] {
-            let found = if kind == Kind::Read { cell.read(me, clock) } else { cell.write(me, clock) };
+            let found =
+                if kind == Kind::Read { cell.read(me, clock) } else { cell.write(me, clock) };
             conflict = conflict.or(found);
         }
         conflict
@@ -218,10 +236,17 @@ impl Cell {
         let lane = usize::from(me.lane);
         let write = self.write;
         self.write = me;
-        if write.is_some() && !both_strong(write, me) && !same_instruction(write, me) && !clock.ordered(write, lane) {
+        if write.is_some()
+            && !both_strong(write, me)
+            && !same_instruction(write, me)
+            && !clock.ordered(write, lane)
+        {
             return Some(Conflict { stamp: write, what: named(write) });
         }
-        let read = self.reads.iter().find(|r| r.is_some() && !both_strong(**r, me) && !clock.ordered(**r, lane));
+        let read = self
+            .reads
+            .iter()
+            .find(|r| r.is_some() && !both_strong(**r, me) && !clock.ordered(**r, lane));
         read.map(|r| Conflict { stamp: *r, what: "read" })
     }
 }
@@ -265,7 +290,9 @@ impl Written {
     pub(crate) fn set(&mut self, offset: usize, bytes: usize, on: bool) {
         let mask = Self::mask(bytes) << (offset % 32);
         for (i, part) in [mask as u32, (mask >> 32) as u32].into_iter().enumerate() {
-            if part != 0 && let Some(word) = self.0.get_mut(offset / 32 + i) {
+            if part != 0
+                && let Some(word) = self.0.get_mut(offset / 32 + i)
+            {
                 if on { *word |= part } else { *word &= !part }
             }
         }

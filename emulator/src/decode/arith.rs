@@ -4,7 +4,9 @@
 use super::floats;
 use super::ins::Ins;
 use crate::error::PtxError;
-use crate::lanes::{AluFn, BoolOp, Isa, Lane, Pred, PredOut, Slot, carry3, map1, map2, map3, map4, test2};
+use crate::lanes::{
+    AluFn, BoolOp, Isa, Lane, Pred, PredOut, Slot, carry3, map1, map2, map3, map4, test2,
+};
 use crate::num::ftz;
 use crate::program::{FlowRule, Op};
 use crate::syntax::ast::Operand;
@@ -100,7 +102,9 @@ fn add_or_sub(ins: &mut Ins, minus: bool) -> Decoded {
     }
     if matches!(ty, Ty::U16x2 | Ty::S16x2) {
         let f = move |a: [u16; 2], b: [u16; 2]| -> [u16; 2] {
-            std::array::from_fn(|i| if minus { a[i].wrapping_sub(b[i]) } else { a[i].wrapping_add(b[i]) })
+            std::array::from_fn(|i| {
+                if minus { a[i].wrapping_sub(b[i]) } else { a[i].wrapping_add(b[i]) }
+            })
         };
         return Ok(Op::Alu(map2(isa, d, a, b, f)));
     }
@@ -181,12 +185,24 @@ pub(super) fn mul(ins: &mut Ins) -> Decoded {
     let isa = ins.isa();
     Ok(Op::Alu(match (half, ty) {
         (Half::Low, _) => by_width!(ins, ty, map2, (d, a, b), |a, b| a.wrapping_mul(b)),
-        (_, Ty::U16) => map2(isa, d, a, b, |a: u16, b: u16| (u32::from(a) * u32::from(b) >> 16) as u16),
-        (_, Ty::S16) => map2(isa, d, a, b, |a: i16, b: i16| (i32::from(a) * i32::from(b) >> 16) as i16),
-        (_, Ty::U32) => map2(isa, d, a, b, |a: u32, b: u32| (u64::from(a) * u64::from(b) >> 32) as u32),
-        (_, Ty::S32) => map2(isa, d, a, b, |a: i32, b: i32| (i64::from(a) * i64::from(b) >> 32) as i32),
-        (_, Ty::U64) => map2(isa, d, a, b, |a: u64, b: u64| (u128::from(a) * u128::from(b) >> 64) as u64),
-        (_, Ty::S64) => map2(isa, d, a, b, |a: i64, b: i64| (i128::from(a) * i128::from(b) >> 64) as i64),
+        (_, Ty::U16) => {
+            map2(isa, d, a, b, |a: u16, b: u16| ((u32::from(a) * u32::from(b)) >> 16) as u16)
+        }
+        (_, Ty::S16) => {
+            map2(isa, d, a, b, |a: i16, b: i16| ((i32::from(a) * i32::from(b)) >> 16) as i16)
+        }
+        (_, Ty::U32) => {
+            map2(isa, d, a, b, |a: u32, b: u32| ((u64::from(a) * u64::from(b)) >> 32) as u32)
+        }
+        (_, Ty::S32) => {
+            map2(isa, d, a, b, |a: i32, b: i32| ((i64::from(a) * i64::from(b)) >> 32) as i32)
+        }
+        (_, Ty::U64) => {
+            map2(isa, d, a, b, |a: u64, b: u64| ((u128::from(a) * u128::from(b)) >> 64) as u64)
+        }
+        (_, Ty::S64) => {
+            map2(isa, d, a, b, |a: i64, b: i64| ((i128::from(a) * i128::from(b)) >> 64) as i64)
+        }
         _ => return ins.unsupported(),
     }))
 }
@@ -206,10 +222,18 @@ pub(super) fn mad(ins: &mut Ins) -> Decoded {
         let Some(wide) = widened(ty) else { return ins.unsupported() };
         let (d, a, b, c) = (ins.dst(wide)?, ins.src(ty)?, ins.src(ty)?, ins.src(wide)?);
         return Ok(Op::Alu(match ty {
-            Ty::U16 => map3(isa, d, a, b, c, |a: u16, b: u16, c: u32| (u32::from(a) * u32::from(b)).wrapping_add(c)),
-            Ty::S16 => map3(isa, d, a, b, c, |a: i16, b: i16, c: i32| (i32::from(a) * i32::from(b)).wrapping_add(c)),
-            Ty::U32 => map3(isa, d, a, b, c, |a: u32, b: u32, c: u64| (u64::from(a) * u64::from(b)).wrapping_add(c)),
-            _ => map3(isa, d, a, b, c, |a: i32, b: i32, c: i64| (i64::from(a) * i64::from(b)).wrapping_add(c)),
+            Ty::U16 => map3(isa, d, a, b, c, |a: u16, b: u16, c: u32| {
+                (u32::from(a) * u32::from(b)).wrapping_add(c)
+            }),
+            Ty::S16 => map3(isa, d, a, b, c, |a: i16, b: i16, c: i32| {
+                (i32::from(a) * i32::from(b)).wrapping_add(c)
+            }),
+            Ty::U32 => map3(isa, d, a, b, c, |a: u32, b: u32, c: u64| {
+                (u64::from(a) * u64::from(b)).wrapping_add(c)
+            }),
+            _ => map3(isa, d, a, b, c, |a: i32, b: i32, c: i64| {
+                (i64::from(a) * i64::from(b)).wrapping_add(c)
+            }),
         }));
     }
     let (d, a, b) = binary(ins, ty)?;
@@ -218,25 +242,27 @@ pub(super) fn mad(ins: &mut Ins) -> Decoded {
         return ins.error("`.sat` is only for `mad.hi.sat.s32`");
     }
     Ok(Op::Alu(match (half, ty) {
-        (Half::Low, _) => by_width!(ins, ty, map3, (d, a, b, c), |a, b, c| a.wrapping_mul(b).wrapping_add(c)),
-        (_, Ty::U16) => {
-            map3(isa, d, a, b, c, |a: u16, b: u16, c: u16| ((u32::from(a) * u32::from(b) >> 16) as u16).wrapping_add(c))
+        (Half::Low, _) => {
+            by_width!(ins, ty, map3, (d, a, b, c), |a, b, c| a.wrapping_mul(b).wrapping_add(c))
         }
-        (_, Ty::S16) => {
-            map3(isa, d, a, b, c, |a: i16, b: i16, c: i16| ((i32::from(a) * i32::from(b) >> 16) as i16).wrapping_add(c))
-        }
-        (_, Ty::U32) => {
-            map3(isa, d, a, b, c, |a: u32, b: u32, c: u32| ((u64::from(a) * u64::from(b) >> 32) as u32).wrapping_add(c))
-        }
+        (_, Ty::U16) => map3(isa, d, a, b, c, |a: u16, b: u16, c: u16| {
+            (((u32::from(a) * u32::from(b)) >> 16) as u16).wrapping_add(c)
+        }),
+        (_, Ty::S16) => map3(isa, d, a, b, c, |a: i16, b: i16, c: i16| {
+            (((i32::from(a) * i32::from(b)) >> 16) as i16).wrapping_add(c)
+        }),
+        (_, Ty::U32) => map3(isa, d, a, b, c, |a: u32, b: u32, c: u32| {
+            (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c)
+        }),
         (_, Ty::S32) => map3(isa, d, a, b, c, move |a: i32, b: i32, c: i32| {
-            let high = (i64::from(a) * i64::from(b) >> 32) as i32;
+            let high = ((i64::from(a) * i64::from(b)) >> 32) as i32;
             if sat { high.saturating_add(c) } else { high.wrapping_add(c) }
         }),
         (_, Ty::U64) => map3(isa, d, a, b, c, |a: u64, b: u64, c: u64| {
-            ((u128::from(a) * u128::from(b) >> 64) as u64).wrapping_add(c)
+            (((u128::from(a) * u128::from(b)) >> 64) as u64).wrapping_add(c)
         }),
         (_, Ty::S64) => map3(isa, d, a, b, c, |a: i64, b: i64, c: i64| {
-            ((i128::from(a) * i128::from(b) >> 64) as i64).wrapping_add(c)
+            (((i128::from(a) * i128::from(b)) >> 64) as i64).wrapping_add(c)
         }),
         _ => return ins.unsupported(),
     }))
@@ -259,8 +285,11 @@ fn mad_carried(ins: &mut Ins, half: Half, takes: bool, gives: bool) -> Decoded {
     let signed = ty.is_signed();
     Ok(Op::Alu(match ty.bits() {
         32 => carry3(isa, d, a, b, c, cc, move |a: u32, b: u32, c: u32, carry: bool| {
-            let product =
-                if signed { (i64::from(a as i32) * i64::from(b as i32)) as u64 } else { u64::from(a) * u64::from(b) };
+            let product = if signed {
+                (i64::from(a as i32) * i64::from(b as i32)) as u64
+            } else {
+                u64::from(a) * u64::from(b)
+            };
             let part = if high { product >> 32 } else { product & 0xffff_ffff };
             let sum = part + u64::from(c) + u64::from(carry && takes);
             (sum as u32, sum >> 32 != 0)
@@ -290,7 +319,7 @@ pub(super) fn mul24(ins: &mut Ins) -> Decoded {
     let (d, a, b) = binary(ins, ty)?;
     let signed = ty == Ty::S32;
     Ok(Op::Alu(map2(ins.isa(), d, a, b, move |a: u32, b: u32| {
-        (low24(a, signed) * low24(b, signed) >> if high { 16 } else { 0 }) as u32
+        ((low24(a, signed) * low24(b, signed)) >> if high { 16 } else { 0 }) as u32
     })))
 }
 
@@ -302,7 +331,7 @@ pub(super) fn mad24(ins: &mut Ins) -> Decoded {
     let c = ins.src(ty)?;
     let signed = ty == Ty::S32;
     Ok(Op::Alu(map3(ins.isa(), d, a, b, c, move |a: u32, b: u32, c: u32| {
-        let product = (low24(a, signed) * low24(b, signed) >> if high { 16 } else { 0 }) as u32;
+        let product = ((low24(a, signed) * low24(b, signed)) >> if high { 16 } else { 0 }) as u32;
         if sat { (product as i32).saturating_add(c as i32) as u32 } else { product.wrapping_add(c) }
     })))
 }
@@ -325,13 +354,21 @@ pub(super) fn div(ins: &mut Ins) -> Decoded {
     let ty = ins.ty()?;
     let (d, a, b) = binary(ins, ty)?;
     // Division by zero is unspecified; the hardware gives all ones.
-    Ok(Op::Alu(by_int!(ins, ty, map2, (d, a, b), |a, b| if b == 0 { !0 } else { a.wrapping_div(b) })))
+    Ok(Op::Alu(by_int!(ins, ty, map2, (d, a, b), |a, b| if b == 0 {
+        !0
+    } else {
+        a.wrapping_div(b)
+    })))
 }
 
 pub(super) fn rem(ins: &mut Ins) -> Decoded {
     let ty = ins.ty()?;
     let (d, a, b) = binary(ins, ty)?;
-    Ok(Op::Alu(by_int!(ins, ty, map2, (d, a, b), |a, b| if b == 0 { a } else { a.wrapping_rem(b) })))
+    Ok(Op::Alu(by_int!(ins, ty, map2, (d, a, b), |a, b| if b == 0 {
+        a
+    } else {
+        a.wrapping_rem(b)
+    })))
 }
 
 pub(super) fn abs(ins: &mut Ins) -> Decoded {
@@ -384,9 +421,13 @@ fn min_or_max(ins: &mut Ins, max: bool) -> Decoded {
                 if relu { v.max(0) } else { v }
             })
         }),
-        Ty::S32 if relu => {
-            map2(isa, d, a, b, move |a: i32, b: i32| if max { a.max(b).max(0) } else { a.min(b).max(0) })
-        }
+        Ty::S32 if relu => map2(
+            isa,
+            d,
+            a,
+            b,
+            move |a: i32, b: i32| if max { a.max(b).max(0) } else { a.min(b).max(0) },
+        ),
         _ if relu => return ins.unsupported(),
         _ if max => by_int!(ins, ty, map2, (d, a, b), |a, b| a.max(b)),
         _ => by_int!(ins, ty, map2, (d, a, b), |a, b| a.min(b)),
@@ -427,11 +468,19 @@ pub(super) fn bfind(ins: &mut Ins) -> Decoded {
     Ok(Op::Alu(match ty.bits() {
         32 => map1(isa, d, a, move |a: u32| {
             let a = if signed && (a as i32) < 0 { !a } else { a };
-            if a == 0 { u32::MAX } else { if shift { a.leading_zeros() } else { 31 - a.leading_zeros() } }
+            if a == 0 {
+                u32::MAX
+            } else {
+                if shift { a.leading_zeros() } else { 31 - a.leading_zeros() }
+            }
         }),
         _ => map1(isa, d, a, move |a: u64| {
             let a = if signed && (a as i64) < 0 { !a } else { a };
-            if a == 0 { u32::MAX } else { if shift { a.leading_zeros() } else { 63 - a.leading_zeros() } }
+            if a == 0 {
+                u32::MAX
+            } else {
+                if shift { a.leading_zeros() } else { 63 - a.leading_zeros() }
+            }
         }),
     }))
 }
@@ -613,7 +662,7 @@ pub(super) enum Cmp {
     Nan,
 }
 
-const COMPARISONS: &[(&str, Cmp)] = &[
+pub(super) const COMPARISONS: &[(&str, Cmp)] = &[
     ("eq", Cmp::Eq),
     ("ne", Cmp::Ne),
     ("lt", Cmp::Lt),
@@ -673,7 +722,15 @@ fn compare<T: Lane + PartialOrd>(isa: Isa, cmp: Cmp, a: Slot, b: Slot, out: Pred
 }
 
 /// The comparison of `a` and `b` in type `ty`.
-fn compare_typed(ins: &mut Ins, cmp: Cmp, flush: bool, ty: Ty, a: Slot, b: Slot, out: PredOut) -> Result<AluFn, PtxError> {
+fn compare_typed(
+    ins: &mut Ins,
+    cmp: Cmp,
+    flush: bool,
+    ty: Ty,
+    a: Slot,
+    b: Slot,
+    out: PredOut,
+) -> Result<AluFn, PtxError> {
     let isa = ins.isa();
     Ok(match ty {
         Ty::U16 | Ty::B16 => compare::<u16>(isa, cmp, a, b, out),
@@ -682,7 +739,9 @@ fn compare_typed(ins: &mut Ins, cmp: Cmp, flush: bool, ty: Ty, a: Slot, b: Slot,
         Ty::S32 => compare::<i32>(isa, cmp, a, b, out),
         Ty::U64 | Ty::B64 => compare::<u64>(isa, cmp, a, b, out),
         Ty::S64 => compare::<i64>(isa, cmp, a, b, out),
-        Ty::F32 if flush => test2(isa, a, b, out, move |a: f32, b: f32| cmp.holds(ftz(true, a), ftz(true, b))),
+        Ty::F32 if flush => {
+            test2(isa, a, b, out, move |a: f32, b: f32| cmp.holds(ftz(true, a), ftz(true, b)))
+        }
         Ty::F32 => compare::<f32>(isa, cmp, a, b, out),
         Ty::F64 => compare::<f64>(isa, cmp, a, b, out),
         Ty::F16 => test2(isa, a, b, out, move |a: u16, b: u16| {
@@ -776,7 +835,15 @@ pub(super) fn set(ins: &mut Ins) -> Decoded {
 }
 
 /// `set.f16x2.f16x2` and its kin: each half is set on its own.
-fn set_pairs(ins: &mut Ins, cmp: Cmp, flush: bool, (dt, st): (Ty, Ty), d: Slot, a: Slot, b: Slot) -> Decoded {
+fn set_pairs(
+    ins: &mut Ins,
+    cmp: Cmp,
+    flush: bool,
+    (dt, st): (Ty, Ty),
+    d: Slot,
+    a: Slot,
+    b: Slot,
+) -> Decoded {
     let one = match dt {
         Ty::F16x2 => 0x3c00,
         Ty::BF16x2 => 0x3f80,
@@ -815,7 +882,8 @@ pub(super) fn slct(ins: &mut Ins) -> Decoded {
     let c = ins.src(ct)?;
     let isa = ins.isa();
     let float = ct == Ty::F32;
-    let yes = move |c: u32| if float { ftz(flush, f32::from_bits(c)) >= 0.0 } else { c as i32 >= 0 };
+    let yes =
+        move |c: u32| if float { ftz(flush, f32::from_bits(c)) >= 0.0 } else { c as i32 >= 0 };
     Ok(Op::Alu(match ty.bits() {
         16 => map3(isa, d, a, b, c, move |a: u16, b: u16, c: u32| if yes(c) { a } else { b }),
         32 => map3(isa, d, a, b, c, move |a: u32, b: u32, c: u32| if yes(c) { a } else { b }),
@@ -1008,4 +1076,3 @@ fn permute(a: u32, b: u32, selector: u32) -> u32 {
         out | u32::from(byte) << (8 * i)
     })
 }
-

@@ -24,7 +24,9 @@ pub(super) fn brx(ins: &mut Ins) -> Decoded {
     }
     ins.flag("uni");
     let index = ins.src(Ty::U32)?;
-    let Operand::Name(name, 0, span) = ins.take()? else { return ins.error("the targets must be a label") };
+    let Operand::Name(name, 0, span) = ins.take()? else {
+        return ins.error("the targets must be a label");
+    };
     let Some(Entity::Targets(list)) = ins.body.lookup(name) else {
         return Err(ins.body.undeclared(name, *span));
     };
@@ -41,7 +43,9 @@ pub(super) fn call(ins: &mut Ins) -> Decoded {
         ins.take()?;
         returns = items.iter().map(|item| passed(ins, item, true)).collect::<Result<_, _>>()?;
     }
-    let Operand::Name(name, 0, span) = ins.take()? else { return ins.error("the callee must be a name") };
+    let Operand::Name(name, 0, span) = ins.take()? else {
+        return ins.error("the callee must be a name");
+    };
     let Some(target) = ins.body.callee(name) else { return Err(ins.body.undeclared(name, *span)) };
     let mut args = Vec::new();
     match ins.peek() {
@@ -66,15 +70,16 @@ fn passed(ins: &mut Ins, operand: &Operand, is_return: bool) -> Result<Passed, P
     match operand {
         Operand::Name(name, 0, _) => {
             if let Some(offset) = ins.body.frame_variable(name) {
-                return Ok(Passed::Frame { offset, bytes: 0 });
+                return Ok(Passed::Frame { offset });
             }
-            let (slot, bits) = if is_return { ins.dst_of(operand, 32)? } else { ins.src_any(operand, Ty::B32)? };
-            Ok(Passed::Register { slot, rows: bits.div_ceil(32), bytes: bits / 8 })
+            let (slot, bits) =
+                if is_return { ins.dst_of(operand, 32)? } else { ins.src_any(operand, Ty::B32)? };
+            Ok(Passed::Register { slot, rows: bits.div_ceil(32) })
         }
-        Operand::Sink => Ok(Passed::Register { slot: ins.body.scratch(64), rows: 2, bytes: 8 }),
+        Operand::Sink => Ok(Passed::Register { slot: ins.body.scratch(64), rows: 2 }),
         _ => {
             let (slot, _) = ins.src_any(operand, Ty::B64)?;
-            Ok(Passed::Register { slot, rows: 2, bytes: 8 })
+            Ok(Passed::Register { slot, rows: 2 })
         }
     }
 }

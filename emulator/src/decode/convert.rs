@@ -65,7 +65,9 @@ pub(super) fn cvt(ins: &mut Ins) -> Decoded {
     let isa = ins.isa();
     // The result fills the register: sign-extended for signed types, zero-extended for others.
     Ok(Op::Alu(match (src_bits == 64, dst_bits == 64) {
-        (false, false) => map1(isa, d, a, move |a: u32| trim(convert(c, u64::from(a)), dst_bits) as u32),
+        (false, false) => {
+            map1(isa, d, a, move |a: u32| trim(convert(c, u64::from(a)), dst_bits) as u32)
+        }
         (false, true) => map1(isa, d, a, move |a: u32| convert(c, u64::from(a))),
         (true, false) => map1(isa, d, a, move |a: u64| trim(convert(c, a), dst_bits) as u32),
         (true, true) => map1(isa, d, a, move |a: u64| convert(c, a)),
@@ -104,7 +106,11 @@ fn fast(ins: &Ins, c: Conversion, d: Slot, a: Slot, dst_bits: u32) -> Option<Alu
 fn integer(bits: u64, ty: Ty) -> i128 {
     let width = ty.bits();
     let shift = 64 - width;
-    if ty.is_signed() { i128::from((bits << shift) as i64 >> shift) } else { i128::from(bits << shift >> shift) }
+    if ty.is_signed() {
+        i128::from((bits << shift) as i64 >> shift)
+    } else {
+        i128::from(bits << shift >> shift)
+    }
 }
 
 fn format(ty: Ty) -> Option<Format> {
@@ -183,7 +189,7 @@ fn float_to_int(c: Conversion, x: f64) -> u64 {
 
 fn encode(c: Conversion, to: Ty, x: f64) -> u64 {
     let x = sat64(c.sat, x);
-    let x = if c.relu && !(x > 0.0) && !x.is_nan() { 0.0 } else { x };
+    let x = if c.relu && x <= 0.0 { 0.0 } else { x };
     match format(to) {
         Some(_) if to == Ty::TF32 => u64::from(tf32(x, c)),
         Some(f) => u64::from(f.encode(x, c.round, c.finite)),
@@ -222,8 +228,12 @@ fn pairs(ins: &mut Ins, c: Conversion) -> Decoded {
         let (a, b) = (ins.src(Ty::F32)?, ins.src(Ty::F32)?);
         let plain = c.round == Round::Even && !c.relu && !c.finite && !c.sat && !c.flush;
         return Ok(Op::Alu(match c.to {
-            Ty::F16x2 if plain => map2(isa, d, a, b, |a: f32, b: f32| [f32_to_half(b), f32_to_half(a)]),
-            Ty::BF16x2 if plain => map2(isa, d, a, b, |a: f32, b: f32| [f32_to_brain(b), f32_to_brain(a)]),
+            Ty::F16x2 if plain => {
+                map2(isa, d, a, b, |a: f32, b: f32| [f32_to_half(b), f32_to_half(a)])
+            }
+            Ty::BF16x2 if plain => {
+                map2(isa, d, a, b, |a: f32, b: f32| [f32_to_brain(b), f32_to_brain(a)])
+            }
             _ => map2(isa, d, a, b, move |a: u32, b: u32| {
                 (convert(each, u64::from(a)) << to_bits | convert(each, u64::from(b))) as u32
             }),
@@ -251,7 +261,8 @@ fn pack(ins: &mut Ins) -> Decoded {
     let c = if with_c { ins.src(Ty::B32)? } else { a };
     let bits = to.bits();
     let (low, high) = range(to);
-    let narrow = move |v: u32| (integer(u64::from(v), from).clamp(low, high) as u32) & ((1u32 << bits) - 1);
+    let narrow =
+        move |v: u32| (integer(u64::from(v), from).clamp(low, high) as u32) & ((1u32 << bits) - 1);
     Ok(Op::Alu(map3(ins.isa(), d, a, b, c, move |a: u32, b: u32, c: u32| {
         let both = narrow(a) << bits | narrow(b);
         if with_c { c << (2 * bits) | both } else { both }

@@ -90,8 +90,9 @@ fn bulk(ins: &mut Ins, reduce: bool) -> Decoded {
         return Ok(Op::BulkCommit);
     }
     if ins.flag("wait_group") {
-        let read = ins.flag("read");
-        return Ok(Op::BulkWait { pending: ins.immediate()? as u32, read });
+        // With `.read` only the sources are free again; both happen at once here.
+        ins.flag("read");
+        return Ok(Op::BulkWait(ins.immediate()? as u32));
     }
     if ins.flag("prefetch") {
         return prefetch(ins);
@@ -126,9 +127,9 @@ fn prefetch(ins: &mut Ins) -> Decoded {
     }
     ins.flag("L2");
     let space = ins.parsed(Space::parse).unwrap_or(Space::Global);
-    let at = ins.address(space)?;
+    ins.address(space)?;
     ins.src(Ty::U32)?;
-    Ok(Op::Touch(at))
+    Ok(Op::Nop)
 }
 
 fn reduce_op(ins: &mut Ins) -> Result<AtomOp, PtxError> {
@@ -187,9 +188,16 @@ fn tensor(ins: &mut Ins, reduce: bool) -> Decoded {
     Ok(Op::BulkTensor(Box::new(Tensor { load, map, coords, shared, mbar, multicast, reduce })))
 }
 
-fn map_and_coordinates(ins: &mut Ins, dims: usize) -> Result<(Address, Vec<crate::lanes::Slot>), PtxError> {
-    let Operand::Address(items) = ins.take()? else { return ins.error("expected `[map, {coordinates}]`") };
-    let [map, coords] = items.as_slice() else { return ins.error("expected `[map, {coordinates}]`") };
+fn map_and_coordinates(
+    ins: &mut Ins,
+    dims: usize,
+) -> Result<(Address, Vec<crate::lanes::Slot>), PtxError> {
+    let Operand::Address(items) = ins.take()? else {
+        return ins.error("expected `[map, {coordinates}]`");
+    };
+    let [map, coords] = items.as_slice() else {
+        return ins.error("expected `[map, {coordinates}]`");
+    };
     let map = ins.address_item(map, Space::Generic)?;
     let list = match coords {
         Operand::Vector(list) => list.as_slice(),
@@ -231,7 +239,13 @@ pub(super) fn tensormap(ins: &mut Ins) -> Decoded {
     let indexed = matches!(field, Field::Box | Field::Dim | Field::Stride | Field::ElementStride);
     let ordinal = if indexed { ins.immediate()? as u32 } else { 0 };
     let value = ins.src(ty)?;
-    Ok(Op::TensorReplace(Box::new(TensorReplace { at, field, ordinal, value, wide: ty.bits() == 64 })))
+    Ok(Op::TensorReplace(Box::new(TensorReplace {
+        at,
+        field,
+        ordinal,
+        value,
+        wide: ty.bits() == 64,
+    })))
 }
 
 /// `tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [d], [s], 128`
@@ -251,7 +265,12 @@ fn map_copy(ins: &mut Ins) -> Decoded {
 
 /// Semantics and scope of an mbarrier operation; the default is release or acquire in the block.
 fn mbar_order(ins: &mut Ins) -> Order {
-    let relaxed = ins.choice(&[("acquire", false), ("release", false), ("acq_rel", false), ("relaxed", true)]);
+    let relaxed = ins.choice(&[
+        ("acquire", false),
+        ("release", false),
+        ("acq_rel", false),
+        ("relaxed", true),
+    ]);
     let strict = relaxed != Some(true);
     let scope = ins.scope().unwrap_or(Scope::Cta);
     Order { strong: true, acquire: strict, release: strict, scope }
@@ -272,7 +291,7 @@ pub(super) fn mbarrier(ins: &mut Ins) -> Decoded {
     let Some(kind) = kind else { return ins.unsupported() };
     // `mbarrier.arrive.expect_tx` also sets the expectation.
     let expects = matches!(kind, 2 | 3) && ins.flag("expect_tx");
-    let no_complete = ins.flag("noComplete");
+    ins.flag("noComplete");
     let parity = ins.flag("parity");
     let order = mbar_order(ins);
     ins.parsed(Space::parse);
@@ -283,7 +302,7 @@ pub(super) fn mbarrier(ins: &mut Ins) -> Decoded {
             (Mbar::Init { count: ins.src(Ty::U32)? }, at)
         }
         1 => (Mbar::Inval, shared_address(ins)?),
-        2 | 3 => arrive(ins, kind == 3, expects, no_complete, order)?,
+        2 | 3 => arrive(ins, kind == 3, expects)?,
         4 => {
             let at = shared_address(ins)?;
             (Mbar::ExpectTx { tx: ins.src(Ty::U32)? }, at)
@@ -295,13 +314,16 @@ pub(super) fn mbarrier(ins: &mut Ins) -> Decoded {
         6 => wait(ins, parity, order)?,
         _ => {
             let (d, state) = (ins.dst(Ty::U32)?, ins.src(Ty::B64)?);
-            (Mbar::PendingCount { d, state }, Address { space: Space::Shared, base: None, offset: 0 })
+            (
+                Mbar::PendingCount { d, state },
+                Address { space: Space::Shared, base: None, offset: 0 },
+            )
         }
     };
     Ok(Op::Mbar(Box::new(op), at))
 }
 
-fn arrive(ins: &mut Ins, drop: bool, expects: bool, no_complete: bool, order: Order) -> Result<(Mbar, Address), PtxError> {
+fn arrive(ins: &mut Ins, drop: bool, expects: bool) -> Result<(Mbar, Address), PtxError> {
     // The state is left out for a barrier of another block: `mbarrier.arrive… _, [addr]` or `[addr]`.
     let state = match ins.peek() {
         Some(Operand::Address(_)) => None,
@@ -314,7 +336,7 @@ fn arrive(ins: &mut Ins, drop: bool, expects: bool, no_complete: bool, order: Or
     let at = shared_address(ins)?;
     let expect = if expects { Some(ins.src(Ty::U32)?) } else { None };
     let count = if ins.left() > 0 { Some(ins.src(Ty::U32)?) } else { None };
-    Ok((Mbar::Arrive { state, count, expect, drop, no_complete, order }, at))
+    Ok((Mbar::Arrive { state, count, expect, drop }, at))
 }
 
 fn wait(ins: &mut Ins, parity: bool, order: Order) -> Result<(Mbar, Address), PtxError> {

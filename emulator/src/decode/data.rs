@@ -32,8 +32,15 @@ pub(super) fn mov(ins: &mut Ins) -> Decoded {
     }
     if let Some(Operand::Name(name, 0, _)) = ins.peek() {
         let wide = ty.bits() == 64;
-        if matches!(name.as_str(), "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo" | "%globaltimer_hi")
-            || name.starts_with("%pm")
+        if matches!(
+            name.as_str(),
+            "%clock"
+                | "%clock_hi"
+                | "%clock64"
+                | "%globaltimer"
+                | "%globaltimer_lo"
+                | "%globaltimer_hi"
+        ) || name.starts_with("%pm")
         {
             ins.take()?;
             return Ok(Op::Clock { d, wide });
@@ -60,9 +67,12 @@ fn copy_rows(d: Slot, a: Slot, rows: u32) -> AluFn {
 /// `mov.b32 d, {a, b}` and the like.
 fn pack(ins: &mut Ins, d: Slot, items: &[Operand], ty: Ty) -> Decoded {
     let each = part(ins, items, ty)?;
-    let parts: Vec<Slot> = items.iter().map(|item| ins.src_of(item, each)).collect::<Result<_, _>>()?;
+    let parts: Vec<Slot> =
+        items.iter().map(|item| ins.src_of(item, each)).collect::<Result<_, _>>()?;
     if let ([a, b], Ty::B16) = (parts.as_slice(), each) {
-        return Ok(Op::Alu(map2(ins.isa(), d, *a, *b, |a: u16, b: u16| u32::from(a) | u32::from(b) << 16)));
+        return Ok(Op::Alu(map2(ins.isa(), d, *a, *b, |a: u16, b: u16| {
+            u32::from(a) | u32::from(b) << 16
+        })));
     }
     let bits = each.bits();
     Ok(Op::Alu(Box::new(move |regs, mask| {
@@ -130,7 +140,15 @@ fn space(ins: &mut Ins) -> Space {
 /// `.weak`, `.relaxed`, `.acquire`, `.release`, `.volatile`, `.mmio` and the scope.
 fn order(ins: &mut Ins) -> Order {
     let mut order = Order::default();
-    match ins.choice(&[("weak", 0), ("relaxed", 1), ("acquire", 2), ("release", 3), ("acq_rel", 4), ("volatile", 5), ("mmio", 1)]) {
+    match ins.choice(&[
+        ("weak", 0),
+        ("relaxed", 1),
+        ("acquire", 2),
+        ("release", 3),
+        ("acq_rel", 4),
+        ("volatile", 5),
+        ("mmio", 1),
+    ]) {
         None | Some(0) => {}
         Some(kind) => {
             order.strong = true;
@@ -300,12 +318,19 @@ pub(super) fn cvta(ins: &mut Ins) -> Decoded {
     let d = ins.dst(ty)?;
     let base = window_of(space);
     let frame_param = match ins.peek() {
-        Some(Operand::Name(name, ..)) => matches!(ins.body.lookup(name), Some(Entity::Frame(_, true))),
+        Some(Operand::Name(name, ..)) => {
+            matches!(ins.body.lookup(name), Some(Entity::Frame(_, true)))
+        }
         _ => false,
     };
     let a = ins.src(ty)?;
     let base = if frame_param { 0 } else { base };
-    Ok(Op::Alu(map1(ins.isa(), d, a, move |a: u64| if to { a.wrapping_sub(base) } else { a.wrapping_add(base) })))
+    Ok(Op::Alu(map1(
+        ins.isa(),
+        d,
+        a,
+        move |a: u64| if to { a.wrapping_sub(base) } else { a.wrapping_add(base) },
+    )))
 }
 
 pub(super) fn isspacep(ins: &mut Ins) -> Decoded {
@@ -320,16 +345,22 @@ pub(super) fn touch(ins: &mut Ins) -> Decoded {
     let known = |m: &str| matches!(m, "L1" | "L2" | "tensormap") || m.starts_with("L2::");
     while ins.parsed(|m| known(m).then_some(())).is_some() {}
     ins.cache_hints();
-    let at = ins.address(space)?;
+    ins.address(space)?;
     if ins.left() > 0 {
         ins.immediate()?;
     }
-    Ok(Op::Touch(at))
+    Ok(Op::Nop)
 }
 
 /// `createpolicy`: policies are opaque and change no result.
 pub(super) fn createpolicy(ins: &mut Ins) -> Decoded {
-    while ins.parsed(|m| (m.starts_with("L2::") || matches!(m, "fractional" | "range" | "cvt" | "L2" | "global")).then_some(())).is_some() {}
+    while ins
+        .parsed(|m| {
+            (m.starts_with("L2::") || matches!(m, "fractional" | "range" | "cvt" | "L2" | "global"))
+                .then_some(())
+        })
+        .is_some()
+    {}
     ins.ty()?;
     let d = ins.dst(Ty::B64)?;
     while ins.left() > 0 {
@@ -346,7 +377,8 @@ pub(super) fn mapa(ins: &mut Ins) -> Decoded {
     let (d, a) = (ins.dst(ty)?, ins.src(ty)?);
     let rank = ins.src(Ty::U32)?;
     let isa = ins.isa();
-    let map = |offset: u64, rank: u32| offset & 0xff_ffff | u64::from(rank + 1) << window::RANK_SHIFT;
+    let map =
+        |offset: u64, rank: u32| offset & 0xff_ffff | u64::from(rank + 1) << window::RANK_SHIFT;
     Ok(Op::Alu(match (ty.bits(), shared) {
         (32, _) => map2(isa, d, a, rank, move |a: u32, r: u32| map(u64::from(a), r) as u32),
         (_, true) => map2(isa, d, a, rank, move |a: u64, r: u32| map(a, r)),
@@ -360,7 +392,9 @@ pub(super) fn getctarank(ins: &mut Ins) -> Decoded {
     let (d, a) = (ins.dst(Ty::U32)?, ins.src(ty)?);
     let own = ins.body.special("%cluster_ctarank", 32).unwrap_or(d);
     let isa = ins.isa();
-    let rank = |a: u32, own: u32| if a >> window::RANK_SHIFT == 0 { own } else { (a >> window::RANK_SHIFT) - 1 };
+    let rank = |a: u32, own: u32| {
+        if a >> window::RANK_SHIFT == 0 { own } else { (a >> window::RANK_SHIFT) - 1 }
+    };
     Ok(Op::Alu(match ty.bits() {
         32 => map2(isa, d, a, own, rank),
         _ => map2(isa, d, a, own, move |a: u64, own: u32| rank(a as u32, own)),

@@ -38,7 +38,7 @@ struct HalfMods {
 #[inline(always)]
 fn half_out(x: f64, half: bool, mods: HalfMods) -> u16 {
     let x = sat64(mods.sat, x);
-    let x = if mods.relu && !(x > 0.0) && !x.is_nan() { 0.0 } else { x };
+    let x = if mods.relu && x <= 0.0 { 0.0 } else { x };
     if x.is_nan() {
         return 0x7fff;
     }
@@ -71,15 +71,18 @@ fn half_op(
         Ty::F16 | Ty::BF16 => map3(isa, d, s[0], s[1], s[2], move |a: u16, b: u16, c: u16| {
             half_out(f(load(a), load(b), load(c)), half, mods)
         }),
-        Ty::F16x2 | Ty::BF16x2 => map3(isa, d, s[0], s[1], s[2], move |a: [u16; 2], b: [u16; 2], c: [u16; 2]| -> [u16; 2] {
-            std::array::from_fn(|i| half_out(f(load(a[i]), load(b[i]), load(c[i])), half, mods))
-        }),
+        Ty::F16x2 | Ty::BF16x2 => map3(
+            isa,
+            d,
+            s[0],
+            s[1],
+            s[2],
+            move |a: [u16; 2], b: [u16; 2], c: [u16; 2]| -> [u16; 2] {
+                std::array::from_fn(|i| half_out(f(load(a[i]), load(b[i]), load(c[i])), half, mods))
+            },
+        ),
         _ => return ins.unsupported(),
     })
-}
-
-fn is_half(ty: Ty) -> bool {
-    matches!(ty, Ty::F16 | Ty::F16x2 | Ty::BF16 | Ty::BF16x2)
 }
 
 fn half_mods(ins: &mut Ins) -> HalfMods {
@@ -114,7 +117,9 @@ pub(super) fn add(ins: &mut Ins, minus: bool) -> Decoded {
             let b = if minus { -b } else { b };
             float_out(add32(ftz(mods.flush, a), ftz(mods.flush, b), round), mods.flush, mods.sat)
         }),
-        Ty::F64 => map2(isa, d, a, b, move |a: f64, b: f64| add64(a, if minus { -b } else { b }, round)),
+        Ty::F64 => {
+            map2(isa, d, a, b, move |a: f64, b: f64| add64(a, if minus { -b } else { b }, round))
+        }
         _ => half_op(ins, ty, d, [a, b, b], mods, move |a, b, _| odd_fma(b, sign, a))?,
     }))
 }
@@ -199,7 +204,9 @@ pub(super) fn rcp(ins: &mut Ins) -> Decoded {
     let (d, a) = (ins.dst(ty)?, ins.src(ty)?);
     let isa = ins.isa();
     Ok(Op::Alu(match ty {
-        Ty::F32 => map1(isa, d, a, move |a: f32| float_out(div32(1.0, ftz(flush, a), round), flush, false)),
+        Ty::F32 => {
+            map1(isa, d, a, move |a: f32| float_out(div32(1.0, ftz(flush, a), round), flush, false))
+        }
         Ty::F64 if approx => map1(isa, d, a, |a: f64| gross(a, |a| 1.0 / a)),
         Ty::F64 => map1(isa, d, a, move |a: f64| div64(1.0, a, round)),
         _ => return ins.unsupported(),
@@ -225,7 +232,9 @@ pub(super) fn sqrt(ins: &mut Ins) -> Decoded {
     let (d, a) = (ins.dst(ty)?, ins.src(ty)?);
     let isa = ins.isa();
     Ok(Op::Alu(match ty {
-        Ty::F32 => map1(isa, d, a, move |a: f32| float_out(sqrt32(ftz(flush, a), round), flush, false)),
+        Ty::F32 => {
+            map1(isa, d, a, move |a: f32| float_out(sqrt32(ftz(flush, a), round), flush, false))
+        }
         Ty::F64 => map1(isa, d, a, move |a: f64| sqrt64(a, round)),
         _ => return ins.unsupported(),
     }))
@@ -287,7 +296,9 @@ pub(super) fn ex2(ins: &mut Ins) -> Decoded {
     let flush = ins.flag("ftz");
     let ty = ins.ty()?;
     let (d, a) = (ins.dst(ty)?, ins.src(ty)?);
-    Ok(Op::Alu(map1(ins.isa(), d, a, move |a: f32| float_out(exp2_f32(ftz(flush, a)), flush, false))))
+    Ok(Op::Alu(map1(ins.isa(), d, a, move |a: f32| {
+        float_out(exp2_f32(ftz(flush, a)), flush, false)
+    })))
 }
 
 /// 2^x to under one unit in the last place: a degree-11 Taylor polynomial in double, scaled exactly.
@@ -359,7 +370,10 @@ pub(super) fn min_or_max(ins: &mut Ins, max: bool) -> Decoded {
         Ty::F32 => map2(isa, d, a, b, pick),
         Ty::F64 => map2(isa, d, a, b, move |a: f64, b: f64| minmax64(a, b, max)),
         _ => {
-            let mods = HalfMods { flush: flush && matches!(ty, Ty::F16 | Ty::F16x2), ..HalfMods::default() };
+            let mods = HalfMods {
+                flush: flush && matches!(ty, Ty::F16 | Ty::F16x2),
+                ..HalfMods::default()
+            };
             half_op(ins, ty, d, [a, b, b], mods, move |a, b, _| f64::from(pick(a, b)))?
         }
     }))
@@ -432,7 +446,10 @@ mod tests {
             let x = i as f32 * 0.01;
             let want = f64::from(x).exp2() as f32;
             let got = super::exp2_f32(x);
-            assert!((got.to_bits() as i64 - want.to_bits() as i64).abs() <= 1, "{x}: {got:e} {want:e}");
+            assert!(
+                (got.to_bits() as i64 - want.to_bits() as i64).abs() <= 1,
+                "{x}: {got:e} {want:e}"
+            );
         }
         assert_eq!(super::exp2_f32(f32::NEG_INFINITY), 0.0);
         assert_eq!(super::exp2_f32(f32::INFINITY), f32::INFINITY);

@@ -108,7 +108,8 @@ pub(crate) struct Body<'m> {
 
 impl<'m> Body<'m> {
     fn new(text: &'m str, isa: Isa) -> Self {
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
+        let lines =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
         let program = Program { text: text.to_string(), rows: 2, preds: 2, ..Program::default() };
         Body {
             text,
@@ -176,7 +177,9 @@ impl<'m> Body<'m> {
         }
         let slot = self.rows(bits);
         for i in 0..rows {
-            self.program.constants.push((slot + i, if i < 2 { (value >> (32 * i)) as u32 } else { 0 }));
+            self.program
+                .constants
+                .push((slot + i, if i < 2 { (value >> (32 * i)) as u32 } else { 0 }));
         }
         self.constants.insert((value, rows), slot);
         slot
@@ -226,7 +229,10 @@ impl<'m> Body<'m> {
                 continue;
             }
             let Ok(index) = digits.parse::<u32>() else { continue };
-            let range = self.scopes[level].ranges.iter().position(|r| r.prefix == name[..split] && index < r.count);
+            let range = self.scopes[level]
+                .ranges
+                .iter()
+                .position(|r| r.prefix == name[..split] && index < r.count);
             let Some(range) = range else { continue };
             let bits = self.scopes[level].ranges[range].bits;
             if let Some(&entity) = self.scopes[level].ranges[range].seen.get(&index) {
@@ -240,7 +246,11 @@ impl<'m> Body<'m> {
     }
 
     fn new_register(&mut self, bits: u32) -> Entity {
-        if bits == 1 { Entity::Pred(self.scratch_pred()) } else { Entity::Reg(self.rows(bits), bits) }
+        if bits == 1 {
+            Entity::Pred(self.scratch_pred())
+        } else {
+            Entity::Reg(self.rows(bits), bits)
+        }
     }
 
     /// A register with the address of a variable, function or label in its own space.
@@ -271,7 +281,13 @@ impl<'m> Body<'m> {
         };
         let line = self.program.code.last().map_or(0, |i| i.line);
         let opcode = self.opcode_index("mov");
-        self.program.code.push(Inst { op: Op::Alu(add), guard: None, line, opcode, flow: Flow::default() });
+        self.program.code.push(Inst {
+            op: Op::Alu(add),
+            guard: None,
+            line,
+            opcode,
+            flow: Flow::default(),
+        });
         d
     }
 
@@ -285,7 +301,11 @@ impl<'m> Body<'m> {
         Ok(())
     }
 
-    fn declare_function(&mut self, function: &ast::Function, _index: usize) -> Result<(), PtxError> {
+    fn declare_function(
+        &mut self,
+        function: &ast::Function,
+        _index: usize,
+    ) -> Result<(), PtxError> {
         if let Some(Entity::Function(i)) = self.lookup(&function.name) {
             // A declaration before or after the definition is the same function.
             if function.body.is_some() {
@@ -324,7 +344,9 @@ impl<'m> Body<'m> {
         let entity = match variable.space {
             Space::Reg => return self.declare_register(variable),
             Space::Shared => Entity::Shared(self.place_shared(variable, bytes)),
-            Space::Const => Entity::Const(place(&mut self.program.const_bytes, variable.align, bytes)),
+            Space::Const => {
+                Entity::Const(place(&mut self.program.const_bytes, variable.align, bytes))
+            }
             Space::Global => {
                 let at = place(&mut self.program.global_bytes, variable.align.max(16), bytes);
                 self.program.global_variables.push((variable.name.clone(), at, bytes));
@@ -337,10 +359,17 @@ impl<'m> Body<'m> {
                 self.frame_top = at + u32::try_from(bytes).unwrap_or(u32::MAX / 2);
                 Entity::Frame(at, variable.space == Space::Param)
             }
-            Space::Generic => return Err(self.error(variable.span, "a variable needs a state space")),
+            Space::Generic => {
+                return Err(self.error(variable.span, "a variable needs a state space"));
+            }
         };
-        if variable.space != Space::Const && variable.space != Space::Global && !variable.init.is_empty() {
-            return Err(self.error(variable.span, "only constant and global variables can be initialised"));
+        if variable.space != Space::Const
+            && variable.space != Space::Global
+            && !variable.init.is_empty()
+        {
+            return Err(
+                self.error(variable.span, "only constant and global variables can be initialised")
+            );
         }
         let level = self.scopes.len() - 1;
         self.scopes[level].names.insert(variable.name.clone(), entity);
@@ -360,7 +389,9 @@ impl<'m> Body<'m> {
             return Ok(());
         }
         if variable.vector > 1 {
-            return Err(self.error(variable.span, "vector registers are not supported: use `{a, b}`"));
+            return Err(
+                self.error(variable.span, "vector registers are not supported: use `{a, b}`")
+            );
         }
         let entity = self.new_register(bits);
         self.scopes[level].names.insert(variable.name.clone(), entity);
@@ -371,13 +402,21 @@ impl<'m> Body<'m> {
         let align = variable.align.max(u64::from(variable.ty.bytes())).max(1) as u32;
         if variable.elements.is_none_or(|n| n == 0) {
             let offset = self.dynamic_base;
-            self.program.shared.push(SharedVariable { name: variable.name.clone(), offset, bytes: None });
+            self.program.shared.push(SharedVariable {
+                name: variable.name.clone(),
+                offset,
+                bytes: None,
+            });
             return offset;
         }
         let at = self.shared_top.next_multiple_of(align);
         let bytes = variable_bytes(variable).max(bytes.min(1) as u32);
         self.shared_top = at + bytes + SHARED_GAP;
-        self.program.shared.push(SharedVariable { name: variable.name.clone(), offset: at, bytes: Some(bytes) });
+        self.program.shared.push(SharedVariable {
+            name: variable.name.clone(),
+            offset: at,
+            bytes: Some(bytes),
+        });
         at
     }
 
@@ -406,7 +445,12 @@ impl<'m> Body<'m> {
                         Entity::Global(at) => window::MODULE + at,
                         Entity::Const(at) => at + if *generic { window::CONST } else { 0 },
                         Entity::Function(index) => window::CODE + u64::from(index) * 16,
-                        _ => return Err(self.error(variable.span, format!("the address of `{name}` is not constant"))),
+                        _ => {
+                            return Err(self.error(
+                                variable.span,
+                                format!("the address of `{name}` is not constant"),
+                            ));
+                        }
                     };
                     address.wrapping_add_signed(*offset)
                 }
@@ -455,7 +499,13 @@ impl<'m> Body<'m> {
     fn end_of_function(&mut self, span: Span) {
         let opcode = self.opcode_index("ret");
         let line = self.program.code.last().map_or_else(|| self.line(span), |i| i.line);
-        self.program.code.push(Inst { op: Op::Ret, guard: None, line, opcode, flow: Flow::default() });
+        self.program.code.push(Inst {
+            op: Op::Ret,
+            guard: None,
+            line,
+            opcode,
+            flow: Flow::default(),
+        });
     }
 
     fn formals(&mut self, function: &ast::Function, index: u32) -> Result<(), PtxError> {
@@ -465,13 +515,20 @@ impl<'m> Body<'m> {
                 let bytes = variable_bytes(param);
                 let at = top.next_multiple_of(param.align.max(1) as u32);
                 top = at + bytes;
-                self.program.functions[index as usize].kernel_params.push((param.name.clone(), at, bytes));
+                self.program.functions[index as usize].kernel_params.push((
+                    param.name.clone(),
+                    at,
+                    bytes,
+                ));
                 self.scopes[1].names.insert(param.name.clone(), Entity::KernelParam(at));
             }
             return Ok(());
         }
-        for (formal, is_return) in
-            function.params.iter().map(|p| (p, false)).chain(function.returns.iter().map(|p| (p, true)))
+        for (formal, is_return) in function
+            .params
+            .iter()
+            .map(|p| (p, false))
+            .chain(function.returns.iter().map(|p| (p, true)))
         {
             let place = if formal.space == Space::Reg {
                 let bits = formal.ty.bits().max(16);
@@ -553,7 +610,11 @@ impl<'m> Body<'m> {
             None => None,
             Some((name, negated)) => match self.lookup(name) {
                 Some(Entity::Pred(pred)) => Some((pred, *negated)),
-                _ => return Err(self.error(ast.span, format!("guard `{name}` is not a declared predicate"))),
+                _ => {
+                    return Err(
+                        self.error(ast.span, format!("guard `{name}` is not a declared predicate"))
+                    );
+                }
             },
         };
         let line = self.line(ast.span);
@@ -565,7 +626,9 @@ impl<'m> Body<'m> {
     fn unknown(&self, base: &str, ast: &ast::Instruction) -> PtxError {
         let span = Span { start: ast.span.start, end: ast.span.end };
         match super::UNSUPPORTED.iter().find(|(name, _)| *name == base) {
-            Some((_, why)) => self.error(span, format!("`{}` is not supported ({why})", ast.opcode)),
+            Some((_, why)) => {
+                self.error(span, format!("`{}` is not supported ({why})", ast.opcode))
+            }
             None => self.error(span, format!("unknown instruction `{}`", ast.opcode)),
         }
     }
@@ -608,7 +671,9 @@ impl<'m> Body<'m> {
         for inst in &mut self.program.code[start..] {
             match &mut inst.op {
                 Op::Bra(target) => *target = at(&self.labels, *target),
-                Op::BrxIdx { targets, .. } => targets.iter_mut().for_each(|t| *t = at(&self.labels, *t)),
+                Op::BrxIdx { targets, .. } => {
+                    targets.iter_mut().for_each(|t| *t = at(&self.labels, *t))
+                }
                 _ => {}
             }
         }
@@ -646,7 +711,9 @@ impl<'m> Body<'m> {
     // --- the end --------------------------------------------------------------------------
 
     fn finish(mut self) -> Result<Program, PtxError> {
-        if let Some(f) = self.program.functions.iter().find(|f| f.entry.is_none() && is_called(&self.program, f)) {
+        if let Some(f) =
+            self.program.functions.iter().find(|f| f.entry.is_none() && is_called(&self.program, f))
+        {
             let known = BUILTINS.iter().any(|(n, _)| *n == f.name);
             if !known {
                 return Err(self.error(f.span, format!("`{}` is called but has no body", f.name)));
@@ -741,7 +808,8 @@ fn parse_special(name: &str) -> Option<Special> {
     if let Some(a) = axis("%ctaid") {
         return Some(if a < 3 { Special::Ctaid(a) } else { Special::Zero });
     }
-    let counted: [(&str, fn(u8) -> Special); 6] = [
+    type Axis = fn(u8) -> Special;
+    let counted: [(&str, Axis); 6] = [
         ("%ntid", Special::Ntid),
         ("%nctaid", Special::Nctaid),
         ("%clusterid", Special::ClusterId),
@@ -772,7 +840,9 @@ fn parse_special(name: &str) -> Option<Special> {
         "%is_explicit_cluster" => Special::IsExplicitCluster,
         "%cluster_ctarank" => Special::ClusterCtarank,
         "%cluster_nctarank" => Special::ClusterNctarank,
-        "%reserved_smem_offset_begin" | "%reserved_smem_offset_end" | "%reserved_smem_offset_cap" => Special::Zero,
+        "%reserved_smem_offset_begin"
+        | "%reserved_smem_offset_end"
+        | "%reserved_smem_offset_cap" => Special::Zero,
         "WARP_SZ" => return None,
         name if name.starts_with("%envreg") => Special::Zero,
         _ => return None,

@@ -4,8 +4,8 @@
 use super::function::{Body, Entity};
 use crate::error::PtxError;
 use crate::lanes::{BoolOp, Isa, Pred, Slot};
-use crate::program::{Address, Flow, Scope};
 use crate::num::Round;
+use crate::program::{Address, Flow, Scope};
 use crate::syntax::ast::{Instruction, Operand};
 use crate::types::{Space, Ty, window};
 
@@ -55,7 +55,9 @@ impl<'i, 'm> Ins<'i, 'm> {
     /// Takes the first modifier that is one of `choices`.
     pub(crate) fn choice<T: Copy>(&mut self, choices: &[(&str, T)]) -> Option<T> {
         for i in 0..self.mods.len() {
-            if !self.used[i] && let Some((_, value)) = choices.iter().find(|(name, _)| *name == self.mods[i]) {
+            if !self.used[i]
+                && let Some((_, value)) = choices.iter().find(|(name, _)| *name == self.mods[i])
+            {
                 self.used[i] = true;
                 return Some(*value);
             }
@@ -66,7 +68,9 @@ impl<'i, 'm> Ins<'i, 'm> {
     /// Takes the next modifier that `parse` accepts.
     pub(crate) fn parsed<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         for i in 0..self.mods.len() {
-            if !self.used[i] && let Some(value) = parse(self.mods[i]) {
+            if !self.used[i]
+                && let Some(value) = parse(self.mods[i])
+            {
                 self.used[i] = true;
                 return Some(value);
             }
@@ -117,9 +121,26 @@ impl<'i, 'm> Ins<'i, 'm> {
     /// Takes cache hints, which change no result.
     pub(crate) fn cache_hints(&mut self) {
         const HINTS: &[&str] = &[
-            "ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc", "L1::evict_normal", "L1::evict_unchanged",
-            "L1::evict_first", "L1::evict_last", "L1::no_allocate", "L2::cache_hint", "L2::64B", "L2::128B",
-            "L2::256B", "L2::evict_last", "L2::evict_normal", "L2::evict_first",
+            "ca",
+            "cg",
+            "cs",
+            "lu",
+            "cv",
+            "wb",
+            "wt",
+            "nc",
+            "L1::evict_normal",
+            "L1::evict_unchanged",
+            "L1::evict_first",
+            "L1::evict_last",
+            "L1::no_allocate",
+            "L2::cache_hint",
+            "L2::64B",
+            "L2::128B",
+            "L2::256B",
+            "L2::evict_last",
+            "L2::evict_normal",
+            "L2::evict_first",
         ];
         while self.parsed(|m| HINTS.contains(&m).then_some(())).is_some() {}
     }
@@ -127,11 +148,16 @@ impl<'i, 'm> Ins<'i, 'm> {
     /// Checks that nothing is left over.
     pub(crate) fn finish(&self) -> Res<()> {
         if let Some(i) = self.used.iter().position(|used| !used) {
-            return self.error(format!("modifier `.{}` is not supported on `{}`", self.mods[i], self.base()));
+            return self.error(format!(
+                "modifier `.{}` is not supported on `{}`",
+                self.mods[i],
+                self.base()
+            ));
         }
         if self.next < self.ast.operands.len() {
             let (want, have) = (self.next, self.ast.operands.len());
-            return self.error(format!("`{}` takes {want} operands, found {have}", self.ast.opcode));
+            return self
+                .error(format!("`{}` takes {want} operands, found {have}", self.ast.opcode));
         }
         Ok(())
     }
@@ -193,7 +219,11 @@ impl<'i, 'm> Ins<'i, 'm> {
         if bits == ty.bits().max(16) {
             return Ok(());
         }
-        self.error(format!("a {bits}-bit register cannot hold the {}-bit operand of `{}`", ty.bits(), self.ast.opcode))
+        self.error(format!(
+            "a {bits}-bit register cannot hold the {}-bit operand of `{}`",
+            ty.bits(),
+            self.ast.opcode
+        ))
     }
 
     /// A source of exactly the width of `ty`: register, special register, constant or address.
@@ -213,10 +243,14 @@ impl<'i, 'm> Ins<'i, 'm> {
         let bits = ty.bits().max(16);
         let constant = |this: &mut Self, value: u64| Ok((this.body.constant(value, bits), bits));
         match operand {
-            Operand::Int(v) if ty == Ty::F32 => constant(self, u64::from((*v as i64 as f32).to_bits())),
+            Operand::Int(v) if ty == Ty::F32 => {
+                constant(self, u64::from((*v as i64 as f32).to_bits()))
+            }
             Operand::Int(v) if ty == Ty::F64 => constant(self, (*v as i64 as f64).to_bits()),
             Operand::Int(v) => constant(self, *v),
-            Operand::F32(b) if ty == Ty::F64 => constant(self, f64::from(f32::from_bits(*b)).to_bits()),
+            Operand::F32(b) if ty == Ty::F64 => {
+                constant(self, f64::from(f32::from_bits(*b)).to_bits())
+            }
             Operand::F32(b) => constant(self, u64::from(*b)),
             Operand::F64(b) if bits == 64 => constant(self, *b),
             Operand::F64(b) => constant(self, u64::from((f64::from_bits(*b) as f32).to_bits())),
@@ -226,11 +260,16 @@ impl<'i, 'm> Ins<'i, 'm> {
                     self.reads(slot, bits);
                     Ok((slot, bits))
                 }
-                Some(Entity::Pred(_)) => Err(self.body.error(*span, format!("`{name}` is a predicate"))),
-                Some(Entity::Reg(..)) => Err(self.body.error(*span, "a register takes no offset here")),
+                Some(Entity::Pred(_)) => {
+                    Err(self.body.error(*span, format!("`{name}` is a predicate")))
+                }
+                Some(Entity::Reg(..)) => {
+                    Err(self.body.error(*span, "a register takes no offset here"))
+                }
                 Some(entity) => {
                     let slot = self.body.address_of(&entity, *offset, bits);
-                    slot.map(|s| (s, bits)).ok_or_else(|| self.body.error(*span, format!("`{name}` has no address")))
+                    slot.map(|s| (s, bits))
+                        .ok_or_else(|| self.body.error(*span, format!("`{name}` has no address")))
                 }
                 None => match self.body.special(name, bits) {
                     Some(slot) => Ok((slot, bits)),
@@ -311,7 +350,8 @@ impl<'i, 'm> Ins<'i, 'm> {
     pub(crate) fn sources(&mut self, n: usize, ty: Ty) -> Res<Vec<Slot>> {
         let items = self.vector()?;
         if items.len() != n {
-            return self.error(format!("expected a vector of {n} registers, found {}", items.len()));
+            return self
+                .error(format!("expected a vector of {n} registers, found {}", items.len()));
         }
         items.iter().map(|item| self.src_of(item, ty)).collect()
     }
@@ -320,7 +360,8 @@ impl<'i, 'm> Ins<'i, 'm> {
     pub(crate) fn destinations(&mut self, n: usize, ty: Ty) -> Res<Vec<Slot>> {
         let items = self.vector()?;
         if items.len() != n {
-            return self.error(format!("expected a vector of {n} registers, found {}", items.len()));
+            return self
+                .error(format!("expected a vector of {n} registers, found {}", items.len()));
         }
         items
             .iter()
@@ -356,7 +397,9 @@ impl<'i, 'm> Ins<'i, 'm> {
             Operand::Name(name, offset, span) => match self.body.lookup(name) {
                 Some(Entity::Reg(slot, bits)) => {
                     if bits < 32 {
-                        return Err(self.body.error(*span, "an address needs a 32- or 64-bit register"));
+                        return Err(self
+                            .body
+                            .error(*span, "an address needs a 32- or 64-bit register"));
                     }
                     self.reads(slot, bits);
                     // A parameter's address in a register is generic: the kernel's buffer or a frame.
@@ -365,7 +408,10 @@ impl<'i, 'm> Ins<'i, 'm> {
                 }
                 Some(entity) => match self.symbol_address(&entity, *offset, space) {
                     Some(address) => Ok(address),
-                    None => Err(self.body.error(*span, format!("`{name}` is not in the space of `{}`", self.ast.opcode))),
+                    None => Err(self.body.error(
+                        *span,
+                        format!("`{name}` is not in the space of `{}`", self.ast.opcode),
+                    )),
                 },
                 None => Err(self.body.undeclared(name, *span)),
             },
@@ -376,16 +422,20 @@ impl<'i, 'm> Ins<'i, 'm> {
     fn symbol_address(&mut self, entity: &Entity, offset: i64, space: Space) -> Option<Address> {
         let frame = Some((self.body.frame_slot(), true));
         Some(match (*entity, space) {
-            (Entity::Shared(at), Space::Shared) => Address { space, base: None, offset: i64::from(at) + offset },
+            (Entity::Shared(at), Space::Shared) => {
+                Address { space, base: None, offset: i64::from(at) + offset }
+            }
             (Entity::Shared(at), Space::Generic) => {
                 Address { space: Space::Shared, base: None, offset: i64::from(at) + offset }
             }
             (Entity::Const(at), Space::Const | Space::Generic) => {
                 Address { space: Space::Const, base: None, offset: at as i64 + offset }
             }
-            (Entity::Global(at), Space::Global | Space::Generic) => {
-                Address { space: Space::Global, base: None, offset: (window::MODULE + at) as i64 + offset }
-            }
+            (Entity::Global(at), Space::Global | Space::Generic) => Address {
+                space: Space::Global,
+                base: None,
+                offset: (window::MODULE + at) as i64 + offset,
+            },
             (Entity::KernelParam(at), Space::Param | Space::Generic | Space::Const) => {
                 Address { space: Space::Param, base: None, offset: i64::from(at) + offset }
             }

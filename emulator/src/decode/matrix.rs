@@ -252,7 +252,8 @@ fn wmma_mma(ins: &mut Ins) -> Decoded {
 // --- wgmma ---------------------------------------------------------------------------------
 
 pub(super) fn wgmma(ins: &mut Ins) -> Decoded {
-    let kind = ins.choice(&[("fence", 0), ("commit_group", 1), ("wait_group", 2), ("mma_async", 3)]);
+    let kind =
+        ins.choice(&[("fence", 0), ("commit_group", 1), ("wait_group", 2), ("mma_async", 3)]);
     if kind == Some(3) {
         return wgmma_mma(ins);
     }
@@ -278,7 +279,13 @@ fn wgmma_mma(ins: &mut Ins) -> Decoded {
     let sat = ins.flag("satfinite");
     let bit = bit_op(ins);
     let bytes = if a == Ty::B1 { 32 } else { shape.k * a.bits() / 8 };
-    if shape.m != 64 || bytes != 32 || shape.n == 0 || shape.n % 8 != 0 || shape.n > 256 || !accumulates(a, d, d) {
+    if shape.m != 64
+        || bytes != 32
+        || shape.n == 0
+        || shape.n % 8 != 0
+        || shape.n > 256
+        || !accumulates(a, d, d)
+    {
         return ins.unsupported();
     }
     let ds = ins.destinations(registers(64, shape.n, d) / 4, Ty::B32)?;
@@ -291,12 +298,22 @@ fn wgmma_mma(ins: &mut Ins) -> Decoded {
     let b_desc = ins.src(Ty::B64)?;
     let scale_d = scale(ins)?;
     let integer = matches!(a, Ty::S8 | Ty::U8 | Ty::B1);
-    let (scale_a, scale_b) = if integer || ins.left() == 0 { (1, 1) } else { (sign(ins)?, sign(ins)?) };
+    let (scale_a, scale_b) =
+        if integer || ins.left() == 0 { (1, 1) } else { (sign(ins)?, sign(ins)?) };
     let transposable = matches!(a, Ty::F16 | Ty::BF16) && ins.left() > 0;
     let trans_a = transposable && !from_registers && ins.immediate()? != 0;
     let trans_b = transposable && ins.immediate()? != 0;
     let types = Accumulate { a, b, c: d, d, sat, bit };
-    let w = Wgmma { shape, types, d: ds, a: a_from, b: b_desc, scale_d, signs: (scale_a, scale_b), trans: (trans_a, trans_b) };
+    let w = Wgmma {
+        shape,
+        types,
+        d: ds,
+        a: a_from,
+        b: b_desc,
+        scale_d,
+        signs: (scale_a, scale_b),
+        trans: (trans_a, trans_b),
+    };
     op(Matrix::Wgmma(Box::new(w)))
 }
 
@@ -315,4 +332,3 @@ fn sign(ins: &mut Ins) -> Result<i32, PtxError> {
         _ => ins.error("this scale must be 1 or -1"),
     }
 }
-

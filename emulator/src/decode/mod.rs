@@ -23,8 +23,11 @@ use crate::program::Op;
 
 type Decoded = Result<Op, PtxError>;
 
+/// Decodes one family of instructions.
+pub(crate) type Family = fn(&mut Ins) -> Decoded;
+
 /// First words of opcodes and who decodes them, in the order of the manual.
-pub(crate) static FAMILIES: &[(&str, fn(&mut Ins) -> Decoded)] = &[
+pub(crate) static FAMILIES: &[(&str, Family)] = &[
     // Integer arithmetic
     ("add", arith::add),
     ("sub", arith::sub),

@@ -63,13 +63,12 @@ fn bar_red(ins: &mut Ins, aligned: bool) -> Decoded {
 fn cluster(ins: &mut Ins) -> Decoded {
     ins.flag("aligned");
     if ins.flag("arrive") {
-        let relaxed = ins.flag("relaxed");
-        ins.flag("release");
-        return Ok(Op::ClusterArrive { release: !relaxed });
+        ins.choice(&[("relaxed", ()), ("release", ())]);
+        return Ok(Op::ClusterArrive);
     }
     if ins.flag("wait") {
         ins.flag("acquire");
-        return Ok(Op::ClusterWait { acquire: true });
+        return Ok(Op::ClusterWait);
     }
     ins.unsupported()
 }
@@ -77,13 +76,18 @@ fn cluster(ins: &mut Ins) -> Decoded {
 /// `membar.level`, `fence.sem.scope`, `fence.proxy.*`, `fence.mbarrier_init`.
 pub(super) fn fence(ins: &mut Ins) -> Decoded {
     if ins.flag("proxy") {
-        while ins.parsed(|m| {
-            (m.starts_with("async") || m.starts_with("tensormap") || m.starts_with("alias") || m.starts_with("sync_restrict")
-                || m.starts_with("shared") || m.starts_with("global")
-                || matches!(m, "acquire" | "release" | "cta" | "cluster" | "gpu" | "sys"))
-            .then_some(())
-        })
-        .is_some()
+        while ins
+            .parsed(|m| {
+                (m.starts_with("async")
+                    || m.starts_with("tensormap")
+                    || m.starts_with("alias")
+                    || m.starts_with("sync_restrict")
+                    || m.starts_with("shared")
+                    || m.starts_with("global")
+                    || matches!(m, "acquire" | "release" | "cta" | "cluster" | "gpu" | "sys"))
+                .then_some(())
+            })
+            .is_some()
         {}
         while ins.left() > 0 {
             // `fence.proxy.tensormap::generic.acquire.gpu [addr], 128`

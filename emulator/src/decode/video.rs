@@ -97,5 +97,9 @@ fn element(v: u32, i: u32, bits: u32, signed: bool) -> i32 {
 }
 
 fn clamp(v: i32, bits: u32, signed: bool) -> i32 {
-    if signed { v.clamp(-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { v.clamp(0, (1 << bits) - 1) }
+    if signed {
+        v.clamp(-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    } else {
+        v.clamp(0, (1 << bits) - 1)
+    }
 }

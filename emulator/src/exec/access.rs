@@ -19,10 +19,10 @@ use crate::types::{Space, Ty, window};
 pub(crate) fn resolve(address: u64) -> (Space, u64) {
     match address {
         a if a >= window::MODULE => (Space::Global, a),
-        a if a >= window::PARAM && a < window::CODE => (Space::Param, a - window::PARAM),
-        a if a >= window::CONST && a < window::PARAM => (Space::Const, a - window::CONST),
-        a if a >= window::LOCAL && a < window::CONST => (Space::Local, a - window::LOCAL),
-        a if a >= window::SHARED && a < window::LOCAL => (Space::Shared, a - window::SHARED),
+        a if (window::PARAM..window::CODE).contains(&a) => (Space::Param, a - window::PARAM),
+        a if (window::CONST..window::PARAM).contains(&a) => (Space::Const, a - window::CONST),
+        a if (window::LOCAL..window::CONST).contains(&a) => (Space::Local, a - window::LOCAL),
+        a if (window::SHARED..window::LOCAL).contains(&a) => (Space::Shared, a - window::SHARED),
         a => (Space::Global, a),
     }
 }
@@ -62,7 +62,11 @@ impl Unit {
         if let (true, Some((slot, _))) = (regs.tainted, at.base) {
             let bad = regs.undef[slot as usize] & mask;
             if bad != 0 {
-                self.report_undefined(engine, (w, bad.trailing_zeros() as usize, pc), "is used as an address");
+                self.report_undefined(
+                    engine,
+                    (w, bad.trailing_zeros() as usize, pc),
+                    "is used as an address",
+                );
             }
         }
     }
@@ -70,7 +74,13 @@ impl Unit {
     // --- shared memory ----------------------------------------------------------------------
 
     /// The block and offset of a shared address, if `bytes` bytes there are inside one variable.
-    pub(crate) fn shared_at(&self, engine: &Engine, cta: usize, address: u64, bytes: usize) -> Option<(usize, usize)> {
+    pub(crate) fn shared_at(
+        &self,
+        engine: &Engine,
+        cta: usize,
+        address: u64,
+        bytes: usize,
+    ) -> Option<(usize, usize)> {
         let rank = (address >> window::RANK_SHIFT) as usize;
         let cta = if rank == 0 { cta } else { rank - 1 };
         let offset = (address & ((1 << window::RANK_SHIFT) - 1)) as usize;
@@ -100,7 +110,14 @@ impl Unit {
         if atomic {
             flags |= Stamp::ATOMIC;
         }
-        Stamp { unit: clock.unit, clock: clock.now, pc, warp: clock.warp as u16, lane: lane as u8, flags }
+        Stamp {
+            unit: clock.unit,
+            clock: clock.now,
+            pc,
+            warp: clock.warp as u16,
+            lane: lane as u8,
+            flags,
+        }
     }
 
     /// Race and missing-wait checks of one shared access.
@@ -148,11 +165,15 @@ impl Unit {
         if !engine.options.checks.bounds {
             return;
         }
-        let shared = (space == Space::Shared).then(|| self.ctas[self.warps[who.0].cta].shared.len());
+        let shared =
+            (space == Space::Shared).then(|| self.ctas[self.warps[who.0].cta].shared.len());
         self.report(engine, FindingKind::OutOfBounds, who, Some(shown(space, address)), || {
             let place = match space {
                 Space::Shared => match nearest_shared(engine, address) {
-                    Some(name) => format!("shared memory, near `{name}` ({} bytes in all)", shared.unwrap_or(0)),
+                    Some(name) => format!(
+                        "shared memory, near `{name}` ({} bytes in all)",
+                        shared.unwrap_or(0)
+                    ),
                     None => format!("the {} bytes of shared memory", shared.unwrap_or(0)),
                 },
                 Space::Global => match engine.globals.nearest(address) {
@@ -168,7 +189,14 @@ impl Unit {
         });
     }
 
-    fn is_aligned(&mut self, engine: &Engine, who: Who, space: Space, address: u64, bytes: usize) -> bool {
+    fn is_aligned(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        space: Space,
+        address: u64,
+        bytes: usize,
+    ) -> bool {
         if address & (bytes as u64 - 1) == 0 {
             return true;
         }
@@ -209,7 +237,9 @@ impl Unit {
                 if memory.written.all(offset, bytes) {
                     return 0;
                 }
-                (0..parts).fold(0, |m, i| m | u32::from(memory.written.none(offset + i * element, element)) << i)
+                (0..parts).fold(0, |m, i| {
+                    m | u32::from(memory.written.none(offset + i * element, element)) << i
+                })
             }
             Space::Global | Space::Generic => {
                 let Some((buffer, offset)) = engine.globals.find(address, bytes as u64) else {
@@ -219,21 +249,40 @@ impl Unit {
                 buffer.read(offset, out);
                 if engine.options.checks.races {
                     let stamp = self.stamp(who, order, false);
-                    let conflict = buffer.shadow.access(offset, bytes, Kind::Read, stamp, &self.warps[who.0].clock);
+                    let conflict = buffer.shadow.access(
+                        offset,
+                        bytes,
+                        Kind::Read,
+                        stamp,
+                        &self.warps[who.0].clock,
+                    );
                     if let Some(conflict) = conflict {
                         self.report_race(engine, who, "read", address, conflict);
                     }
                 }
-                let fresh = |i: usize| buffer.is_uninitialised(offset + (i * element) as u64, element);
+                let fresh =
+                    |i: usize| buffer.is_uninitialised(offset + (i * element) as u64, element);
                 (0..parts).fold(0, |m, i| m | u32::from(fresh(i)) << i)
             }
             Space::Local => self.read_local(engine, who, address, out, element),
-            Space::Const => self.read_bytes(engine, who, space, address, &engine.program.const_bytes, out),
-            Space::Param | Space::Reg => self.read_bytes(engine, who, space, address, &engine.params, out),
+            Space::Const => {
+                self.read_bytes(engine, who, space, address, &engine.program.const_bytes, out)
+            }
+            Space::Param | Space::Reg => {
+                self.read_bytes(engine, who, space, address, &engine.params, out)
+            }
         }
     }
 
-    fn read_bytes(&mut self, engine: &Engine, who: Who, space: Space, address: u64, from: &[u8], out: &mut [u8]) -> u32 {
+    fn read_bytes(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        space: Space,
+        address: u64,
+        from: &[u8],
+        out: &mut [u8],
+    ) -> u32 {
         let at = usize::try_from(address).unwrap_or(usize::MAX);
         match at.checked_add(out.len()).and_then(|end| from.get(at..end)) {
             Some(bytes) => out.copy_from_slice(bytes),
@@ -242,7 +291,14 @@ impl Unit {
         0
     }
 
-    fn read_local(&mut self, engine: &Engine, who: Who, address: u64, out: &mut [u8], element: usize) -> u32 {
+    fn read_local(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        address: u64,
+        out: &mut [u8],
+        element: usize,
+    ) -> u32 {
         let bytes = out.len();
         let stack = self.warps[who.0].stack(who.1);
         let end = address.saturating_add(bytes as u64);
@@ -253,7 +309,8 @@ impl Unit {
         stack.grow();
         let at = address as usize;
         out.copy_from_slice(&stack.memory[at..at + bytes]);
-        (0..bytes / element).fold(0, |m, i| m | u32::from(stack.written.none(at + i * element, element)) << i)
+        (0..bytes / element)
+            .fold(0, |m, i| m | u32::from(stack.written.none(at + i * element, element)) << i)
     }
 
     /// Writes for one lane. `undefined`: mask of parts whose value nobody defined.
@@ -272,7 +329,9 @@ impl Unit {
         }
         self.warps[who.0].worked |= 1 << who.1;
         match space {
-            Space::Shared => self.write_shared(engine, who, address, data, (element, undefined), order),
+            Space::Shared => {
+                self.write_shared(engine, who, address, data, (element, undefined), order)
+            }
             Space::Global | Space::Generic => {
                 if undefined != 0 && engine.options.checks.uninitialised {
                     self.report_undefined(engine, who, "is stored to global memory");
@@ -292,7 +351,9 @@ impl Unit {
                     stack.written.set(at + i * element, element, undefined >> i & 1 == 0);
                 }
             }
-            Space::Const | Space::Param | Space::Reg => self.bad_address(engine, who, space, address, bytes),
+            Space::Const | Space::Param | Space::Reg => {
+                self.bad_address(engine, who, space, address, bytes)
+            }
         }
     }
 
@@ -312,7 +373,8 @@ impl Unit {
             return;
         };
         let memory = &self.ctas[cta];
-        let same = memory.shared[offset..offset + bytes] == *data && memory.written.all(offset, bytes);
+        let same =
+            memory.shared[offset..offset + bytes] == *data && memory.written.all(offset, bytes);
         // Storing what is there already changes nothing for anybody, whatever the order.
         if !same || order.strong || memory.any_in_flight > 0 {
             self.check_shared(engine, who, (cta, offset), bytes, Kind::Write, order);
@@ -330,7 +392,14 @@ impl Unit {
         }
     }
 
-    pub(crate) fn write_global(&mut self, engine: &Engine, who: Who, address: u64, data: &[u8], order: Order) {
+    pub(crate) fn write_global(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        address: u64,
+        data: &[u8],
+        order: Order,
+    ) {
         let bytes = data.len();
         let Some((buffer, offset)) = engine.globals.find(address, bytes as u64) else {
             self.bad_address(engine, who, Space::Global, address, bytes);
@@ -341,7 +410,13 @@ impl Unit {
             buffer.read(offset, &mut old[..bytes]);
             if old[..bytes] != *data || order.strong {
                 let stamp = self.stamp(who, order, false);
-                let conflict = buffer.shadow.access(offset, bytes, Kind::Write, stamp, &self.warps[who.0].clock);
+                let conflict = buffer.shadow.access(
+                    offset,
+                    bytes,
+                    Kind::Write,
+                    stamp,
+                    &self.warps[who.0].clock,
+                );
                 if let Some(conflict) = conflict {
                     self.report_race(engine, who, "write", address, conflict);
                 }
@@ -360,7 +435,15 @@ impl Unit {
     // --- synchronising variables --------------------------------------------------------------
 
     /// A strong write releases: what the warp knows, or knew at its last fence.
-    pub(crate) fn publish(&mut self, engine: &Engine, who: Who, space: Space, key: u64, order: Order, update: bool) {
+    pub(crate) fn publish(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        space: Space,
+        key: u64,
+        order: Order,
+        update: bool,
+    ) {
         if !engine.options.checks.races {
             return;
         }
@@ -382,7 +465,15 @@ impl Unit {
     /// A strong read acquires, or remembers what it saw for the next fence. Read-modify-writes
     /// acquire even when relaxed: locks are commonly taken so, and the hardware orders what
     /// depends on them.
-    pub(crate) fn acquire(&mut self, engine: &Engine, who: Who, space: Space, key: u64, order: Order, update: bool) {
+    pub(crate) fn acquire(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        space: Space,
+        key: u64,
+        order: Order,
+        update: bool,
+    ) {
         if !engine.options.checks.races {
             return;
         }
@@ -393,12 +484,24 @@ impl Unit {
         };
         let Some(known) = known else { return };
         let clock = &mut self.warps[who.0].clock;
-        if order.acquire || update { clock.learn(&known, Some(who.1)) } else { clock.observe(&known) }
+        if order.acquire || update {
+            clock.learn(&known, Some(who.1))
+        } else {
+            clock.observe(&known)
+        }
     }
 
     // --- instructions -------------------------------------------------------------------------
 
-    pub(crate) fn load(&mut self, engine: &Engine, counts: &mut Counts, w: usize, pc: u32, mask: u32, load: &Load) -> Then {
+    pub(crate) fn load(
+        &mut self,
+        engine: &Engine,
+        counts: &mut Counts,
+        w: usize,
+        pc: u32,
+        mask: u32,
+        load: &Load,
+    ) -> Then {
         let addresses = self.addresses(w, &load.at);
         let element = load.ty.bytes() as usize;
         let bytes = element * load.dst.len();
@@ -423,7 +526,14 @@ impl Unit {
             let regs = &mut self.warps[w].regs;
             for (i, dst) in load.dst.iter().enumerate() {
                 if let Some((slot, bits)) = dst {
-                    put_element(regs, *slot, *bits, lane, &buffer[i * element..(i + 1) * element], load.ty);
+                    put_element(
+                        regs,
+                        *slot,
+                        *bits,
+                        lane,
+                        &buffer[i * element..(i + 1) * element],
+                        load.ty,
+                    );
                 }
             }
         }
@@ -431,7 +541,14 @@ impl Unit {
         if load.order.strong { Then::Yield } else { Then::Next }
     }
 
-    fn mark_loaded(&mut self, engine: &Engine, w: usize, mask: u32, load: &Load, undefined: &[u32; 8]) {
+    fn mark_loaded(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        mask: u32,
+        load: &Load,
+        undefined: &[u32; 8],
+    ) {
         let regs = &mut self.warps[w].regs;
         if undefined.iter().any(|&u| u != 0) && engine.options.checks.uninitialised {
             regs.tainted = true;
@@ -453,7 +570,15 @@ impl Unit {
         if space == Space::Shared { (space, address & 0xff_ffff) } else { (Space::Global, address) }
     }
 
-    pub(crate) fn store(&mut self, engine: &Engine, counts: &mut Counts, w: usize, pc: u32, mask: u32, store: &Store) -> Then {
+    pub(crate) fn store(
+        &mut self,
+        engine: &Engine,
+        counts: &mut Counts,
+        w: usize,
+        pc: u32,
+        mask: u32,
+        store: &Store,
+    ) -> Then {
         let addresses = self.addresses(w, &store.at);
         let element = store.ty.bytes() as usize;
         let bytes = element * store.src.len();
@@ -472,20 +597,46 @@ impl Unit {
                     undefined |= (regs.undef[slot as usize] >> lane & 1) << i;
                 }
             }
-            self.write(engine, (w, lane, pc), (space, address), &buffer[..bytes], (element, undefined), store.order);
+            self.write(
+                engine,
+                (w, lane, pc),
+                (space, address),
+                &buffer[..bytes],
+                (element, undefined),
+                store.order,
+            );
         }
         Then::Next
     }
 
-    pub(crate) fn atomic(&mut self, engine: &Engine, counts: &mut Counts, w: usize, pc: u32, mask: u32, atomic: &Atomic) -> Then {
+    pub(crate) fn atomic(
+        &mut self,
+        engine: &Engine,
+        counts: &mut Counts,
+        w: usize,
+        pc: u32,
+        mask: u32,
+        atomic: &Atomic,
+    ) -> Then {
         let addresses = self.addresses(w, &atomic.at);
         let element = atomic.ty.bytes() as usize;
         let n = atomic.src.len();
         self.check_address(engine, w, pc, mask, &atomic.at);
-        counts.accessed(pc, engine.options.profile, atomic.at.space, &addresses, mask, element * n, true);
+        counts.accessed(
+            pc,
+            engine.options.profile,
+            atomic.at.space,
+            &addresses,
+            mask,
+            element * n,
+            true,
+        );
         for lane in lanes_of(mask) {
-            let (space, address) =
-                if atomic.at.space == Space::Generic { resolve(addresses[lane]) } else { (atomic.at.space, addresses[lane]) };
+            let (space, address) = if atomic.at.space == Space::Generic {
+                resolve(addresses[lane])
+            } else {
+                (atomic.at.space, addresses[lane])
+            };
             if !self.is_aligned(engine, (w, lane, pc), space, address, element * n) {
                 continue;
             }
@@ -498,7 +649,8 @@ impl Unit {
                 }
                 let at = address + (i * element) as u64;
                 let update = |old: u64| combine(atomic.op, atomic.ty, old, value, swap);
-                let old = self.update(engine, (w, lane, pc), (space, at), element, atomic.order, &update);
+                let old =
+                    self.update(engine, (w, lane, pc), (space, at), element, atomic.order, &update);
                 if let Some(&d) = atomic.dst.get(i) {
                     let regs = &mut self.warps[w].regs;
                     regs.set_u32(d, lane, old as u32);
@@ -552,7 +704,15 @@ impl Unit {
         old
     }
 
-    fn update_shared(&mut self, engine: &Engine, who: Who, key: u64, bytes: usize, order: Order, f: &dyn Fn(u64) -> u64) -> u64 {
+    fn update_shared(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        key: u64,
+        bytes: usize,
+        order: Order,
+        f: &dyn Fn(u64) -> u64,
+    ) -> u64 {
         let (cta, offset) = ((key >> 32) as usize, (key & 0xffff_ffff) as usize);
         self.check_shared(engine, who, (cta, offset), bytes, Kind::Atomic, order);
         let memory = &mut self.ctas[cta];
@@ -571,14 +731,23 @@ impl Unit {
         old
     }
 
-    fn update_global(&mut self, engine: &Engine, who: Who, address: u64, bytes: usize, order: Order, f: &dyn Fn(u64) -> u64) -> u64 {
+    fn update_global(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        address: u64,
+        bytes: usize,
+        order: Order,
+        f: &dyn Fn(u64) -> u64,
+    ) -> u64 {
         let Some((buffer, offset)) = engine.globals.find(address, bytes as u64) else {
             self.bad_address(engine, who, Space::Global, address, bytes);
             return 0;
         };
         if engine.options.checks.races {
             let stamp = self.stamp(who, order, true);
-            let conflict = buffer.shadow.access(offset, bytes, Kind::Atomic, stamp, &self.warps[who.0].clock);
+            let conflict =
+                buffer.shadow.access(offset, bytes, Kind::Atomic, stamp, &self.warps[who.0].clock);
             if let Some(conflict) = conflict {
                 self.report_race(engine, who, "atomic", address, conflict);
             }
@@ -617,13 +786,21 @@ fn shared_key(cta: usize, offset: usize) -> u64 {
 
 fn nearest_shared(engine: &Engine, address: u64) -> Option<String> {
     let offset = (address & 0xff_ffff) as u32;
-    let before = engine.program.shared.iter().filter(|v| v.offset <= offset).max_by_key(|v| v.offset);
+    let before =
+        engine.program.shared.iter().filter(|v| v.offset <= offset).max_by_key(|v| v.offset);
     before.map(|v| v.name.clone())
 }
 
 /// Puts loaded bytes into a register, extending to its width by the sign of the type.
 #[inline]
-fn put_element(regs: &mut crate::lanes::Regs, slot: u32, bits: u32, lane: usize, bytes: &[u8], ty: Ty) {
+fn put_element(
+    regs: &mut crate::lanes::Regs,
+    slot: u32,
+    bits: u32,
+    lane: usize,
+    bytes: &[u8],
+    ty: Ty,
+) {
     let mut word = [0u8; 16];
     word[..bytes.len()].copy_from_slice(bytes);
     if ty.is_signed() && bytes[bytes.len() - 1] & 0x80 != 0 && bits > ty.bits() {
@@ -695,7 +872,11 @@ fn add(ty: Ty, a: u64, b: u64) -> u64 {
     let half = |a: u16, b: u16| f32_to_half(half_to_f32(a) + half_to_f32(b));
     let brain = |a: u16, b: u16| {
         let sum = f64::from(brain_to_f32(a)) + f64::from(brain_to_f32(b));
-        if sum.is_finite() { Format::BRAIN.encode(sum, Round::Even, false) as u16 } else { f32_to_brain(sum as f32) }
+        if sum.is_finite() {
+            Format::BRAIN.encode(sum, Round::Even, false) as u16
+        } else {
+            f32_to_brain(sum as f32)
+        }
     };
     match ty {
         Ty::F32 => u64::from((f32::from_bits(a as u32) + f32::from_bits(b as u32)).to_bits()),

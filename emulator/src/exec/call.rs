@@ -37,7 +37,15 @@ impl Stack {
 }
 
 impl Unit {
-    pub(crate) fn call(&mut self, engine: &Engine, w: usize, pc: u32, active: u32, idle: u32, call: &Call) -> Then {
+    pub(crate) fn call(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        idle: u32,
+        call: &Call,
+    ) -> Then {
         let next = pc + 1;
         lanes_of(idle).for_each(|l| self.warps[w].pcs[l] = next);
         if let CallTarget::Builtin(builtin) = call.target {
@@ -59,16 +67,28 @@ impl Unit {
         Then::Pick
     }
 
-    fn enter(&mut self, engine: &Engine, w: usize, pc: u32, lane: usize, function: u32, call: &Call) {
+    fn enter(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        lane: usize,
+        function: u32,
+        call: &Call,
+    ) {
         let target = engine.program.functions.get(function as usize);
         let Some((callee, entry)) = target.and_then(|f| f.entry.map(|e| (f, e))) else {
-            self.report(engine, FindingKind::BadOperand, (w, lane, pc), None, || "a call to something that is no function".into());
+            self.report(engine, FindingKind::BadOperand, (w, lane, pc), None, || {
+                "a call to something that is no function".into()
+            });
             self.warps[w].pcs[lane] = pc + 1;
             return;
         };
         let warp = &mut self.warps[w];
         if warp.depth[lane] >= MAX_DEPTH {
-            self.report(engine, FindingKind::Trap, (w, lane, pc), None, || format!("{MAX_DEPTH} nested calls"));
+            self.report(engine, FindingKind::Trap, (w, lane, pc), None, || {
+                format!("{MAX_DEPTH} nested calls")
+            });
             self.aborted = true;
             return;
         }
@@ -85,10 +105,15 @@ impl Unit {
             saved: Vec::new(),
             saved_preds: Vec::new(),
         };
-        let args: Vec<Vec<u8>> =
-            call.args.iter().zip(&callee.params).map(|(a, f)| warp.passed_bytes(lane, old_base, a, f)).collect();
+        let args: Vec<Vec<u8>> = call
+            .args
+            .iter()
+            .zip(&callee.params)
+            .map(|(a, f)| warp.passed_bytes(lane, old_base, a, f))
+            .collect();
         if callee.recursive {
-            frame.saved = (callee.rows.0..callee.rows.1).map(|r| warp.regs.u32_at(r, lane)).collect();
+            frame.saved =
+                (callee.rows.0..callee.rows.1).map(|r| warp.regs.u32_at(r, lane)).collect();
             let bit = |p: u32| warp.regs.preds[p as usize] >> lane & 1 != 0;
             frame.saved_preds = (callee.preds.0..callee.preds.1).map(bit).collect();
         }
@@ -104,7 +129,14 @@ impl Unit {
         warp.pcs[lane] = entry;
     }
 
-    pub(crate) fn ret(&mut self, engine: &Engine, w: usize, pc: u32, active: u32, idle: u32) -> Then {
+    pub(crate) fn ret(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        idle: u32,
+    ) -> Then {
         let warp = &mut self.warps[w];
         let outermost = lanes_of(active).filter(|&l| warp.depth[l] == 0).fold(0, |m, l| m | 1 << l);
         if outermost != 0 {
@@ -124,8 +156,11 @@ impl Unit {
         let Some(frame) = warp.stack(lane).frames.pop() else { return };
         let callee = &program.functions[frame.function as usize];
         let base = warp.regs.u64_at(program.frame_slot, lane);
-        let crate::program::Op::Call(call) = &program.code[frame.call_pc as usize].op else { return };
-        let results: Vec<Vec<u8>> = callee.returns.iter().map(|f| warp.formal_bytes(lane, base, f)).collect();
+        let crate::program::Op::Call(call) = &program.code[frame.call_pc as usize].op else {
+            return;
+        };
+        let results: Vec<Vec<u8>> =
+            callee.returns.iter().map(|f| warp.formal_bytes(lane, base, f)).collect();
         for (i, value) in frame.saved.iter().enumerate() {
             warp.regs.set_u32(callee.rows.0 + i as u32, lane, *value);
         }
@@ -138,13 +173,23 @@ impl Unit {
         warp.pcs[lane] = frame.return_pc;
         for (bytes, place) in results.iter().zip(&call.returns) {
             match *place {
-                Passed::Frame { offset, .. } => warp.store_local(lane, frame.base + u64::from(offset), bytes),
-                Passed::Register { slot, rows, .. } => warp.store_rows(lane, slot, rows, bytes),
+                Passed::Frame { offset } => {
+                    warp.store_local(lane, frame.base + u64::from(offset), bytes)
+                }
+                Passed::Register { slot, rows } => warp.store_rows(lane, slot, rows, bytes),
             }
         }
     }
 
-    fn builtin(&mut self, engine: &Engine, w: usize, pc: u32, active: u32, builtin: Builtin, call: &Call) {
+    fn builtin(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        builtin: Builtin,
+        call: &Call,
+    ) {
         for lane in lanes_of(active) {
             let warp = &mut self.warps[w];
             let base = warp.regs.u64_at(engine.program.frame_slot, lane);
@@ -179,8 +224,12 @@ impl Unit {
                 let bytes = result.to_le_bytes();
                 let width = if builtin == Builtin::Malloc { 8 } else { 4 };
                 match *place {
-                    Passed::Frame { offset, .. } => warp.store_local(lane, base + u64::from(offset), &bytes[..width]),
-                    Passed::Register { slot, rows, .. } => warp.store_rows(lane, slot, rows, &bytes[..width]),
+                    Passed::Frame { offset } => {
+                        warp.store_local(lane, base + u64::from(offset), &bytes[..width])
+                    }
+                    Passed::Register { slot, rows } => {
+                        warp.store_rows(lane, slot, rows, &bytes[..width])
+                    }
                 }
             }
         }
@@ -210,7 +259,12 @@ impl Unit {
     }
 
     /// `vprintf(format, arguments)`: the arguments are packed at their natural alignment.
-    fn format(&mut self, engine: &Engine, (w, lane, pc): super::report::Who, args: &[u64]) -> String {
+    fn format(
+        &mut self,
+        engine: &Engine,
+        (w, lane, pc): super::report::Who,
+        args: &[u64],
+    ) -> String {
         let format = self.text_at(engine, args.first().copied().unwrap_or(0));
         let mut at = args.get(1).copied().unwrap_or(0);
         let mut out = String::new();
@@ -221,7 +275,7 @@ impl Unit {
                 continue;
             }
             let mut spec = String::new();
-            while let Some(c) = chars.next() {
+            for c in chars.by_ref() {
                 spec.push(c);
                 if c.is_ascii_alphabetic() && !matches!(c, 'l' | 'h' | 'z') || c == '%' {
                     break;
@@ -237,7 +291,14 @@ impl Unit {
             at = at.next_multiple_of(bytes);
             let mut word = [0u8; 8];
             let place = super::access::resolve(at);
-            self.read(engine, (w, lane, pc), place, &mut word[..bytes as usize], bytes as usize, Default::default());
+            self.read(
+                engine,
+                (w, lane, pc),
+                place,
+                &mut word[..bytes as usize],
+                bytes as usize,
+                Default::default(),
+            );
             at += bytes;
             let value = u64::from_le_bytes(word);
             match kind {
@@ -256,20 +317,28 @@ impl Unit {
 }
 
 impl Warp {
-    fn passed_bytes(&mut self, lane: usize, base: u64, passed: &Passed, formal: &Formal) -> Vec<u8> {
+    fn passed_bytes(
+        &mut self,
+        lane: usize,
+        base: u64,
+        passed: &Passed,
+        formal: &Formal,
+    ) -> Vec<u8> {
         let want = match *formal {
             Formal::Frame { bytes, .. } => bytes as usize,
             Formal::Register { rows, .. } => rows as usize * 4,
         };
         match *passed {
-            Passed::Frame { offset, .. } => self.local_bytes(lane, base + u64::from(offset), want),
-            Passed::Register { slot, rows, .. } => self.row_bytes(lane, slot, rows),
+            Passed::Frame { offset } => self.local_bytes(lane, base + u64::from(offset), want),
+            Passed::Register { slot, rows } => self.row_bytes(lane, slot, rows),
         }
     }
 
     fn formal_bytes(&mut self, lane: usize, base: u64, formal: &Formal) -> Vec<u8> {
         match *formal {
-            Formal::Frame { offset, bytes } => self.local_bytes(lane, base + u64::from(offset), bytes as usize),
+            Formal::Frame { offset, bytes } => {
+                self.local_bytes(lane, base + u64::from(offset), bytes as usize)
+            }
             Formal::Register { slot, rows } => self.row_bytes(lane, slot, rows),
         }
     }
@@ -302,7 +371,8 @@ impl Warp {
         let stack = self.stack(lane);
         stack.grow();
         let at = at as usize;
-        let mut out = stack.memory.get(at..(at + bytes).min(stack.memory.len())).unwrap_or(&[]).to_vec();
+        let mut out =
+            stack.memory.get(at..(at + bytes).min(stack.memory.len())).unwrap_or(&[]).to_vec();
         out.resize(bytes, 0);
         out
     }

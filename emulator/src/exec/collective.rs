@@ -23,10 +23,18 @@ impl Unit {
     ) -> Then {
         let masks: [u32; 32] = self.warps[w].regs.get(members);
         let first = masks[active.trailing_zeros() as usize];
-        if active == self.warps[w].live && lanes_of(active).all(|l| masks[l] == first) && first & active == active {
+        if active == self.warps[w].live
+            && lanes_of(active).all(|l| masks[l] == first)
+            && first & active == active
+        {
             // The whole warp with one mask: nothing to wait for.
+            self.check_gone(engine, w, pc, active, first);
             self.exchange(engine, w, pc, active, collective);
-            return if idle == 0 { Then::Next } else { self.after_gather(w, pc, active, active, idle) };
+            return if idle == 0 {
+                Then::Next
+            } else {
+                self.after_gather(w, pc, active, active, idle)
+            };
         }
         lanes_of(idle).for_each(|l| self.warps[w].pcs[l] = pc + 1);
         let mut left = active;
@@ -41,7 +49,15 @@ impl Unit {
     }
 
     /// Lanes `group` arrive with member mask `mask`.
-    fn arrive_members(&mut self, engine: &Engine, w: usize, pc: u32, group: u32, mask: u32, collective: &Collective) {
+    fn arrive_members(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        group: u32,
+        mask: u32,
+        collective: &Collective,
+    ) {
         let outside = group & !mask;
         if outside != 0 && engine.options.checks.masks {
             let who = (w, outside.trailing_zeros() as usize, pc);
@@ -51,7 +67,8 @@ impl Unit {
         }
         let anywhere = matches!(collective, Collective::WarpSync);
         let warp = &mut self.warps[w];
-        let here = |x: &super::warp::Waiting| x.why == Why::Members(mask) && (anywhere || x.pc == pc);
+        let here =
+            |x: &super::warp::Waiting| x.why == Why::Members(mask) && (anywhere || x.pc == pc);
         let there = warp.waits.iter().filter(|x| here(x)).fold(0, |m, x| m | x.lanes);
         let all = group | there;
         let needed = mask & warp.live;
@@ -61,14 +78,40 @@ impl Unit {
         }
         warp.release(there);
         lanes_of(group).for_each(|l| warp.pcs[l] = pc + 1);
+        self.check_gone(engine, w, pc, all, mask);
         self.exchange(engine, w, pc, all, collective);
     }
 
+    /// Lanes that left before anybody could need them are no loss, and the hardware skips them; but
+    /// a lane that worked and then left without coming here shows a mask that names too many.
+    fn check_gone(&mut self, engine: &Engine, w: usize, pc: u32, lanes: u32, mask: u32) {
+        let warp = &self.warps[w];
+        let gone = mask & warp.born & !warp.live & warp.worked;
+        if gone != 0 && engine.options.checks.masks {
+            let who = (w, lanes.trailing_zeros() as usize, pc);
+            self.report(engine, FindingKind::MemberMask, who, None, || {
+                format!("member mask {mask:#010x} names lanes {gone:#010x}, which left the kernel")
+            });
+        }
+    }
+
     /// All lanes are there.
-    fn exchange(&mut self, engine: &Engine, w: usize, pc: u32, lanes: u32, collective: &Collective) {
+    fn exchange(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        lanes: u32,
+        collective: &Collective,
+    ) {
         let warp = &mut self.warps[w];
         if warp.regs.tainted {
-            spread_undefined(&mut warp.regs, &engine.program.code[pc as usize].flow, lanes, collective);
+            spread_undefined(
+                &mut warp.regs,
+                &engine.program.code[pc as usize].flow,
+                lanes,
+                collective,
+            );
         }
         let regs = &mut warp.regs;
         match *collective {
@@ -76,7 +119,9 @@ impl Unit {
                 let live = warp.live;
                 warp.clock.sync_lanes(lanes, live);
             }
-            Collective::Shuffle { mode, d, p, a, b, c } => shuffle(regs, lanes, mode, (d, p), (a, b, c)),
+            Collective::Shuffle { mode, d, p, a, b, c } => {
+                shuffle(regs, lanes, mode, (d, p), (a, b, c))
+            }
             Collective::Ballot { d, p } => {
                 let votes = regs.pred(p) & lanes;
                 regs.put(d, lanes, &[votes; 32]);
@@ -95,7 +140,9 @@ impl Unit {
             }
             Collective::MatchAny { d, a, wide } => {
                 let values = words(regs, a, wide);
-                let same = |i: usize| lanes_of(lanes).filter(|&j| values[i] == values[j]).fold(0, |m, j| m | 1 << j);
+                let same = |i: usize| {
+                    lanes_of(lanes).filter(|&j| values[i] == values[j]).fold(0, |m, j| m | 1 << j)
+                };
                 let out = std::array::from_fn(same);
                 regs.put::<u32>(d, lanes, &out);
             }
@@ -112,7 +159,10 @@ impl Unit {
             }
             Collective::Redux { op, signed, d, a } => {
                 let values: [u32; 32] = regs.get(a);
-                let result = lanes_of(lanes).map(|l| values[l]).reduce(|x, y| reduce(op, signed, x, y)).unwrap_or(0);
+                let result = lanes_of(lanes)
+                    .map(|l| values[l])
+                    .reduce(|x, y| reduce(op, signed, x, y))
+                    .unwrap_or(0);
                 regs.put(d, lanes, &[result; 32]);
             }
             Collective::Elect { d, p } => {
@@ -168,7 +218,13 @@ fn source(mode: Shuffle, lane: usize, b: u32, c: u32) -> (usize, bool) {
     if inside { ((j & 31) as usize, true) } else { (lane as usize, false) }
 }
 
-fn shuffle(regs: &mut Regs, lanes: u32, mode: Shuffle, (d, p): (u32, Option<u32>), (a, b, c): (u32, u32, u32)) {
+fn shuffle(
+    regs: &mut Regs,
+    lanes: u32,
+    mode: Shuffle,
+    (d, p): (u32, Option<u32>),
+    (a, b, c): (u32, u32, u32),
+) {
     let (va, vb, vc): ([u32; 32], [u32; 32], [u32; 32]) = (regs.get(a), regs.get(b), regs.get(c));
     let undefined = regs.undef[a as usize];
     let (mut inside, mut undef) = (0, 0);
@@ -190,12 +246,21 @@ fn shuffle(regs: &mut Regs, lanes: u32, mode: Shuffle, (d, p): (u32, Option<u32>
 }
 
 /// Every other collective mixes all lanes: one undefined input makes every result undefined.
-fn spread_undefined(regs: &mut Regs, flow: &crate::program::Flow, lanes: u32, collective: &Collective) {
-    if matches!(collective, Collective::Shuffle { .. } | Collective::WarpSync | Collective::Elect { .. }) {
+fn spread_undefined(
+    regs: &mut Regs,
+    flow: &crate::program::Flow,
+    lanes: u32,
+    collective: &Collective,
+) {
+    if matches!(
+        collective,
+        Collective::Shuffle { .. } | Collective::WarpSync | Collective::Elect { .. }
+    ) {
         return;
     }
     let rows = flow.reads.iter().fold(0, |m, &s| m | regs.undef[s as usize]);
-    let any = flow.pred_reads.iter().fold(rows, |m, &p| m | regs.pred_undef[p as usize]) & lanes != 0;
+    let any =
+        flow.pred_reads.iter().fold(rows, |m, &p| m | regs.pred_undef[p as usize]) & lanes != 0;
     let bits = if any { lanes } else { 0 };
     for &d in &flow.writes {
         regs.undef[d as usize] = regs.undef[d as usize] & !lanes | bits;

@@ -72,14 +72,23 @@ impl AsyncCopies {
 impl Unit {
     // --- cp.async ---------------------------------------------------------------------------
 
-    pub(crate) fn copy_async(&mut self, engine: &Engine, counts: &mut Counts, w: usize, pc: u32, mask: u32, copy: &CopyAsync) -> Then {
+    pub(crate) fn copy_async(
+        &mut self,
+        engine: &Engine,
+        counts: &mut Counts,
+        w: usize,
+        pc: u32,
+        mask: u32,
+        copy: &CopyAsync,
+    ) -> Then {
         let (to, from) = (self.addresses(w, &copy.dst), self.addresses(w, &copy.src));
         let bytes = copy.bytes as usize;
         let ignored = copy.ignore.map_or(0, |p| self.warps[w].regs.pred(p));
         counts.accessed(pc, engine.options.profile, Space::Global, &from, mask, bytes, false);
         for lane in lanes_of(mask) {
             let who = (w, lane, pc);
-            let asked = copy.src_size.map_or(copy.bytes, |s| self.warps[w].regs.u32_at(s, lane)) as usize;
+            let asked =
+                copy.src_size.map_or(copy.bytes, |s| self.warps[w].regs.u32_at(s, lane)) as usize;
             let size = if ignored >> lane & 1 != 0 { 0 } else { asked };
             if size > bytes {
                 self.report(engine, FindingKind::BadOperand, who, None, || {
@@ -98,7 +107,14 @@ impl Unit {
             let cta = self.warps[w].cta;
             let Some((cta, offset)) = self.shared_at(engine, cta, to[lane], bytes) else {
                 // Reports the place; a write outside memory does nothing else.
-                self.write_shared(engine, who, to[lane], &data[..bytes], (bytes, 0), Order::default());
+                self.write_shared(
+                    engine,
+                    who,
+                    to[lane],
+                    &data[..bytes],
+                    (bytes, 0),
+                    Order::default(),
+                );
                 continue;
             };
             let group = self.warps[w].copies.group[lane];
@@ -115,11 +131,18 @@ impl Unit {
     }
 
     /// Two copies under way to one place land in any order.
-    fn check_overlap(&mut self, engine: &Engine, who: Who, (cta, offset): (usize, usize), bytes: usize) {
+    fn check_overlap(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        (cta, offset): (usize, usize),
+        bytes: usize,
+    ) {
         if !engine.options.checks.waits || self.ctas[cta].any_in_flight == 0 {
             return;
         }
-        let busy = self.ctas[cta].in_flight[offset / 4..=(offset + bytes - 1) / 4].iter().any(|&n| n > 0);
+        let busy =
+            self.ctas[cta].in_flight[offset / 4..=(offset + bytes - 1) / 4].iter().any(|&n| n > 0);
         if busy {
             self.report(engine, FindingKind::MissingWait, who, Some(offset as u64), || {
                 "copies to shared memory that an earlier copy has not reached yet".into()
@@ -128,10 +151,20 @@ impl Unit {
     }
 
     /// Reads `size` bytes of the source; the rest of the copy is zero.
-    fn read_source(&mut self, engine: &Engine, who: Who, address: u64, size: usize, bytes: usize, data: &mut [u8]) -> bool {
-        if address % bytes as u64 != 0 && size > 0 {
+    fn read_source(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        address: u64,
+        size: usize,
+        bytes: usize,
+        data: &mut [u8],
+    ) -> bool {
+        if !address.is_multiple_of(bytes as u64) && size > 0 {
             self.report(engine, FindingKind::Misaligned, who, Some(address), || {
-                format!("a copy of {bytes} bytes needs a global address that is a multiple of {bytes}")
+                format!(
+                    "a copy of {bytes} bytes needs a global address that is a multiple of {bytes}"
+                )
             });
             return false;
         }
@@ -140,9 +173,12 @@ impl Unit {
         // Whole copy, or the largest aligned parts of a short one.
         while at < size {
             let left = size - at;
-            let step = [16, 8, 4, 2, 1].into_iter().find(|s| *s <= left && at % s == 0).unwrap_or(1);
+            let step =
+                [16, 8, 4, 2, 1].into_iter().find(|s| *s <= left && at % s == 0).unwrap_or(1);
             let place = (Space::Global, address + at as u64);
-            undefined |= self.read(engine, who, place, &mut data[at..at + step], step, Order::default()) != 0;
+            undefined |=
+                self.read(engine, who, place, &mut data[at..at + step], step, Order::default())
+                    != 0;
             at += step;
         }
         undefined
@@ -163,18 +199,33 @@ impl Unit {
     fn land(&mut self, engine: &Engine, w: usize, e: Entry) {
         let address = e.offset as u64 | ((e.cta as u64 + 1) << crate::types::window::RANK_SHIFT);
         let undefined = u32::from(e.undefined);
-        self.write_shared(engine, (w, e.lane, e.pc), address, &e.data[..e.bytes], (e.bytes, undefined), Order::default());
+        self.write_shared(
+            engine,
+            (w, e.lane, e.pc),
+            address,
+            &e.data[..e.bytes],
+            (e.bytes, undefined),
+            Order::default(),
+        );
     }
 
     /// `cp.async.wait_group`: all but the latest `pending` groups land; `u32::MAX` is `wait_all`.
-    pub(crate) fn wait_group(&mut self, engine: &Engine, w: usize, active: u32, pending: u32) -> Then {
+    pub(crate) fn wait_group(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        active: u32,
+        pending: u32,
+    ) -> Then {
         let copies = &mut self.warps[w].copies;
         if pending == u32::MAX {
             copies.commit(active);
         }
         let allowed = if pending == u32::MAX { 0 } else { pending };
         let group = copies.group;
-        self.land_where(engine, w, |e| active >> e.lane & 1 != 0 && e.group + allowed < group[e.lane]);
+        self.land_where(engine, w, |e| {
+            active >> e.lane & 1 != 0 && e.group + allowed < group[e.lane]
+        });
         Then::Next
     }
 
@@ -192,12 +243,18 @@ impl Unit {
     pub(crate) fn find_in_flight(&self, cta: usize, offset: usize) -> Option<u32> {
         let word = offset / 4;
         for warp in &self.warps {
-            let hit = |e: &&Entry| e.cta == cta && (e.offset / 4..=(e.offset + e.bytes - 1) / 4).contains(&word);
+            let hit = |e: &&Entry| {
+                e.cta == cta && (e.offset / 4..=(e.offset + e.bytes - 1) / 4).contains(&word)
+            };
             if let Some(e) = warp.copies.entries.iter().find(hit) {
                 return Some(e.pc);
             }
             for t in &warp.copies.bulk {
-                if t.pieces.iter().any(|p| p.to.0 == Space::Shared && (p.to.1 & 0xff_ffff) as usize / 4 <= word && word < (p.to.1 & 0xff_ffff) as usize / 4 + 4) {
+                if t.pieces.iter().any(|p| {
+                    p.to.0 == Space::Shared
+                        && (p.to.1 & 0xff_ffff) as usize / 4 <= word
+                        && word < (p.to.1 & 0xff_ffff) as usize / 4 + 4
+                }) {
                     return Some(t.pc);
                 }
             }
@@ -208,7 +265,13 @@ impl Unit {
     // --- mbarrier completion ------------------------------------------------------------------
 
     /// `cp.async.mbarrier.arrive`: arrives once the lane's earlier copies have landed.
-    pub(crate) fn defer_arrival(&mut self, engine: &Engine, w: usize, lane: usize, key: (usize, u32)) {
+    pub(crate) fn defer_arrival(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        lane: usize,
+        key: (usize, u32),
+    ) {
         self.warps[w].copies.arrivals.push((lane, key));
         if engine.options.async_at_once {
             self.deliver_from(engine, w, key);
@@ -223,10 +286,11 @@ impl Unit {
         for (lane, key) in now {
             self.land_where(engine, w, |e| e.lane == lane);
             let pc = self.warps[w].pcs[lane];
-            self.arrive_mbarrier(engine, (w, lane, pc), key, (1, 0, false, false));
+            self.arrive_mbarrier(engine, (w, lane, pc), key, (1, 0, false));
         }
         let bulk = std::mem::take(&mut self.warps[w].copies.bulk);
-        let (now, later): (Vec<_>, Vec<_>) = bulk.into_iter().partition(|t| t.mbar.iter().any(|m| m.0 == key));
+        let (now, later): (Vec<_>, Vec<_>) =
+            bulk.into_iter().partition(|t| t.mbar.iter().any(|m| m.0 == key));
         self.warps[w].copies.bulk = later;
         for transfer in now {
             self.perform(engine, w, transfer, true);
@@ -235,30 +299,51 @@ impl Unit {
 
     // --- bulk copies --------------------------------------------------------------------------
 
-    pub(crate) fn bulk(&mut self, engine: &Engine, w: usize, pc: u32, active: u32, bulk: &Bulk) -> Then {
+    pub(crate) fn bulk(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        bulk: &Bulk,
+    ) -> Then {
         let (to, from) = (self.addresses(w, &bulk.dst), self.addresses(w, &bulk.src));
         let mbar = bulk.mbar.map(|m| self.addresses(w, &m));
         for lane in lanes_of(active) {
             let size = self.warps[w].regs.u32_at(bulk.size, lane) as usize;
             let (dst, src) = (to[lane], from[lane]);
-            if size % 16 != 0 || dst % 16 != 0 || src % 16 != 0 {
+            if !size.is_multiple_of(16) || dst % 16 != 0 || src % 16 != 0 {
                 self.report(engine, FindingKind::Misaligned, (w, lane, pc), Some(dst), || {
                     "a bulk copy needs addresses and a size that are multiples of 16".into()
                 });
                 continue;
             }
-            let place = |space: Space, a: u64| if space == Space::Generic { super::access::resolve(a) } else { (space, a) };
+            let place = |space: Space, a: u64| {
+                if space == Space::Generic { super::access::resolve(a) } else { (space, a) }
+            };
             let ranks = self.multicast(w, lane, bulk.multicast, dst);
             let mut pieces = Vec::with_capacity(size / 16 * ranks.len());
             for &rank in &ranks {
                 for at in (0..size as u64).step_by(16) {
                     let to = place(bulk.dst.space, self.in_rank(bulk.dst.space, dst, rank) + at);
-                    pieces.push(Piece { from: Some(place(bulk.src.space, src + at)), to, bytes: 16 });
+                    pieces.push(Piece {
+                        from: Some(place(bulk.src.space, src + at)),
+                        to,
+                        bytes: 16,
+                    });
                 }
             }
-            let mbar = mbar.map(|m| self.completions(engine, (w, lane, pc), m[lane], &ranks, size as i64));
+            let mbar =
+                mbar.map(|m| self.completions(engine, (w, lane, pc), m[lane], &ranks, size as i64));
             let group = self.warps[w].copies.bulk_group[lane];
-            let t = Transfer { lane, pc, group, pieces, mbar: mbar.unwrap_or_default(), reduce: bulk.reduce };
+            let t = Transfer {
+                lane,
+                pc,
+                group,
+                pieces,
+                mbar: mbar.unwrap_or_default(),
+                reduce: bulk.reduce,
+            };
             self.start(engine, w, t);
         }
         Then::Next
@@ -285,7 +370,14 @@ impl Unit {
     }
 
     /// The mbarriers that the copy completes on.
-    fn completions(&mut self, engine: &Engine, who: Who, address: u64, ranks: &[Option<usize>], bytes: i64) -> Vec<((usize, u32), i64)> {
+    fn completions(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        address: u64,
+        ranks: &[Option<usize>],
+        bytes: i64,
+    ) -> Vec<((usize, u32), i64)> {
         let cta = self.warps[who.0].cta;
         let mut all = Vec::new();
         for &rank in ranks {
@@ -329,7 +421,9 @@ impl Unit {
             let data = &mut data[..piece.bytes];
             let mut undefined = 0;
             if let Some(from) = piece.from {
-                undefined = u32::from(self.read(engine, who, from, data, piece.bytes, Order::default()) != 0);
+                undefined = u32::from(
+                    self.read(engine, who, from, data, piece.bytes, Order::default()) != 0,
+                );
             }
             if let Some((op, ty)) = t.reduce {
                 self.reduce_piece(engine, who, piece.to, data, op, ty);
@@ -337,9 +431,23 @@ impl Unit {
             }
             match piece.to.0 {
                 Space::Shared => {
-                    self.write_shared(engine, who, piece.to.1, data, (data.len(), undefined), Order::default());
+                    self.write_shared(
+                        engine,
+                        who,
+                        piece.to.1,
+                        data,
+                        (data.len(), undefined),
+                        Order::default(),
+                    );
                 }
-                _ => self.write(engine, who, piece.to, data, (data.len(), undefined), Order::default()),
+                _ => self.write(
+                    engine,
+                    who,
+                    piece.to,
+                    data,
+                    (data.len(), undefined),
+                    Order::default(),
+                ),
             }
         }
         for (key, bytes) in t.mbar {
@@ -347,7 +455,15 @@ impl Unit {
         }
     }
 
-    fn reduce_piece(&mut self, engine: &Engine, who: Who, to: (Space, u64), data: &[u8], op: AtomOp, ty: Ty) {
+    fn reduce_piece(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        to: (Space, u64),
+        data: &[u8],
+        op: AtomOp,
+        ty: Ty,
+    ) {
         let element = ty.bytes() as usize;
         let order = Order { strong: true, ..Order::default() };
         for (i, bytes) in data.chunks_exact(element).enumerate() {
@@ -359,10 +475,18 @@ impl Unit {
         }
     }
 
-    pub(crate) fn wait_bulk(&mut self, engine: &Engine, w: usize, active: u32, pending: u32) -> Then {
+    pub(crate) fn wait_bulk(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        active: u32,
+        pending: u32,
+    ) -> Then {
         let group = self.warps[w].copies.bulk_group;
         let bulk = std::mem::take(&mut self.warps[w].copies.bulk);
-        let ready = |t: &Transfer| t.mbar.is_empty() && active >> t.lane & 1 != 0 && t.group + pending < group[t.lane];
+        let ready = |t: &Transfer| {
+            t.mbar.is_empty() && active >> t.lane & 1 != 0 && t.group + pending < group[t.lane]
+        };
         let (now, later): (Vec<_>, Vec<_>) = bulk.into_iter().partition(|t| ready(t));
         self.warps[w].copies.bulk = later;
         for transfer in now {
@@ -386,27 +510,44 @@ impl Unit {
 
     // --- tensor copies ------------------------------------------------------------------------
 
-    pub(crate) fn bulk_tensor(&mut self, engine: &Engine, w: usize, pc: u32, active: u32, tensor: &Tensor) -> Then {
+    pub(crate) fn bulk_tensor(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        tensor: &Tensor,
+    ) -> Then {
         let maps = self.addresses(w, &tensor.map);
         let shared = self.addresses(w, &tensor.shared);
         let mbar = tensor.mbar.map(|m| self.addresses(w, &m));
         for lane in lanes_of(active) {
             let who = (w, lane, pc);
-            let Some(map) = self.tensor_map(engine, who, tensor.map.space, maps[lane]) else { continue };
+            let Some(map) = self.tensor_map(engine, who, tensor.map.space, maps[lane]) else {
+                continue;
+            };
             if map.rank() != tensor.coords.len() {
                 self.report(engine, FindingKind::BadOperand, who, Some(maps[lane]), || {
-                    format!("a map of {} dimensions and {} coordinates", map.rank(), tensor.coords.len())
+                    format!(
+                        "a map of {} dimensions and {} coordinates",
+                        map.rank(),
+                        tensor.coords.len()
+                    )
                 });
                 continue;
             }
-            let at: Vec<i64> =
-                tensor.coords.iter().map(|c| i64::from(self.warps[w].regs.u32_at(*c, lane) as i32)).collect();
+            let at: Vec<i64> = tensor
+                .coords
+                .iter()
+                .map(|c| i64::from(self.warps[w].regs.u32_at(*c, lane) as i32))
+                .collect();
             let ranks = self.multicast(w, lane, tensor.multicast, shared[lane]);
             let mut pieces = Vec::new();
             for &rank in &ranks {
                 let base = self.in_rank(Space::Shared, shared[lane], rank);
                 map.pieces(&at, base, |global, shared, bytes| {
-                    let (inside, outside) = (global.map(|g| (Space::Global, g)), (Space::Shared, shared));
+                    let (inside, outside) =
+                        (global.map(|g| (Space::Global, g)), (Space::Shared, shared));
                     if tensor.load {
                         pieces.push(Piece { from: inside, to: outside, bytes });
                     } else if let Some(to) = inside {
@@ -415,7 +556,9 @@ impl Unit {
                 });
             }
             let bytes = map.box_bytes() as i64;
-            let mbar = mbar.map(|m| self.completions(engine, who, m[lane], &ranks, bytes)).unwrap_or_default();
+            let mbar = mbar
+                .map(|m| self.completions(engine, who, m[lane], &ranks, bytes))
+                .unwrap_or_default();
             let group = self.warps[w].copies.bulk_group[lane];
             let reduce = tensor.reduce.map(|op| (op, map.element()));
             self.start(engine, w, Transfer { lane, pc, group, pieces, mbar, reduce });
@@ -423,24 +566,47 @@ impl Unit {
         Then::Next
     }
 
-    fn tensor_map(&mut self, engine: &Engine, who: Who, space: Space, address: u64) -> Option<TensorMap> {
-        let place = if space == Space::Generic { super::access::resolve(address) } else { (space, address) };
+    fn tensor_map(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        space: Space,
+        address: u64,
+    ) -> Option<TensorMap> {
+        let place = if space == Space::Generic {
+            super::access::resolve(address)
+        } else {
+            (space, address)
+        };
         let mut bytes = [0; TensorMap::BYTES];
         for (i, chunk) in bytes.chunks_exact_mut(16).enumerate() {
             self.read(engine, who, (place.0, place.1 + i as u64 * 16), chunk, 16, Order::default());
         }
         let map = TensorMap::parse(&bytes);
         if map.is_none() {
-            self.report(engine, FindingKind::BadOperand, who, Some(address), || "this is not a tensor map".into());
+            self.report(engine, FindingKind::BadOperand, who, Some(address), || {
+                "this is not a tensor map".into()
+            });
         }
         map
     }
 
-    pub(crate) fn tensor_replace(&mut self, engine: &Engine, w: usize, pc: u32, active: u32, r: &TensorReplace) -> Then {
+    pub(crate) fn tensor_replace(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        r: &TensorReplace,
+    ) -> Then {
         let addresses = self.addresses(w, &r.at);
         for lane in lanes_of(active) {
             let regs = &self.warps[w].regs;
-            let value = if r.wide { regs.u64_at(r.value, lane) } else { u64::from(regs.u32_at(r.value, lane)) };
+            let value = if r.wide {
+                regs.u64_at(r.value, lane)
+            } else {
+                u64::from(regs.u32_at(r.value, lane))
+            };
             let Some((offset, bytes)) = TensorMap::field(r.field, r.ordinal) else { continue };
             let place = if r.at.space == Space::Generic {
                 super::access::resolve(addresses[lane])
@@ -448,13 +614,28 @@ impl Unit {
                 (r.at.space, addresses[lane])
             };
             let data = &value.to_le_bytes()[..bytes];
-            self.write(engine, (w, lane, pc), (place.0, place.1 + offset as u64), data, (bytes, 0), Order::default());
+            self.write(
+                engine,
+                (w, lane, pc),
+                (place.0, place.1 + offset as u64),
+                data,
+                (bytes, 0),
+                Order::default(),
+            );
         }
         Then::Next
     }
 
     /// `tensormap.cp_fenceproxy`: the warp copies one map, and later readers see it.
-    pub(crate) fn map_copy(&mut self, engine: &Engine, w: usize, pc: u32, active: u32, to: &Address, from: &Address) -> Then {
+    pub(crate) fn map_copy(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        to: &Address,
+        from: &Address,
+    ) -> Then {
         let (dst, src) = (self.addresses(w, to), self.addresses(w, from));
         let lane = active.trailing_zeros() as usize;
         let who = (w, lane, pc);

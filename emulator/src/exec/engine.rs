@@ -190,7 +190,11 @@ impl Engine<'_> {
             let patient = quiet <= self.options.patience;
             if patient == idle {
                 idle = !patient;
-                if idle { self.idle.fetch_add(1, SeqCst) } else { self.idle.fetch_sub(1, SeqCst) };
+                if idle {
+                    self.idle.fetch_add(1, SeqCst)
+                } else {
+                    self.idle.fetch_sub(1, SeqCst)
+                };
             }
             if idle && self.idle.load(SeqCst) >= self.host_threads {
                 resident.iter_mut().for_each(|unit| unit.report_stuck(self));

@@ -137,8 +137,12 @@ impl Unit {
             return self.after_gather(w, pc, lanes, active, idle);
         }
         match matrix {
-            Matrix::Load { at, dst, trans } => self.ldmatrix(engine, counts, w, pc, at, dst, *trans),
-            Matrix::Store { at, src, trans } => self.stmatrix(engine, counts, w, pc, at, src, *trans),
+            Matrix::Load { at, dst, trans } => {
+                self.ldmatrix(engine, counts, w, pc, at, dst, *trans)
+            }
+            Matrix::Store { at, src, trans } => {
+                self.stmatrix(engine, counts, w, pc, at, src, *trans)
+            }
             Matrix::Transpose { d, a } => transpose(&mut self.warps[w].regs, *d, *a),
             Matrix::Mma(mma) => {
                 counts.tensor(pc, mma.shape.m * mma.shape.n * mma.shape.k);
@@ -165,7 +169,16 @@ impl Unit {
     /// Lane `8·i + r` gives the address of row `r` of tile `i`; lane `l` receives elements
     /// `2·(l mod 4)` and the next of row `l / 4`, or of the column under `.trans`.
     #[allow(clippy::too_many_arguments)]
-    fn ldmatrix(&mut self, engine: &Engine, counts: &mut Counts, w: usize, pc: u32, at: &Address, dst: &[Slot], trans: bool) {
+    fn ldmatrix(
+        &mut self,
+        engine: &Engine,
+        counts: &mut Counts,
+        w: usize,
+        pc: u32,
+        at: &Address,
+        dst: &[Slot],
+        trans: bool,
+    ) {
         let addresses = self.addresses(w, at);
         let used = if dst.len() == 4 { FULL } else { (1 << (8 * dst.len())) - 1 };
         counts.accessed(pc, engine.options.profile, Space::Shared, &addresses, used, 16, false);
@@ -183,12 +196,15 @@ impl Unit {
                     self.warps[w].origin = Some((pc, lane as u8, addresses[lane]));
                 }
             }
-            let half = |r: usize, c: usize| u32::from(u16::from_le_bytes([tile[r][2 * c], tile[r][2 * c + 1]]));
+            let half = |r: usize, c: usize| {
+                u32::from(u16::from_le_bytes([tile[r][2 * c], tile[r][2 * c + 1]]))
+            };
             let regs = &mut self.warps[w].regs;
             let mut undefined = 0;
             for lane in 0..LANES {
                 let (r, c) = (lane / 4, lane % 4 * 2);
-                let (first, second) = if trans { ((c, r), (c + 1, r)) } else { ((r, c), (r, c + 1)) };
+                let (first, second) =
+                    if trans { ((c, r), (c + 1, r)) } else { ((r, c), (r, c + 1)) };
                 regs.set_u32(d, lane, half(first.0, first.1) | half(second.0, second.1) << 16);
                 let both = bad[first.0] >> first.1 & bad[second.0] >> second.1 & 1;
                 undefined |= both << lane;
@@ -201,7 +217,16 @@ impl Unit {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn stmatrix(&mut self, engine: &Engine, counts: &mut Counts, w: usize, pc: u32, at: &Address, src: &[Slot], trans: bool) {
+    fn stmatrix(
+        &mut self,
+        engine: &Engine,
+        counts: &mut Counts,
+        w: usize,
+        pc: u32,
+        at: &Address,
+        src: &[Slot],
+        trans: bool,
+    ) {
         let addresses = self.addresses(w, at);
         let used = if src.len() == 4 { FULL } else { (1 << (8 * src.len())) - 1 };
         counts.accessed(pc, engine.options.profile, Space::Shared, &addresses, used, 16, true);
@@ -252,9 +277,21 @@ impl Unit {
                     self.wmma_load_one(engine, who, place, (slot, e, size, shift), m.ty);
                 } else {
                     let mut data = [0; 8];
-                    super::access::get_element(&self.warps[w].regs, slot, lane, &mut data[..size.max(4)]);
+                    super::access::get_element(
+                        &self.warps[w].regs,
+                        slot,
+                        lane,
+                        &mut data[..size.max(4)],
+                    );
                     let word = u64::from_le_bytes(data) >> (e as u64 * bits % 64);
-                    self.write(engine, who, place, &word.to_le_bytes()[..size], (size, 0), Order::default());
+                    self.write(
+                        engine,
+                        who,
+                        place,
+                        &word.to_le_bytes()[..size],
+                        (size, 0),
+                        Order::default(),
+                    );
                 }
             }
         }
@@ -301,7 +338,9 @@ impl Unit {
         let warp = &mut self.warps[w];
         let regs = &warp.regs;
         let (a, first) = match &op.a {
-            WgmmaA::Registers(slots) => (Some(slots.iter().map(|&s| regs.rows[s as usize]).collect()), 0),
+            WgmmaA::Registers(slots) => {
+                (Some(slots.iter().map(|&s| regs.rows[s as usize]).collect()), 0)
+            }
             WgmmaA::Shared(slot) => (None, regs.u64_at(*slot, 0)),
         };
         let descriptors = (first, regs.u64_at(op.b, 0));
@@ -347,7 +386,8 @@ impl Unit {
         }
         queue.pending = later;
         let copies = std::mem::take(&mut queue.copies);
-        let (wait, done): (Vec<_>, Vec<_>) = copies.into_iter().partition(|c| queue.in_flight.contains(&c.0));
+        let (wait, done): (Vec<_>, Vec<_>) =
+            copies.into_iter().partition(|c| queue.in_flight.contains(&c.0));
         for (from, to) in done {
             self.warps[w].regs.rows[to as usize] = self.warps[w].regs.rows[from as usize];
         }
@@ -361,10 +401,18 @@ impl Unit {
         let quarter = self.warps[w].index as usize % 4;
         let isa = crate::lanes::Isa::detect();
         let t = op.types;
-        let b_bytes = self.wgmma_operand(engine, (w, 1, p.pc), p.descriptors.1, t.b, (0, n, k), op.trans.1);
+        let b_bytes =
+            self.wgmma_operand(engine, (w, 1, p.pc), p.descriptors.1, t.b, (0, n, k), op.trans.1);
         let a_bytes = match &p.a {
             Some(_) => Vec::new(),
-            None => self.wgmma_operand(engine, (w, 0, p.pc), p.descriptors.0, t.a, (16 * quarter, 16, k), op.trans.0),
+            None => self.wgmma_operand(
+                engine,
+                (w, 0, p.pc),
+                p.descriptors.0,
+                t.a,
+                (16 * quarter, 16, k),
+                op.trans.0,
+            ),
         };
         let regs = &mut self.warps[w].regs;
         let (layout, a_layout) = (Layout::Mma(Role::C), Layout::Mma(Role::A));
@@ -379,7 +427,9 @@ impl Unit {
             }
             let mut b = vec![0f32; k * n];
             let sign = (op.signs.0 * op.signs.1) as f32;
-            (0..n).for_each(|j| (0..k).for_each(|i| b[i * n + j] = sign * float_value(b_bytes[j * k + i], t.b)));
+            (0..n).for_each(|j| {
+                (0..k).for_each(|i| b[i * n + j] = sign * float_value(b_bytes[j * k + i], t.b))
+            });
             let mut c = vec![0f32; 16 * n];
             if p.keep {
                 gather_f32(regs, &op.d, layout, t.d, n, &mut c);
@@ -393,7 +443,9 @@ impl Unit {
                 None => a.iter_mut().zip(&a_bytes).for_each(|(x, &b)| *x = int_value(b, t.a)),
             }
             let mut b = vec![0i32; k * n];
-            (0..n).for_each(|j| (0..k).for_each(|i| b[i * n + j] = int_value(b_bytes[j * k + i], t.b)));
+            (0..n).for_each(|j| {
+                (0..k).for_each(|i| b[i * n + j] = int_value(b_bytes[j * k + i], t.b))
+            });
             let mut c = vec![0i32; 16 * n];
             if p.keep {
                 gather_i32(regs, &op.d, layout, Ty::S32, n, &mut c);
@@ -430,10 +482,15 @@ impl Unit {
         let lane = operand;
         let element = |chunk: &[u8; 16], e: usize| -> u32 {
             let at = e * bits;
-            let word = u32::from_le_bytes([chunk[at / 32 * 4], chunk[at / 32 * 4 + 1], chunk[at / 32 * 4 + 2], chunk[at / 32 * 4 + 3]]);
+            let word = u32::from_le_bytes([
+                chunk[at / 32 * 4],
+                chunk[at / 32 * 4 + 1],
+                chunk[at / 32 * 4 + 2],
+                chunk[at / 32 * 4 + 3],
+            ]);
             if bits == 32 { word } else { word >> (at % 32) & ((1 << bits) - 1) }
         };
-        let mut fetch = |unit: &mut Self, offset: u64, chunk: &mut [u8; 16]| {
+        let fetch = |unit: &mut Self, offset: u64, chunk: &mut [u8; 16]| {
             let address = swizzle(start + offset, mode);
             unit.read(engine, (w, lane, pc), (Space::Shared, address), chunk, 16, Order::default());
         };
@@ -470,7 +527,14 @@ impl Unit {
 
     /// Registers of a `wgmma` on its way must not be touched before the wait. Plain moves are let
     /// through, since compilers emit them around inline assembly: the copy receives the value too.
-    pub(crate) fn check_wgmma_registers(&mut self, engine: &Engine, w: usize, pc: u32, active: u32, flow: &Flow) {
+    pub(crate) fn check_wgmma_registers(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        flow: &Flow,
+    ) {
         let inst = &engine.program.code[pc as usize];
         if matches!(&inst.op, Op::Matrix(m) if matches!(**m, Matrix::Wgmma(_))) {
             return;
@@ -486,9 +550,18 @@ impl Unit {
         }
         if engine.options.checks.waits {
             let source = queue.pending.last().map(|p| engine.program.code[p.pc as usize].line);
-            self.report(engine, FindingKind::MissingWait, (w, active.trailing_zeros() as usize & 31, pc), None, || {
-                format!("uses an accumulator that `wgmma` (line {}) has not delivered yet", source.unwrap_or(0))
-            });
+            self.report(
+                engine,
+                FindingKind::MissingWait,
+                (w, active.trailing_zeros() as usize & 31, pc),
+                None,
+                || {
+                    format!(
+                        "uses an accumulator that `wgmma` (line {}) has not delivered yet",
+                        source.unwrap_or(0)
+                    )
+                },
+            );
         }
     }
 }
@@ -497,7 +570,8 @@ impl Unit {
 fn bit_product(o: Operands<i32>, xor: bool) {
     for (c, a) in o.c.chunks_exact_mut(o.n).zip(o.a.chunks_exact(o.k)) {
         for (j, c) in c.iter_mut().enumerate() {
-            let hit = |k: usize, x: i32| if xor { x ^ o.b[k * o.n + j] } else { x & o.b[k * o.n + j] };
+            let hit =
+                |k: usize, x: i32| if xor { x ^ o.b[k * o.n + j] } else { x & o.b[k * o.n + j] };
             *c = c.wrapping_add(a.iter().enumerate().map(|(k, x)| hit(k, *x)).sum());
         }
     }
@@ -554,7 +628,11 @@ fn multiply(engine: &Engine, regs: &mut Regs, mma: &Mma, wmma: bool) {
             gather_i32(regs, &mma.b, lb, t.b, n, &mut b);
             gather_i32(regs, &mma.c, lc, Ty::S32, n, &mut c);
             let o = Operands { a: &a, b: &b, c: &mut c, n, k };
-            if t.a == Ty::B1 { bit_product(o, t.bit == Some(true)) } else { product_i32(o, t.sat) }
+            if t.a == Ty::B1 {
+                bit_product(o, t.bit == Some(true))
+            } else {
+                product_i32(o, t.sat)
+            }
             scatter_i32(regs, &mma.d, lc, n, &c);
         }
     }
@@ -566,13 +644,18 @@ fn spread(regs: &mut Regs, mma: &Mma, (la, lb, lc): (Layout, Layout, Layout)) {
     let (m, n, k) = (m as usize, n as usize, k as usize);
     let (mut rows, mut cols, mut own) = (vec![false; m], vec![false; n], vec![false; m * n]);
     let bad = |regs: &Regs, slot: Slot, lane: usize| regs.undef[slot as usize] >> lane & 1 != 0;
-    each(la, mma.types.a, mma.a.len(), k, |lane, j, _, index| rows[index / k] |= bad(regs, mma.a[j], lane));
-    each(lb, mma.types.b, mma.b.len(), n, |lane, j, _, index| cols[index % n] |= bad(regs, mma.b[j], lane));
-    each(lc, mma.types.c, mma.c.len(), n, |lane, j, _, index| own[index] |= bad(regs, mma.c[j], lane));
+    each(la, mma.types.a, mma.a.len(), k, |lane, j, _, index| {
+        rows[index / k] |= bad(regs, mma.a[j], lane)
+    });
+    each(lb, mma.types.b, mma.b.len(), n, |lane, j, _, index| {
+        cols[index % n] |= bad(regs, mma.b[j], lane)
+    });
+    each(lc, mma.types.c, mma.c.len(), n, |lane, j, _, index| {
+        own[index] |= bad(regs, mma.c[j], lane)
+    });
     let mut out = vec![0u32; mma.d.len()];
     each(lc, mma.types.d, mma.d.len(), n, |lane, j, _, index| {
         out[j] |= u32::from(rows[index / n] || cols[index % n] || own[index]) << lane;
     });
     mma.d.iter().zip(out).for_each(|(&d, u)| regs.undef[d as usize] = u);
 }
-

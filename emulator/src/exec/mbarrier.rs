@@ -37,7 +37,15 @@ impl Mbarrier {
 }
 
 impl Unit {
-    pub(crate) fn mbarrier(&mut self, engine: &Engine, w: usize, pc: u32, active: u32, op: &Mbar, at: &Address) -> Then {
+    pub(crate) fn mbarrier(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        op: &Mbar,
+        at: &Address,
+    ) -> Then {
         if let Mbar::PendingCount { d, state } = op {
             for lane in lanes_of(active) {
                 let state = self.warps[w].regs.u64_at(*state, lane);
@@ -73,7 +81,13 @@ impl Unit {
     }
 
     /// One lane's operation; false if it should let others run.
-    fn one(&mut self, engine: &Engine, who: super::report::Who, key: (usize, u32), op: &Mbar) -> bool {
+    fn one(
+        &mut self,
+        engine: &Engine,
+        who: super::report::Who,
+        key: (usize, u32),
+        op: &Mbar,
+    ) -> bool {
         let (w, lane, _) = who;
         let value = |unit: &Self, slot: u32| unit.warps[w].regs.u32_at(slot, lane);
         if let Mbar::Init { count } = op {
@@ -95,10 +109,10 @@ impl Unit {
             Mbar::Inval => {
                 self.ctas[key.0].mbarriers.remove(&key.1);
             }
-            Mbar::Arrive { state, count, expect, drop, no_complete, .. } => {
+            Mbar::Arrive { state, count, expect, drop } => {
                 let tx = expect.map_or(0, |e| i64::from(value(self, e)));
                 let n = count.map_or(1, |c| value(self, c));
-                let token = self.arrive_mbarrier(engine, who, key, (n, tx, drop, no_complete));
+                let token = self.arrive_mbarrier(engine, who, key, (n, tx, drop));
                 if let Some(state) = state {
                     self.warps[w].regs.set_u64(state, lane, token);
                 }
@@ -140,7 +154,7 @@ impl Unit {
         engine: &Engine,
         who: super::report::Who,
         key: (usize, u32),
-        (n, tx, drop, _no_complete): (u32, i64, bool, bool),
+        (n, tx, drop): (u32, i64, bool),
     ) -> u64 {
         self.events += 1;
         let Some(m) = self.ctas[key.0].mbarriers.get_mut(&key.1) else { return 0 };
@@ -154,9 +168,13 @@ impl Unit {
         m.pending = m.pending.saturating_sub(n);
         m.settle();
         if too_many && engine.options.checks.barriers {
-            self.report(engine, FindingKind::BarrierDivergence, who, Some(u64::from(key.1)), || {
-                "more arrivals than this mbarrier expects".into()
-            });
+            self.report(
+                engine,
+                FindingKind::BarrierDivergence,
+                who,
+                Some(u64::from(key.1)),
+                || "more arrivals than this mbarrier expects".into(),
+            );
         }
         token
     }
@@ -195,7 +213,8 @@ impl Unit {
         let done = self.is_complete(key, state, parity);
         let warp = &mut self.warps[w];
         warp.regs.put_pred(p, 1 << lane, u32::from(done) << lane);
-        if done && order.acquire
+        if done
+            && order.acquire
             && let Some(m) = self.ctas[key.0].mbarriers.get(&key.1)
         {
             let live = warp.live;

@@ -48,7 +48,14 @@ impl Unit {
     }
 
     /// Records a race between the access of `who` and an earlier one.
-    pub(crate) fn report_race(&mut self, engine: &Engine, who: Who, what: &str, address: u64, with: Conflict) {
+    pub(crate) fn report_race(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        what: &str,
+        address: u64,
+        with: Conflict,
+    ) {
         let code = &engine.program.code;
         let (line, other_line) = (code[who.2 as usize].line, code[with.stamp.pc as usize].line);
         let mut findings = engine.findings.lock().unwrap_or_else(|p| p.into_inner());
@@ -72,7 +79,10 @@ impl Unit {
     }
 
     fn stamped(&self, engine: &Engine, stamp: Stamp) -> Place {
-        let (rank, warp) = (usize::from(stamp.warp) / self.warps_per_cta, usize::from(stamp.warp) % self.warps_per_cta);
+        let (rank, warp) = (
+            usize::from(stamp.warp) / self.warps_per_cta,
+            usize::from(stamp.warp) % self.warps_per_cta,
+        );
         let block = block_id(engine, u64::from(stamp.unit), rank as u32);
         self.place_of(engine, block, warp as u32, usize::from(stamp.lane), stamp.pc)
     }

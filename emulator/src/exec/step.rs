@@ -29,11 +29,18 @@ const FAIRNESS: u32 = 20_000;
 
 impl Unit {
     /// Runs warp `w` for at most `budget` instructions; returns how many it ran.
-    pub(crate) fn run_warp(&mut self, engine: &Engine, counts: &mut Counts, w: usize, budget: u64) -> u64 {
+    pub(crate) fn run_warp(
+        &mut self,
+        engine: &Engine,
+        counts: &mut Counts,
+        w: usize,
+        budget: u64,
+    ) -> u64 {
         let mut used = 0;
         while used < budget && !self.aborted {
             let Some((mask, pc, rival)) = self.pick(w) else { break };
-            let (ran, yielded) = self.run_group(engine, counts, w, (mask, pc, rival), budget - used);
+            let (ran, yielded) =
+                self.run_group(engine, counts, w, (mask, pc, rival), budget - used);
             used += ran;
             if yielded {
                 used += POLL;
@@ -56,7 +63,8 @@ impl Unit {
             return None;
         }
         let depth = lanes_of(runnable).map(|l| warp.depth[l]).max()?;
-        let deep: u32 = lanes_of(runnable).filter(|&l| warp.depth[l] == depth).fold(0, |m, l| m | 1 << l);
+        let deep: u32 =
+            lanes_of(runnable).filter(|&l| warp.depth[l] == depth).fold(0, |m, l| m | 1 << l);
         let pc = lanes_of(deep).map(|l| warp.pcs[l]).min()?;
         let mask = lanes_of(deep).filter(|&l| warp.pcs[l] == pc).fold(0, |m, l| m | 1 << l);
         let rival = lanes_of(deep & !mask).map(|l| warp.pcs[l]).min().unwrap_or(u32::MAX);
@@ -109,7 +117,15 @@ impl Unit {
 
     /// Executes one instruction for the lanes of `mask`, guard included.
     #[inline]
-    fn execute(&mut self, engine: &Engine, counts: &mut Counts, w: usize, pc: u32, mask: u32, inst: &Inst) -> Then {
+    fn execute(
+        &mut self,
+        engine: &Engine,
+        counts: &mut Counts,
+        w: usize,
+        pc: u32,
+        mask: u32,
+        inst: &Inst,
+    ) -> Then {
         let regs = &mut self.warps[w].regs;
         let mut active = mask;
         if let Some(guard) = inst.guard {
@@ -154,20 +170,28 @@ impl Unit {
         match &inst.op {
             Op::Alu(_) | Op::Nop => Then::Next,
             Op::Bra(target) => self.branch(w, pc, active, idle, *target),
-            Op::BrxIdx { index, targets } => self.branch_indexed(engine, w, pc, (active, idle), *index, targets),
+            Op::BrxIdx { index, targets } => {
+                self.branch_indexed(engine, w, pc, (active, idle), *index, targets)
+            }
             Op::Call(call) => self.call(engine, w, pc, active, idle, call),
             Op::Ret => self.ret(engine, w, pc, active, idle),
             Op::Exit => self.exit(engine, w, pc, active, idle),
             Op::Trap => {
                 let place = (w, active.trailing_zeros() as usize, pc);
-                self.report(engine, FindingKind::Trap, place, None, || "the program executed `trap`".into());
+                self.report(engine, FindingKind::Trap, place, None, || {
+                    "the program executed `trap`".into()
+                });
                 self.exit(engine, w, pc, active, idle)
             }
             Op::Clock { d, wide } => {
                 self.clock_ticks += 1;
                 let now = self.clock_ticks * 16;
                 let regs = &mut self.warps[w].regs;
-                if *wide { regs.put(*d, active, &[now; 32]) } else { regs.put(*d, active, &[now as u32; 32]) }
+                if *wide {
+                    regs.put(*d, active, &[now; 32])
+                } else {
+                    regs.put(*d, active, &[now as u32; 32])
+                }
                 Then::Next
             }
             Op::Sleep => Then::Yield,
@@ -181,8 +205,8 @@ impl Unit {
             }
             Op::WaitGroup(pending) => self.wait_group(engine, w, active, *pending),
             Op::Barrier(barrier) => self.barrier(engine, w, pc, (active, idle), barrier),
-            Op::ClusterArrive { .. } => self.cluster_arrive(w, active),
-            Op::ClusterWait { .. } => self.cluster_wait(w, pc, active, idle),
+            Op::ClusterArrive => self.cluster_arrive(w, active),
+            Op::ClusterWait => self.cluster_wait(w, pc, active, idle),
             Op::Fence { scope } => {
                 let wide = *scope >= crate::program::Scope::Gpu;
                 self.warps[w].clock.fence(wide);
@@ -204,10 +228,9 @@ impl Unit {
                 self.warps[w].copies.commit_bulk(active);
                 Then::Next
             }
-            Op::BulkWait { pending, .. } => self.wait_bulk(engine, w, active, *pending),
+            Op::BulkWait(pending) => self.wait_bulk(engine, w, active, *pending),
             Op::TensorReplace(replace) => self.tensor_replace(engine, w, pc, active, replace),
             Op::MapCopy(both) => self.map_copy(engine, w, pc, active, &both.0, &both.1),
-            Op::Touch(_) => Then::Next,
             Op::IsSpace { p, a, space } => self.is_space(w, active, *p, *a, *space),
             Op::Alloca { d, size, align } => self.alloca(w, active, *d, *size, *align),
             Op::StackSave(d) => {
@@ -263,7 +286,8 @@ impl Unit {
     fn is_space(&mut self, w: usize, active: u32, p: u32, a: u32, space: Space) -> Then {
         let regs = &mut self.warps[w].regs;
         let addresses: [u64; 32] = regs.get(a);
-        let hit = (0..32).fold(0, |m, i| m | u32::from(super::access::resolve(addresses[i]).0 == space) << i);
+        let hit = (0..32)
+            .fold(0, |m, i| m | u32::from(super::access::resolve(addresses[i]).0 == space) << i);
         regs.put_pred(p, active, hit);
         Then::Next
     }
@@ -280,7 +304,14 @@ impl Unit {
     }
 
     /// Lanes leave for good; barriers that waited only for them complete.
-    pub(crate) fn exit(&mut self, engine: &Engine, w: usize, pc: u32, active: u32, idle: u32) -> Then {
+    pub(crate) fn exit(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        idle: u32,
+    ) -> Then {
         self.set_pcs(w, idle, pc + 1);
         let warp = &mut self.warps[w];
         warp.live &= !active;
@@ -306,14 +337,19 @@ impl Unit {
             return;
         }
         regs.pred_undef[pred as usize] &= !bad;
-        self.report_undefined(engine, (w, bad.trailing_zeros() as usize, pc), "decides a branch or a guard");
+        self.report_undefined(
+            engine,
+            (w, bad.trailing_zeros() as usize, pc),
+            "decides a branch or a guard",
+        );
     }
 
     /// Lanes that must all be there (aligned instructions): waits unless `active` is every live
     /// lane of the warp. Returns the lanes to execute with.
     pub(crate) fn gather_warp(&mut self, w: usize, pc: u32, active: u32, idle: u32) -> Option<u32> {
         let warp = &mut self.warps[w];
-        let there = warp.waits.iter().find(|x| x.pc == pc && x.why == Why::Warp).map_or(0, |x| x.lanes);
+        let there =
+            warp.waits.iter().find(|x| x.pc == pc && x.why == Why::Warp).map_or(0, |x| x.lanes);
         let all = active | there;
         if all & warp.live == warp.live {
             warp.unwait(there);
@@ -326,7 +362,14 @@ impl Unit {
     }
 
     /// After a gathered instruction: all of `lanes` go on together.
-    pub(crate) fn after_gather(&mut self, w: usize, pc: u32, lanes: u32, active: u32, idle: u32) -> Then {
+    pub(crate) fn after_gather(
+        &mut self,
+        w: usize,
+        pc: u32,
+        lanes: u32,
+        active: u32,
+        idle: u32,
+    ) -> Then {
         if lanes == active && idle == 0 {
             return Then::Next;
         }
@@ -380,9 +423,9 @@ fn absorbed(regs: &Regs, flow: &Flow, ones: bool) -> u32 {
     }
     for &s in &flow.reads {
         let row: [u32; 32] = regs.get(s);
-        let decided = (0..32).fold(0, |m, i| m | u32::from(row[i] == if ones { u32::MAX } else { 0 }) << i);
+        let decided =
+            (0..32).fold(0, |m, i| m | u32::from(row[i] == if ones { u32::MAX } else { 0 }) << i);
         lanes |= !regs.undef[s as usize] & decided;
     }
     lanes
 }
-

@@ -49,7 +49,9 @@ impl Unit {
         let born = warp.born;
         if id > 15 || count.is_some_and(|c| c == 0 || c % 32 != 0 && c != engine.block_threads()) {
             self.report(engine, FindingKind::BadOperand, (w, first, pc), None, || match count {
-                Some(c) if id <= 15 => format!("barrier thread count {c} is not a multiple of the warp size"),
+                Some(c) if id <= 15 => {
+                    format!("barrier thread count {c} is not a multiple of the warp size")
+                }
                 _ => format!("barrier {id} does not exist; there are sixteen"),
             });
             self.aborted = true;
@@ -106,10 +108,15 @@ impl Unit {
             let expected = state.expected;
             self.report(engine, FindingKind::BarrierDivergence, who, None, || {
                 let show = |c: Option<u32>| c.map_or("all".into(), |c| c.to_string());
-                format!("barrier {id} expects {} threads here and {} elsewhere", show(count), show(expected))
+                format!(
+                    "barrier {id} expects {} threads here and {} elsewhere",
+                    show(count),
+                    show(expected)
+                )
             });
         }
-        let elsewhere = self.ctas[cta].barriers[id as usize].waiting.iter().find(|x| x.2 != pc).map(|x| x.2);
+        let elsewhere =
+            self.ctas[cta].barriers[id as usize].waiting.iter().find(|x| x.2 != pc).map(|x| x.2);
         if let (Some(other), None, 0, true) = (elsewhere, count, id, barrier.aligned)
             && engine.options.checks.barriers
         {
@@ -128,7 +135,14 @@ impl Unit {
         }
         let full = match state.expected {
             Some(expected) => state.arrived >= expected,
-            None => state.arrivals.iter().map(|(w, lanes)| (lanes & self.warps[*w].live).count_ones()).sum::<u32>() >= live,
+            None => {
+                state
+                    .arrivals
+                    .iter()
+                    .map(|(w, lanes)| (lanes & self.warps[*w].live).count_ones())
+                    .sum::<u32>()
+                    >= live
+            }
         };
         if !full {
             return;
@@ -167,7 +181,10 @@ impl Unit {
                 let who = (waiter, lanes.trailing_zeros() as usize, pc);
                 let (index, lane) = (self.warps[w].index, worked.trailing_zeros());
                 self.report(engine, FindingKind::BarrierDivergence, who, None, || {
-                    format!("thread {} left the kernel without coming to this barrier", index * 32 + lane)
+                    format!(
+                        "thread {} left the kernel without coming to this barrier",
+                        index * 32 + lane
+                    )
                 });
             }
             self.complete_if_full(engine, cta, id);
@@ -186,14 +203,16 @@ impl Unit {
             .filter(|x| match x.why {
                 Why::Warp => x.lanes & live == live,
                 Why::Members(mask) => {
-                    let there = warp.waits.iter().filter(|y| y.why == x.why).fold(0, |m, y| m | y.lanes);
+                    let there =
+                        warp.waits.iter().filter(|y| y.why == x.why).fold(0, |m, y| m | y.lanes);
                     there & mask & live == mask & live
                 }
                 _ => false,
             })
             .fold(0, |m, x| m | x.lanes);
         let worked = warp.worked & warp.born & !live;
-        let aligned = warp.waits.iter().find(|x| x.why == Why::Warp && x.lanes & ready != 0).copied();
+        let aligned =
+            warp.waits.iter().find(|x| x.why == Why::Warp && x.lanes & ready != 0).copied();
         warp.unwait(ready);
         if let (Some(wait), true) = (aligned, worked != 0 && engine.options.checks.barriers) {
             let who = (w, wait.lanes.trailing_zeros() as usize, wait.pc);
@@ -226,7 +245,8 @@ impl Unit {
         barrier.last = std::mem::take(&mut barrier.joined);
         self.events += 1;
         for warp in &mut self.warps {
-            let waiting = warp.waits.iter().filter(|x| x.why == Why::Cluster).fold(0, |m, x| m | x.lanes);
+            let waiting =
+                warp.waits.iter().filter(|x| x.why == Why::Cluster).fold(0, |m, x| m | x.lanes);
             if waiting != 0 {
                 let live = warp.live;
                 barrier.last.depart(&mut warp.clock, waiting, live);

@@ -56,12 +56,25 @@ impl TensorMap {
     }
 
     pub(crate) fn parse(bytes: &[u8; Self::BYTES]) -> Option<TensorMap> {
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         // The stored rank is one less than the number of dimensions.
         let rank = word(120) as usize + 1;
         const TYPES: [Ty; 12] = [
-            Ty::U8, Ty::U16, Ty::U32, Ty::S32, Ty::U64, Ty::S64, Ty::F16, Ty::F32, Ty::F32, Ty::F64, Ty::BF16, Ty::TF32,
+            Ty::U8,
+            Ty::U16,
+            Ty::U32,
+            Ty::S32,
+            Ty::U64,
+            Ty::S64,
+            Ty::F16,
+            Ty::F32,
+            Ty::F32,
+            Ty::F64,
+            Ty::BF16,
+            Ty::TF32,
         ];
         let element = *TYPES.get(word(104) as usize)?;
         (rank <= 5 && word(112) < 4).then(|| TensorMap {
@@ -87,7 +100,12 @@ impl TensorMap {
     }
 
     /// Calls `f(global address or none, shared address, bytes)` for each part of the box at `at`.
-    pub(crate) fn pieces(&self, at: &[i64], shared: u64, mut f: impl FnMut(Option<u64>, u64, usize)) {
+    pub(crate) fn pieces(
+        &self,
+        at: &[i64],
+        shared: u64,
+        mut f: impl FnMut(Option<u64>, u64, usize),
+    ) {
         let element = u64::from(self.element.bytes());
         let inner = u64::from(self.boxes[0]);
         let rows: u64 = self.boxes[1..].iter().map(|&b| u64::from(b)).product();
@@ -95,8 +113,8 @@ impl TensorMap {
             let mut rest = row;
             let mut inside = true;
             let mut base = self.address;
-            for d in 1..self.rank() {
-                let i = at[d] + (rest % u64::from(self.boxes[d])) as i64;
+            for (d, &corner) in at.iter().enumerate().skip(1) {
+                let i = corner + (rest % u64::from(self.boxes[d])) as i64;
                 rest /= u64::from(self.boxes[d]);
                 inside &= (0..i64::from(self.dims[d])).contains(&i);
                 base = base.wrapping_add_signed(i.wrapping_mul(self.strides[d - 1] as i64));
@@ -110,12 +128,17 @@ impl TensorMap {
                 let here = inside && (0..i64::from(self.dims[0])).contains(&x);
                 let source = base.wrapping_add_signed(x * element as i64);
                 let mut n = 1;
-                let same = |n: u64| inside && (0..i64::from(self.dims[0])).contains(&(x + n as i64));
+                let same =
+                    |n: u64| inside && (0..i64::from(self.dims[0])).contains(&(x + n as i64));
                 while n < to_unit.min(inner - column) && same(n) == here {
                     n += 1;
                 }
                 // The largest power of two that is aligned on both sides.
-                let fits = |b: &u64| *b <= n * element && (!here || source % b == 0) && target % b == 0;
+                let fits = |b: &u64| {
+                    *b <= n * element
+                        && (!here || source.is_multiple_of(*b))
+                        && target.is_multiple_of(*b)
+                };
                 let bytes = [16, 8, 4, 2].into_iter().find(fits).unwrap_or(element).max(element);
                 f(here.then_some(source), swizzle(target, self.swizzle), bytes as usize);
                 column += bytes / element;

@@ -69,12 +69,20 @@ pub(crate) fn int_value(bits: u32, ty: Ty) -> i32 {
 pub(crate) enum Layout {
     Mma(Role),
     /// Element `i` of a lane is number `lane × count + i` of the row-major matrix.
-    Linear { count: usize },
+    Linear {
+        count: usize,
+    },
 }
 
 /// Calls `f(lane, register, element, index)` for each element of a `rows × cols` fragment.
 #[inline(always)]
-pub(crate) fn each(layout: Layout, ty: Ty, registers: usize, cols: usize, mut f: impl FnMut(usize, usize, usize, usize)) {
+pub(crate) fn each(
+    layout: Layout,
+    ty: Ty,
+    registers: usize,
+    cols: usize,
+    mut f: impl FnMut(usize, usize, usize, usize),
+) {
     let per = per_register(ty);
     for j in 0..registers {
         for lane in 0..LANES {
@@ -100,21 +108,41 @@ pub(crate) fn each(layout: Layout, ty: Ty, registers: usize, cols: usize, mut f:
 
 /// Reads a fragment of float elements.
 #[inline(always)]
-pub(crate) fn gather_f32(regs: &Regs, slots: &[Slot], layout: Layout, ty: Ty, cols: usize, out: &mut [f32]) {
+pub(crate) fn gather_f32(
+    regs: &Regs,
+    slots: &[Slot],
+    layout: Layout,
+    ty: Ty,
+    cols: usize,
+    out: &mut [f32],
+) {
     each(layout, ty, slots.len(), cols, |lane, j, e, index| {
         out[index] = float_value(bits(regs.rows[slots[j] as usize].0[lane], ty, e), ty);
     });
 }
 
 /// Reads a fragment of integers (bits of one-bit types stay packed elsewhere).
-pub(crate) fn gather_i32(regs: &Regs, slots: &[Slot], layout: Layout, ty: Ty, cols: usize, out: &mut [i32]) {
+pub(crate) fn gather_i32(
+    regs: &Regs,
+    slots: &[Slot],
+    layout: Layout,
+    ty: Ty,
+    cols: usize,
+    out: &mut [i32],
+) {
     each(layout, ty, slots.len(), cols, |lane, j, e, index| {
         out[index] = int_value(bits(regs.rows[slots[j] as usize].0[lane], ty, e), ty);
     });
 }
 
 /// Reads a fragment of doubles.
-pub(crate) fn gather_f64(regs: &Regs, slots: &[Slot], layout: Layout, cols: usize, out: &mut [f64]) {
+pub(crate) fn gather_f64(
+    regs: &Regs,
+    slots: &[Slot],
+    layout: Layout,
+    cols: usize,
+    out: &mut [f64],
+) {
     each(layout, Ty::F64, slots.len(), cols, |lane, j, _, index| {
         out[index] = f64::from_bits(regs.u64_at(slots[j], lane));
     });
@@ -122,11 +150,19 @@ pub(crate) fn gather_f64(regs: &Regs, slots: &[Slot], layout: Layout, cols: usiz
 
 /// Writes a fragment of singles or halves.
 #[inline(always)]
-pub(crate) fn scatter_f32(regs: &mut Regs, slots: &[Slot], layout: Layout, ty: Ty, cols: usize, values: &[f32]) {
+pub(crate) fn scatter_f32(
+    regs: &mut Regs,
+    slots: &[Slot],
+    layout: Layout,
+    ty: Ty,
+    cols: usize,
+    values: &[f32],
+) {
     if ty == Ty::F16 {
         slots.iter().for_each(|&s| regs.rows[s as usize].0 = [0; LANES]);
         each(layout, ty, slots.len(), cols, |lane, j, e, index| {
-            regs.rows[slots[j] as usize].0[lane] |= u32::from(f32_to_half(values[index])) << (16 * e);
+            regs.rows[slots[j] as usize].0[lane] |=
+                u32::from(f32_to_half(values[index])) << (16 * e);
         });
         return;
     }
@@ -135,13 +171,25 @@ pub(crate) fn scatter_f32(regs: &mut Regs, slots: &[Slot], layout: Layout, ty: T
     });
 }
 
-pub(crate) fn scatter_i32(regs: &mut Regs, slots: &[Slot], layout: Layout, cols: usize, values: &[i32]) {
+pub(crate) fn scatter_i32(
+    regs: &mut Regs,
+    slots: &[Slot],
+    layout: Layout,
+    cols: usize,
+    values: &[i32],
+) {
     each(layout, Ty::S32, slots.len(), cols, |lane, j, _, index| {
         regs.rows[slots[j] as usize].0[lane] = values[index] as u32;
     });
 }
 
-pub(crate) fn scatter_f64(regs: &mut Regs, slots: &[Slot], layout: Layout, cols: usize, values: &[f64]) {
+pub(crate) fn scatter_f64(
+    regs: &mut Regs,
+    slots: &[Slot],
+    layout: Layout,
+    cols: usize,
+    values: &[f64],
+) {
     each(layout, Ty::F64, slots.len(), cols, |lane, j, _, index| {
         regs.set_u64(slots[j], lane, values[index].to_bits());
     });
@@ -219,9 +267,17 @@ pub(crate) fn product_f64(o: Operands<f64>) {
 pub(crate) fn product_i32(o: Operands<i32>, sat: bool) {
     for (c, a) in o.c.chunks_exact_mut(o.n).zip(o.a.chunks_exact(o.k)) {
         for (j, c) in c.iter_mut().enumerate() {
-            let sum: i64 = a.iter().enumerate().map(|(k, x)| i64::from(*x) * i64::from(o.b[k * o.n + j])).sum();
+            let sum: i64 = a
+                .iter()
+                .enumerate()
+                .map(|(k, x)| i64::from(*x) * i64::from(o.b[k * o.n + j]))
+                .sum();
             let wide = i64::from(*c) + sum;
-            *c = if sat { wide.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32 } else { wide as i32 };
+            *c = if sat {
+                wide.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
+            } else {
+                wide as i32
+            };
         }
     }
 }

@@ -67,7 +67,14 @@ impl Unit {
             index,
             ctas: (0..ctas).map(|_| Cta::new(engine)).collect(),
             warps: (0..total)
-                .map(|w| Warp::new(engine.program, w / warps_per_cta, (w % warps_per_cta) as u32, w, clock(w)))
+                .map(|w| {
+                    Warp::new(
+                        engine.program,
+                        w / warps_per_cta,
+                        (w % warps_per_cta) as u32,
+                        clock(w),
+                    )
+                })
                 .collect(),
             warps_per_cta,
             cluster_barrier: ClusterBarrier::default(),
@@ -87,7 +94,10 @@ impl Unit {
         self.index = index;
         self.aborted = false;
         self.variables = Variables::default();
-        self.cluster_barrier = ClusterBarrier { arrivals: vec![[u64::MAX; LANES]; self.warps.len()], ..Default::default() };
+        self.cluster_barrier = ClusterBarrier {
+            arrivals: vec![[u64::MAX; LANES]; self.warps.len()],
+            ..Default::default()
+        };
         let seed = if let Schedule::Random(seed) = engine.options.schedule { seed } else { 0 };
         self.random = (seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
         self.current = 0;
@@ -200,7 +210,10 @@ impl Unit {
                 Some((w, QUANTUM))
             }
             Schedule::HighestFirst => {
-                let w = (0..n).map(|i| (self.current + n - i) % n).map(|i| (i + n - 1) % n).find(|&w| ready(self, w))?;
+                let w = (0..n)
+                    .map(|i| (self.current + n - i) % n)
+                    .map(|i| (i + n - 1) % n)
+                    .find(|&w| ready(self, w))?;
                 self.current = w;
                 Some((w, QUANTUM))
             }
@@ -232,7 +245,8 @@ impl Cta {
         let poison = POISON.to_le_bytes();
         self.shared.iter_mut().zip(poison.iter().cycle()).for_each(|(b, p)| *b = *p);
         self.written.clear(self.shared.len());
-        self.shadow = engine.options.checks.races.then(|| SharedShadow::new(self.shared.len(), warps));
+        self.shadow =
+            engine.options.checks.races.then(|| SharedShadow::new(self.shared.len(), warps));
         self.in_flight.fill(0);
         self.any_in_flight = 0;
         self.barriers = (0..16).map(|_| BarrierState::default()).collect();

@@ -57,8 +57,6 @@ pub(crate) struct Warp {
     pub(crate) cta: usize,
     /// Number within the block.
     pub(crate) index: u32,
-    /// Number within the unit.
-    pub(crate) global_index: usize,
     pub(crate) regs: Regs,
     pub(crate) pcs: [u32; LANES],
     pub(crate) depth: [u16; LANES],
@@ -82,7 +80,7 @@ pub(crate) struct Warp {
 }
 
 impl Warp {
-    pub(crate) fn new(program: &Program, cta: usize, index: u32, global_index: usize, clock: Clock) -> Self {
+    pub(crate) fn new(program: &Program, cta: usize, index: u32, clock: Clock) -> Self {
         let rows = program.rows as usize;
         let preds = program.preds as usize;
         let regs = Regs {
@@ -95,7 +93,6 @@ impl Warp {
         let mut warp = Warp {
             cta,
             index,
-            global_index,
             regs,
             pcs: [0; LANES],
             depth: [0; LANES],

@@ -86,8 +86,13 @@ fn word(input: &str) -> IResult<&str, Kind<'_>> {
     let first = one_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_$%.");
     // Directives may stand without a blank between them, as in `.reg.b32`.
     let directive = input.starts_with('.');
-    let plain = take_while1(move |c: char| c.is_ascii_alphanumeric() || "_$%".contains(c) || c == '.' && !directive);
-    let scope = recognize((tag("::"), verify(anychar::<&str, _>, |c| c.is_ascii_alphanumeric() || *c == '_')));
+    let plain = take_while1(move |c: char| {
+        c.is_ascii_alphanumeric() || "_$%".contains(c) || c == '.' && !directive
+    });
+    let scope = recognize((
+        tag("::"),
+        verify(anychar::<&str, _>, |c| c.is_ascii_alphanumeric() || *c == '_'),
+    ));
     let body = many0_count(alt((plain, scope)));
     let (rest, name) = recognize(pair(first, body)).parse(input)?;
     if name == "%" || name == "." {
@@ -114,14 +119,17 @@ fn float_bits(input: &str) -> IResult<&str, Kind<'_>> {
 fn decimal(input: &str) -> IResult<&str, Kind<'_>> {
     let digits = || take_while1(|c: char| c.is_ascii_digit());
     let exponent = || recognize((one_of("eE"), opt(one_of("+-")), digits()));
-    let fraction = recognize((digits(), char('.'), take_while(|c: char| c.is_ascii_digit()), opt(exponent())));
+    let fraction =
+        recognize((digits(), char('.'), take_while(|c: char| c.is_ascii_digit()), opt(exponent())));
     alt((fraction, recognize((digits(), exponent())))).map(Kind::Decimal).parse(input)
 }
 
 fn integer(input: &str) -> IResult<&str, Kind<'_>> {
     let radix = |radix| move |d: &str| u64::from_str_radix(d, radix).map(Kind::Int);
-    let hex = preceded(alt((tag("0x"), tag("0X"))), take_while1(|c: char| c.is_ascii_hexdigit())).map_res(radix(16));
-    let binary = preceded(alt((tag("0b"), tag("0B"))), take_while1(|c| c == '0' || c == '1')).map_res(radix(2));
+    let hex = preceded(alt((tag("0x"), tag("0X"))), take_while1(|c: char| c.is_ascii_hexdigit()))
+        .map_res(radix(16));
+    let binary = preceded(alt((tag("0b"), tag("0B"))), take_while1(|c| c == '0' || c == '1'))
+        .map_res(radix(2));
     let octal = preceded(char('0'), take_while1(|c| ('0'..='7').contains(&c))).map_res(radix(8));
     let plain = take_while1(|c: char| c.is_ascii_digit()).map_res(radix(10));
     let (rest, kind) = alt((hex, binary, octal, plain)).parse(input)?;
@@ -129,7 +137,10 @@ fn integer(input: &str) -> IResult<&str, Kind<'_>> {
 }
 
 fn text(input: &str) -> IResult<&str, Kind<'_>> {
-    let quoted = recognize(many0_count(alt((recognize((char('\\'), anychar)), take_while1(|c| c != '"' && c != '\\')))));
+    let quoted = recognize(many0_count(alt((
+        recognize((char('\\'), anychar)),
+        take_while1(|c| c != '"' && c != '\\'),
+    ))));
     delimited(char('"'), quoted, char('"')).map(Kind::Text).parse(input)
 }
 

@@ -130,7 +130,11 @@ impl<'a> Parser<'a> {
     }
 
     /// Items separated by commas up to `close`, which is consumed.
-    fn list<T>(&mut self, close: char, mut item: impl FnMut(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
+    fn list<T>(
+        &mut self,
+        close: char,
+        mut item: impl FnMut(&mut Self) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
         let mut items = Vec::new();
         while !self.accept(close) {
             items.push(item(self)?);
@@ -291,8 +295,16 @@ impl<'a> Parser<'a> {
         let name = self.name()?;
         let span = Span::new(start, self.last_end());
         let params = if self.accept('(') { self.formals()? } else { Vec::new() };
-        let mut function =
-            Function { name, is_entry, params, returns, body: None, threads: None, cluster: None, span };
+        let mut function = Function {
+            name,
+            is_entry,
+            params,
+            returns,
+            body: None,
+            threads: None,
+            cluster: None,
+            span,
+        };
         self.function_directives(&mut function)?;
         if !self.accept(';') {
             self.expect('{')?;
@@ -332,12 +344,18 @@ impl<'a> Parser<'a> {
                 Kind::Word(".reqnctapercluster") => function.cluster = Some(self.numbers()?),
                 Kind::Word(".pragma") => self.skip_statement()?,
                 Kind::Word(
-                    ".minnctapersm" | ".maxnctapersm" | ".maxnreg" | ".maxclusterrank" | ".abi_preserve"
+                    ".minnctapersm"
+                    | ".maxnctapersm"
+                    | ".maxnreg"
+                    | ".maxclusterrank"
+                    | ".abi_preserve"
                     | ".abi_preserve_control",
                 ) => {
                     self.numbers()?;
                 }
-                Kind::Word(".noreturn" | ".explicitcluster" | ".blocksareclusters" | ".unique") => self.advance(),
+                Kind::Word(".noreturn" | ".explicitcluster" | ".blocksareclusters" | ".unique") => {
+                    self.advance()
+                }
                 _ => return Ok(()),
             }
         }
@@ -466,7 +484,9 @@ impl<'a> Parser<'a> {
             }
             let n = self.constant()? as u64;
             self.expect(']')?;
-            let Some(total) = variable.elements.unwrap_or(1).checked_mul(n).filter(|&t| t <= 1 << 32) else {
+            let Some(total) =
+                variable.elements.unwrap_or(1).checked_mul(n).filter(|&t| t <= 1 << 32)
+            else {
                 return self.error("this array is too large");
             };
             variable.elements = Some(total);
@@ -594,9 +614,11 @@ impl<'a> Parser<'a> {
             }
             Kind::Word(".callprototype") => {
                 self.advance();
-                let returns = if self.accept('(') { self.formals_of_prototype()? } else { Vec::new() };
+                let returns =
+                    if self.accept('(') { self.formals_of_prototype()? } else { Vec::new() };
                 self.name()?;
-                let params = if self.accept('(') { self.formals_of_prototype()? } else { Vec::new() };
+                let params =
+                    if self.accept('(') { self.formals_of_prototype()? } else { Vec::new() };
                 self.skip_statement()?;
                 out.push(Stmt::Prototype { name, returns, params });
             }
@@ -677,7 +699,9 @@ impl<'a> Parser<'a> {
                 Ok(Operand::Address(self.nested(|p| p.list(']', Self::operand))?))
             }
             Kind::Punct('(') => self.parenthesis(),
-            Kind::Punct('-') if matches!(self.kind_after(1), Kind::Decimal(_) | Kind::F32(_) | Kind::F64(_)) => {
+            Kind::Punct('-')
+                if matches!(self.kind_after(1), Kind::Decimal(_) | Kind::F32(_) | Kind::F64(_)) =>
+            {
                 self.advance();
                 Ok(match self.single_operand()? {
                     Operand::F32(bits) => Operand::F32(bits ^ 1 << 31),
