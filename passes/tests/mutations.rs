@@ -43,7 +43,7 @@ fn mutated(words: &[&str], round: u32) -> String {
     let mut words = words.to_vec();
     let [a, b, c, d] = philox([1, 2], [round, 0, 0, 0]).map(|x| x as usize % words.len());
     words[a] = words[b];
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         words[c] = words[d];
     }
     words.concat()
