@@ -201,6 +201,18 @@ fn epilogue_with_bias_residual_activation_and_two_stores() {
     .check(1e-6);
 }
 
+/// Kernel formation shares constants: the sum's first value may be an operand elsewhere.
+#[test]
+fn rectified_with_the_zero_of_the_sum() {
+    let product = Product::new([1, 30, 40, 50], [false, true]);
+    Product {
+        epilogue: "%y: f32[i, m, n] = max %c, %zero",
+        stores: format!("store c[{}] = %y", product.c),
+        ..product
+    }
+    .check(0.0);
+}
+
 #[test]
 fn accumulating_and_masked_stores() {
     for m in [1, 40] {

@@ -77,7 +77,6 @@ impl<'k> Contraction<'k> {
         let (rows, cols) = own_vars(kernel, k, a, b)?;
         exprs.remove(&dot);
         exprs.remove(&carry.next);
-        exprs.remove(&carry.init);
         let flip = stores.first().is_some_and(|s| is_contiguous(s.offset, rows));
         let (rows, cols, lhs, rhs) = if flip { (cols, rows, b, a) } else { (rows, cols, a, b) };
         let sum = carry.result;
