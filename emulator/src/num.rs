@@ -322,7 +322,9 @@ pub(crate) fn div64(a: f64, b: f64, round: Round) -> f64 {
     if q.is_infinite() {
         return direct(q, -q.signum(), round);
     }
-    let rest = (-q).mul_add(b, a);
+    // A tiny dividend is scaled, or the residual itself would underflow.
+    let up = if a.abs() < 1e-200 { 2f64.powi(600) } else { 1.0 };
+    let rest = (-q * up).mul_add(b, a * up);
     direct(q, if b < 0.0 { -rest } else { rest }, round)
 }
 

@@ -108,9 +108,7 @@ fn races_in_a_block() {
     };
     pair(kind, "races", (32, 1), &exchange(""), &exchange("bar.warp.sync -1;"));
     let across = |sync: &str| {
-        format!(
-            "xor.b32 %r5, %r3, 128; st.shared.u32 [%r3], %r1; {sync} ld.shared.u32 %r4, [%r5]; st.global.u32 [%rd2], %r4;"
-        )
+        format!("xor.b32 %r5, %r3, 128; st.shared.u32 [%r3], %r1; {sync} ld.shared.u32 %r4, [%r5];")
     };
     pair(kind, "races", (64, 1), &across("bar.warp.sync -1;"), &across("bar.sync 0;"));
     // Values may be stored twice, and halves of a word belong to different threads.
@@ -193,7 +191,7 @@ fn member_masks() {
     pair(kind, "masks", (32, 1), &vote("0xffff"), &vote("-1"));
     let half = |mask: &str| {
         format!(
-            "setp.lt.u32 %p1, %r1, 16; @!%p1 bra L; shfl.sync.bfly.b32 %r4, %r1, 1, 31, {mask}; bra M; L: bar.warp.sync 0xffff0000; M:"
+            "setp.lt.u32 %p1, %r1, 16; @!%p1 bra L; shfl.sync.bfly.b32 %r4, %r1, 1, 31, {mask}; bra M; L: st.global.u32 [%rd2], %r1; M:"
         )
     };
     assert!(kinds(&half("-1"), 32, 1).contains(&kind));
