@@ -36,7 +36,8 @@ fn pointwise_over_ragged_extents() {
 
 #[test]
 fn rows_with_loops_and_reductions() {
-    for n in EXTENTS {
+    let wide = [(17, 256), (65, 256), (100, 64)];
+    for (n, tile) in EXTENTS.map(|n| (n, 16)).into_iter().chain(wide) {
         let rows = 5;
         let size = n * rows;
         check(
@@ -46,7 +47,7 @@ fn rows_with_loops_and_reductions() {
   write y: bf16[{size}]
   write l: f32[{rows}]
   var r: {rows} / 1
-  var d: {n} / 16
+  var d: {n} / {tile}
   grid r
   %0: f32[d] = -inf
   loop d carry (%1: f32[d] = %0 -> %2) {{
@@ -233,7 +234,7 @@ fn gathers_scatters_and_scalars() {
 
 #[test]
 fn masks() {
-    for n in EXTENTS {
+    for (n, tile) in EXTENTS.map(|n| (n, if n % 2 == 0 { 16 } else { 64 })) {
         for storage in ["f32", "bf16"] {
             check(
                 &format!(
@@ -243,7 +244,7 @@ fn masks() {
   read w: {storage}[{}]
   update y: {storage}[{n}]
   update z: {storage}[{}]
-  var i: {n} / 16
+  var i: {n} / {tile}
   grid
   loop i {{
     %0: bool[i] = load m[i]
@@ -284,6 +285,27 @@ fn uniform_masks_guard_offsets_outside_of_the_buffer() {
         &[],
         0.0,
     );
+}
+
+#[test]
+fn a_tile_is_loaded_before_it_is_stored() {
+    for n in EXTENTS {
+        check(
+            &format!(
+                r#"kernel reverse "" {{
+  update x: f32[{n}]
+  var i: {n} / {n}
+  grid i
+  %0: f32[i] = load x[-1*i + {}]
+  %1: f32[i] = mul %0, %0
+  store x[i] = %1
+}}"#,
+                n - 1
+            ),
+            &[],
+            0.0,
+        );
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use super::*;
 use crate::pointwise;
 
+type Function = fn(&Single, f32) -> f32;
+
 /// Floats to try: every so many bit patterns, of both signs.
 fn strewn(step: usize) -> impl Iterator<Item = f32> {
     (0..=u32::MAX).step_by(step).map(f32::from_bits).filter(|x| x.is_finite())
@@ -30,7 +32,7 @@ fn ulps(result: f32, exact: f64) -> f64 {
 
 /// The largest error over some arguments, and where it occurs.
 fn worst(
-    function: fn(&Single, f32) -> f32,
+    function: Function,
     exact: fn(f64) -> f64,
     arguments: impl Iterator<Item = f32>,
 ) -> (f64, f32) {
@@ -41,7 +43,7 @@ fn worst(
 #[test]
 fn errors_stay_below_what_the_table_says() {
     let near_one = || (0..200_000).map(|i| 0.5 + i as f32 * 1e-5);
-    let functions: [(&str, fn(&Single, f32) -> f32, fn(f64) -> f64, f64); 4] = [
+    let functions: [(&str, Function, fn(f64) -> f64, f64); 4] = [
         ("exp", exp, f64::exp, 1.0),
         ("log", log, f64::ln, 1.0),
         ("tanh", tanh, f64::tanh, 2.0),
@@ -58,10 +60,9 @@ fn errors_stay_below_what_the_table_says() {
 fn sine_and_cosine_are_accurate_to_a_hundred_thousand() {
     let angles = || strewn(3571).filter(|x| x.abs() <= 1e5);
     let positions = || (0..100_000).map(|i| i as f32);
-    for (name, function, exact) in [
-        ("sin", sin as fn(&Single, f32) -> f32, f64::sin as fn(f64) -> f64),
-        ("cos", cos, f64::cos),
-    ] {
+    for (name, function, exact) in
+        [("sin", sin as Function, f64::sin as fn(f64) -> f64), ("cos", cos, f64::cos)]
+    {
         let (error, x) = worst(function, exact, angles().chain(positions()));
         println!("{name}: {error:.3} ulp at {x:e}");
         assert!(error <= 2.0, "{name}({x:e}) is off by {error} ulp");
@@ -143,7 +144,7 @@ fn special_values_are_those_of_the_standard_library() {
     for (name, function, pairs) in [
         (
             "exp",
-            exp as fn(&Single, f32) -> f32,
+            exp as Function,
             &[
                 (0.0, 1.0),
                 (-0.0, 1.0),
