@@ -3,13 +3,13 @@
 //! One grid point computes a block of `rows × cols` of the result; one turn of its loop packs
 //! `rows × depth` and `depth × cols` operands. What the sizes weigh:
 //!
-//! - **Packing.** Copying a block's columns costs about `2 / rows` of its multiply-adds, and
-//!   copying its rows `2 / cols`; blocks of 256 make that about 1 %. Neighbouring points of the
-//!   grid share packed rows, so rows may be cut finer than columns.
+//! - **Packing.** Copying a block's columns costs about `3 / rows` of its multiply-adds, and
+//!   copying its rows `2 / cols`, less where neighbouring grid points share them: about 2 % for
+//!   blocks of 256.
 //! - **Caches.** Packed columns (`cols · depth`, at most 512 KiB) stay in the second-level cache
 //!   while panels of rows pass by.
-//! - **Balance.** Threads take grid points. Few points must be equal and even in number; many may
-//!   be anything, the last one then costs little.
+//! - **Balance.** Threads take ranges of grid points; few points must share out evenly, first of all
+//!   between two threads.
 
 /// Rows, columns and depth of the blocks of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,29 +30,56 @@ const DEPTH: u64 = 512;
 /// Columns and contracted positions come in multiples of this: one AVX-512 register.
 const LANES: u64 = 16;
 
-/// Blocks are not cut below this many rows to give threads work: copying would cost too much.
-const LEAST_ROWS: u64 = 32;
+/// Blocks are not cut finer than this to give threads work: copying would cost too much.
+const LEAST: u64 = 32;
 
-/// From this many grid points on it does not matter if they do not divide evenly among threads.
-const MANY: u64 = 24;
+/// More ways to cut a side than this are not tried.
+const CHOICES: u64 = 8;
+
+/// From this many grid points on it does not matter whether threads share them evenly.
+const MANY: u64 = 64;
 
 /// Blocks for `batch` products of `rows × depth` by `depth × cols`.
 pub fn contraction_tiles(batch: u64, rows: u64, cols: u64, depth: u64) -> ContractionTiles {
     let depth = equal_parts(depth, depth.div_ceil(DEPTH), LANES);
-    let col_blocks = cols.div_ceil(COLS);
-    let least = rows.div_ceil(ROWS);
-    let most = (rows / LEAST_ROWS).max(least);
-    let points = |blocks: u64| batch.saturating_mul(blocks).saturating_mul(col_blocks);
-    let balanced = |blocks: &u64| points(*blocks) >= MANY || points(*blocks).is_multiple_of(4);
-    let even = |blocks: &u64| points(*blocks).is_multiple_of(2);
-    let row_blocks = (least..=most.min(4 * least))
-        .find(balanced)
-        .or_else(|| (least..=most).find(even))
-        .unwrap_or(least);
-    ContractionTiles {
-        rows: equal_parts(rows, row_blocks, 1),
-        cols: equal_parts(cols, col_blocks, LANES),
-        depth,
+    let cuts = |extent: u64, largest: u64| {
+        let fewest = extent.div_ceil(largest).max(1);
+        fewest..=(extent / LEAST).clamp(fewest, fewest + CHOICES)
+    };
+    let tiles = cuts(rows, ROWS).flat_map(|down| {
+        let rows = equal_parts(rows, down, 1);
+        cuts(cols, COLS).map(move |across| {
+            let cols = equal_parts(cols, across, LANES);
+            ContractionTiles { rows, cols, depth }
+        })
+    });
+    let cheapest =
+        tiles.min_by(|a, b| a.cost(batch, rows, cols).total_cmp(&b.cost(batch, rows, cols)));
+    cheapest.expect("there is one way to cut a side at least")
+}
+
+impl ContractionTiles {
+    /// What the blocks cost beyond the multiply-adds, relative to these.
+    fn cost(&self, batch: u64, rows: u64, cols: u64) -> f64 {
+        let copies = 3.0 / self.rows as f64 + 2.0 / self.cols as f64;
+        copies + self.excess(batch, rows, cols, 2) + self.excess(batch, rows, cols, 4) / 16.0
+    }
+
+    /// Work of the fullest of so many threads over the mean, less one, when they take equal ranges
+    /// of grid points.
+    fn excess(&self, batch: u64, rows: u64, cols: u64, threads: u64) -> f64 {
+        let (down, across) = (rows.div_ceil(self.rows), cols.div_ceil(self.cols));
+        let points = batch.saturating_mul(down).saturating_mul(across);
+        if points > MANY {
+            return 0.0;
+        }
+        let size = |point: u64| {
+            let (row, col) = (point / across % down * self.rows, point % across * self.cols);
+            (self.rows.min(rows - row) * self.cols.min(cols - col)) as f64
+        };
+        let share = |t: u64| (points * t / threads..points * (t + 1) / threads).map(size).sum();
+        let fullest = (0..threads).map(share).fold(0.0, f64::max);
+        fullest * threads as f64 / (batch * rows * cols) as f64 - 1.0
     }
 }
 
@@ -64,21 +91,6 @@ fn equal_parts(extent: u64, parts: u64, unit: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Grid points, and multiply-adds of the fullest of so many threads over the mean, for
-    /// threads that take equal ranges of points.
-    fn balance(batch: u64, m: u64, n: u64, k: u64, threads: u64) -> (u64, f64) {
-        let ContractionTiles { rows, cols, .. } = contraction_tiles(batch, m, n, k);
-        let (across, down) = (n.div_ceil(cols), m.div_ceil(rows));
-        let points = batch * across * down;
-        let size = |point: u64| {
-            let (row, col) = (point / across % down * rows, point % across * cols);
-            (rows.min(m - row) * cols.min(n - col)) as f64
-        };
-        let share = |t: u64| (points * t / threads..points * (t + 1) / threads).map(size).sum();
-        let fullest = (0..threads).map(share).fold(0.0, f64::max);
-        (points, fullest * threads as f64 / (batch * m * n) as f64)
-    }
 
     #[test]
     fn two_threads_are_balanced() {
@@ -98,9 +110,9 @@ mod tests {
             (1, 256, 50257, 768),
             (1, 64, 176, 64),
         ] {
-            let (points, excess) = balance(batch, m, n, k, 2);
-            assert!(points >= 2, "{batch} × {m} × {n} × {k}: {points} points");
-            assert!(excess < 1.03, "{batch} × {m} × {n} × {k}: {points} points, {excess}");
+            let tiles = contraction_tiles(batch, m, n, k);
+            let excess = tiles.excess(batch, m, n, 2);
+            assert!(excess < 0.03, "{batch} × {m} × {n} × {k}: {tiles:?}, {excess}");
         }
     }
 
