@@ -125,3 +125,38 @@ fn nearest(functions: &HashMap<String, u64>, at: u64) -> String {
     let before = functions.iter().filter(|(_, start)| **start <= at);
     before.max_by_key(|(_, start)| **start).map_or_else(|| "?".to_owned(), |(name, _)| name.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use inkwell::context::Context;
+    use inkwell::targets::FileType;
+
+    use super::super::{CpuTarget, emit::Emitter};
+    use super::*;
+
+    #[test]
+    fn a_call_outside_is_an_error_that_names_the_kernel() {
+        let (context, target) = (Context::create(), CpuTarget::x86_64_v3());
+        let emit = Emitter::new(&context, &target);
+        let ty = context.void_type().fn_type(&[], false);
+        let outside = emit.module.add_function("outside", ty, None);
+        for name in ["quiet", "caller"] {
+            let function = emit.module.add_function(name, ty, None);
+            emit.enter(context.append_basic_block(function, "entry"));
+            if name == "caller" {
+                emit.builder.build_call(outside, &[], "").expect("the types agree");
+            }
+            emit.ret();
+        }
+        let machine = target.machine().expect("LLVM knows x86-64");
+        let object = machine.write_to_memory_buffer(&emit.module, FileType::Object);
+        let error = link(object.expect("an object").as_slice()).err();
+        let (kernel, symbol) = ("caller".to_owned(), "outside".to_owned());
+        assert_eq!(error, Some(CodegenError::Symbol { kernel, symbol }));
+    }
+
+    #[test]
+    fn bytes_that_are_no_object_are_refused() {
+        assert!(matches!(link(b"no object"), Err(CodegenError::Llvm(_))));
+    }
+}

@@ -3,7 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use support::{check, check_with, content, kernel};
+use support::{check, check_with, content, kernel, run, targets};
 
 /// Extents around tile sizes.
 const EXTENTS: [u64; 8] = [1, 3, 7, 15, 16, 17, 64, 65];
@@ -414,6 +414,48 @@ fn every_function() {
             arguments[1].iter_mut().for_each(|x| *x -= 8.0);
         }
         check_with(&text, &arguments, &[], 1e-6);
+    }
+}
+
+#[test]
+fn functions_have_the_bits_of_their_definition() {
+    use gigac_ir::math::{self, Single};
+    let count = 4096;
+    let angle = |i: u32| f32::from_bits(i * 0x000f_f00d ^ (i & 1) << 31);
+    let x: Vec<f32> = (0..count).map(angle).filter(|x| !x.is_nan()).collect();
+    let numbers: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+    let functions: [(&str, fn(&Single, f32) -> f32); 6] = [
+        ("exp", math::exp),
+        ("log", math::log),
+        ("tanh", math::tanh),
+        ("erf", math::erf),
+        ("sin", math::sin),
+        ("cos", math::cos),
+    ];
+    for (name, function) in functions {
+        let text = format!(
+            r#"kernel {name} "" {{
+  read x: f32[{0}]
+  write y: f32[{0}]
+  var i: {0} / 64
+  grid i
+  %0: f32[i] = load x[i]
+  %1: f32[i] = {name} %0
+  store y[i] = %1
+}}"#,
+            x.len()
+        );
+        let kernel = kernel(&text);
+        for target in targets() {
+            let arguments = [numbers.clone(), vec![0.0; x.len()]];
+            let results = run(&kernel, &target, &arguments, &[], false);
+            for (x, result) in x.iter().zip(&results[1]) {
+                let (expect, result) = (function(&Single, *x), *result as f32);
+                let same =
+                    expect.to_bits() == result.to_bits() || expect.is_nan() && result.is_nan();
+                assert!(same, "{name}({x:e}) is {result:e}, expected {expect:e}");
+            }
+        }
     }
 }
 

@@ -45,9 +45,9 @@ fn errors_stay_below_what_the_table_says() {
     let near_one = || (0..200_000).map(|i| 0.5 + i as f32 * 1e-5);
     let functions: [(&str, Function, fn(f64) -> f64, f64); 4] = [
         ("exp", exp, f64::exp, 1.0),
-        ("log", log, f64::ln, 1.0),
-        ("tanh", tanh, f64::tanh, 2.0),
-        ("erf", erf, pointwise::erf, 2.0),
+        ("log", log, f64::ln, 0.8),
+        ("tanh", tanh, f64::tanh, 1.5),
+        ("erf", erf, pointwise::erf, 1.0),
     ];
     for (name, function, exact, limit) in functions {
         let (error, x) = worst(function, exact, strewn(3571).chain(near_one()));
@@ -65,7 +65,7 @@ fn sine_and_cosine_are_accurate_to_a_hundred_thousand() {
     {
         let (error, x) = worst(function, exact, angles().chain(positions()));
         println!("{name}: {error:.3} ulp at {x:e}");
-        assert!(error <= 2.0, "{name}({x:e}) is off by {error} ulp");
+        assert!(error <= 1.5, "{name}({x:e}) is off by {error} ulp");
     }
 }
 
@@ -97,7 +97,7 @@ fn powers() {
         }
     }
     println!("pow: {:.3} ulp at {:e}, {:e}", largest.0, largest.1, largest.2);
-    assert!(largest.0 <= 2.0, "pow({:e}, {:e}) is off by {} ulp", largest.1, largest.2, largest.0);
+    assert!(largest.0 <= 1.1, "pow({:e}, {:e}) is off by {} ulp", largest.1, largest.2, largest.0);
 }
 
 /// Bits, with all NaNs taken for one.
