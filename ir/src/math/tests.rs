@@ -4,6 +4,7 @@ use super::*;
 use crate::pointwise;
 
 type Function = fn(&Single, f32) -> f32;
+type Exact = fn(f64) -> f64;
 
 /// Floats to try: every so many bit patterns, of both signs.
 fn strewn(step: usize) -> impl Iterator<Item = f32> {
@@ -31,11 +32,7 @@ fn ulps(result: f32, exact: f64) -> f64 {
 }
 
 /// The largest error over some arguments, and where it occurs.
-fn worst(
-    function: Function,
-    exact: fn(f64) -> f64,
-    arguments: impl Iterator<Item = f32>,
-) -> (f64, f32) {
+fn worst(function: Function, exact: Exact, arguments: impl Iterator<Item = f32>) -> (f64, f32) {
     let errors = arguments.map(|x| (ulps(function(&Single, x), exact(f64::from(x))), x));
     errors.fold((0.0, 0.0), |worst, error| if error.0 > worst.0 { error } else { worst })
 }
@@ -43,7 +40,7 @@ fn worst(
 #[test]
 fn errors_stay_below_what_the_table_says() {
     let near_one = || (0..200_000).map(|i| 0.5 + i as f32 * 1e-5);
-    let functions: [(&str, Function, fn(f64) -> f64, f64); 4] = [
+    let functions: [(&str, Function, Exact, f64); 4] = [
         ("exp", exp, f64::exp, 1.0),
         ("log", log, f64::ln, 0.8),
         ("tanh", tanh, f64::tanh, 1.5),
@@ -61,7 +58,7 @@ fn sine_and_cosine_are_accurate_to_a_hundred_thousand() {
     let angles = || strewn(3571).filter(|x| x.abs() <= 1e5);
     let positions = || (0..100_000).map(|i| i as f32);
     for (name, function, exact) in
-        [("sin", sin as Function, f64::sin as fn(f64) -> f64), ("cos", cos, f64::cos)]
+        [("sin", sin as Function, f64::sin as Exact), ("cos", cos, f64::cos)]
     {
         let (error, x) = worst(function, exact, angles().chain(positions()));
         println!("{name}: {error:.3} ulp at {x:e}");
