@@ -420,11 +420,12 @@ fn every_function() {
 #[test]
 fn functions_have_the_bits_of_their_definition() {
     use gigac_ir::math::{self, Single};
+    type Function = fn(&Single, f32) -> f32;
     let count = 4096;
-    let angle = |i: u32| f32::from_bits(i * 0x000f_f00d ^ (i & 1) << 31);
+    let angle = |i: u32| f32::from_bits((i * 0x000f_f00d) ^ ((i & 1) << 31));
     let x: Vec<f32> = (0..count).map(angle).filter(|x| !x.is_nan()).collect();
     let numbers: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
-    let functions: [(&str, fn(&Single, f32) -> f32); 6] = [
+    let functions: [(&str, Function); 6] = [
         ("exp", math::exp),
         ("log", math::log),
         ("tanh", math::tanh),
