@@ -6,4 +6,5 @@
 
 pub mod commands;
 pub mod compile;
+pub mod emulate;
 pub mod failure;

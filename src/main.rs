@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use gigac::commands::{bench, build, check, emit, plan, train};
+use gigac::emulate;
 
 /// Compiles transformers, described in a small language, to training executables.
 #[derive(Parser)]
@@ -27,6 +28,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Times training steps on synthetic data.
     Bench(bench::BenchArgs),
+    /// Runs a PTX kernel on the CPU and reports what is wrong with it.
+    Emulate(emulate::EmulateArgs),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Emulate(args) => return emulate::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

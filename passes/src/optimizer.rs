@@ -214,12 +214,17 @@ impl Step {
         self.with(Min, factor, 1.0)
     }
 
-    /// `1 − β^t`.
+    /// `1 − β^t`, as `2h / (1 + h)` with `h = tanh(−t·ln β / 2)`: the difference itself would lose
+    /// half of its digits in the first steps, when `β^t` is near 1.
     fn bias(&mut self, beta: f64, turn: ValueId) -> Result<ValueId, OpError> {
-        let beta = self.b.real(beta);
-        let power = self.f(Pointwise::Pow, &[beta, turn])?;
-        let one = self.b.real(1.0);
-        self.f(Sub, &[one, power])
+        if beta == 0.0 {
+            return Ok(self.b.real(1.0));
+        }
+        let half = self.with(Mul, turn, -beta.ln() / 2.0)?;
+        let h = self.f(Pointwise::Tanh, &[half])?;
+        let twice = self.with(Mul, h, 2.0)?;
+        let sum = self.with(Add, h, 1.0)?;
+        self.f(Div, &[twice, sum])
     }
 
     /// AdamW for one parameter.

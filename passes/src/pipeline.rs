@@ -18,7 +18,9 @@ pub struct Programs {
 
 /// The joint graph: losses, metrics and gradients.
 pub fn joint(training: &Graph, micro: u64) -> Graph {
-    simplify::simplify(differentiate::differentiate(training, micro))
+    // Before: constants of a layer leave it, so that they are not saved for the way back.
+    let forward = simplify::simplify(training.clone());
+    simplify::simplify(differentiate::differentiate(&forward, micro))
 }
 
 /// The training step, before kernels are formed.
