@@ -154,3 +154,76 @@ pub fn load(path: &Path, index: &Index, model: &str, plan: &Plan, arena: &mut Ar
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Position, name, save};
+    use crate::testing;
+    use proptest::prelude::*;
+
+    fn position(steps: u64) -> Position {
+        Position { steps, tokens: 64, seed: 1, settings: String::new(), data: String::new() }
+    }
+
+    /// A run with one checkpoint.
+    fn run() -> tempfile::TempDir {
+        let (run, plan) = (tempfile::tempdir().unwrap(), testing::program().phases.remove(0).step);
+        let mut arena = Arena::new(plan.arena_bytes).unwrap();
+        arena.slice_mut::<f32>(0, 4).copy_from_slice(&[1.0, f32::NAN, -0.0, 3.5]);
+        save(run.path(), "bigram", &plan, &arena, position(7)).unwrap();
+        run
+    }
+
+    #[test]
+    fn states_come_back_bit_for_bit() {
+        let (run, plan) = (run(), testing::program().phases.remove(0).step);
+        let (path, index) = newest(run.path(), |w| panic!("{w}")).unwrap().unwrap();
+        assert_eq!(
+            (index.position.clone(), path.file_name().unwrap()),
+            (position(7), name(7).as_ref())
+        );
+        let mut arena = Arena::new(plan.arena_bytes).unwrap();
+        load(&path, &index, "bigram", &plan, &mut arena).unwrap();
+        let want = [1.0, f32::NAN, -0.0, 3.5].map(f32::to_bits);
+        assert_eq!(arena.slice::<u32>(0, 4), want);
+        let error = load(&path, &index, "trigram", &plan, &mut arena).unwrap_err();
+        assert!(error.to_string().contains("not of `trigram`"), "{error}");
+    }
+
+    #[test]
+    fn other_versions_of_a_model_are_refused() {
+        let (run, mut plan) = (run(), testing::program().phases.remove(0).step);
+        let (path, index) = newest(run.path(), |_| ()).unwrap().unwrap();
+        plan.params[1].axes[0].1 = 128;
+        let mut arena = Arena::new(plan.arena_bytes).unwrap();
+        let error = load(&path, &index, "bigram", &plan, &mut arena).unwrap_err();
+        assert!(error.to_string().contains("`bias/weight` has shape [256], not [128]"), "{error}");
+    }
+
+    proptest! {
+        /// Any change of any byte is noticed, and nothing panics.
+        #[test]
+        fn damage_is_noticed(shard in any::<bool>(), at in any::<prop::sample::Index>(), flip in 1_u8..) {
+            let run = run();
+            let folder = folder(run.path()).join(name(7));
+            let file = if shard { "states-00001-of-00001.safetensors" } else { INDEX };
+            let mut bytes = fs::read(folder.join(file)).unwrap();
+            let at = at.index(bytes.len());
+            // White space of the index may change without harm.
+            prop_assume!(shard || !bytes[at].is_ascii_whitespace());
+            bytes[at] ^= flip;
+            fs::write(folder.join(file), bytes).unwrap();
+            prop_assert!(newest(run.path(), |_| ()).is_err());
+        }
+
+        #[test]
+        fn cut_files_are_noticed(at in any::<prop::sample::Index>()) {
+            let run = run();
+            let path = folder(run.path()).join(name(7)).join(INDEX);
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..at.index(bytes.len())]).unwrap();
+            prop_assert_eq!(newest(run.path(), |_| ()).unwrap_err().exit_code(), 1);
+        }
+    }
+}

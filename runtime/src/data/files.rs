@@ -248,3 +248,102 @@ fn text(path: &Path, map: Mmap, vocabulary: &Vocabulary, held: f64) -> Result<(T
     let tokens = Tokens::Bytes(Arc::new(map));
     Ok((part(tokens.clone(), 0..cut, cut), part(tokens, cut..length, length - cut)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A tokenizer of whole words.
+    const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[{"id":0,"content":"<unk>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],"normalizer":{"type":"Lowercase"},"pre_tokenizer":{"type":"Whitespace"},"post_processor":null,"decoder":null,"model":{"type":"WordLevel","vocab":{"<unk>":0,"the":1,"cat":2,"sat":3},"unk_token":"<unk>"}}"#;
+
+    fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn tokens(text: &Text) -> Vec<u32> {
+        (0..text.len()).map(|i| text.token(i)).collect()
+    }
+
+    #[test]
+    fn tokenizers_read_and_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let json = write(folder.path(), "tokenizer.json", TOKENIZER.as_bytes());
+        let text = write(folder.path(), "a.txt", b"The cat sat on the cat");
+        let vocabulary = Vocabulary::open(&json, 4).unwrap();
+        let (train, _) = open(&[text], &vocabulary, 4, 0.0).unwrap();
+        assert_eq!(tokens(&train[0]), [1, 2, 3, 0, 1, 2]);
+        assert_eq!(train[0].bytes, Some(22));
+        assert_eq!(vocabulary.decode(&[2, 3]), "cat sat");
+        let error = Vocabulary::open(&json, 3).map(drop).unwrap_err();
+        assert!(error.to_string().contains("it has 4 tokens, the model's vocabulary 3"), "{error}");
+    }
+
+    #[test]
+    fn the_end_of_each_text_is_held_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let ascii = write(folder.path(), "a.txt", &[b'a'; 100]);
+        let wide = write(folder.path(), "b.txt", "ж".repeat(50).as_bytes());
+        let (train, held) = open(&[ascii, wide], &Vocabulary::Bytes, 256, 0.05).unwrap();
+        assert_eq!(train.iter().map(Text::len).collect::<Vec<_>>(), [95, 94]);
+        assert_eq!(held.iter().map(Text::len).collect::<Vec<_>>(), [5, 6]);
+    }
+
+    #[test]
+    fn token_files_by_name_and_vocabulary() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = [1, 0, 0, 0, 2, 0, 1, 0];
+        let read = |name: &str, size| {
+            let path = write(folder.path(), name, &bytes);
+            tokens(&open(&[path], &Vocabulary::Bytes, size, 0.0).unwrap().0[0])
+        };
+        assert_eq!(read("a.bin", 65_536), [1, 0, 2, 1]);
+        assert_eq!(read("a.bin", 65_537), [1, 65_538]);
+        assert_eq!(read("a.u16.bin", 70_000), [1, 0, 2, 1]);
+        assert_eq!(read("a.u32.bin", 70_000), [1, 65_538]);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_up_the_text(lines in prop::collection::vec("[a-zж]{0,900}", 0..300)) {
+            let text = lines.join("\n");
+            prop_assert_eq!(pieces(&text).collect::<String>(), text);
+        }
+
+        /// A good tokenizer with one byte changed or its end cut off: read or refused.
+        #[test]
+        fn damaged_tokenizers_are_read_or_refused(
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+            cut in any::<bool>(),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut bytes = TOKENIZER.as_bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if cut {
+                bytes.truncate(at);
+            }
+            let json = write(folder.path(), "tokenizer.json", &bytes);
+            if let Ok(vocabulary) = Vocabulary::open(&json, 1 << 32) {
+                let text = write(folder.path(), "a.txt", b"the cat sat on the mat");
+                let _ = open(&[text], &vocabulary, 1 << 32, 0.05);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_text_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+            name in prop::sample::select(vec!["a.txt", "a.bin", "a.u32.bin"]),
+            held in 0.0..0.5,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = write(folder.path(), name, &bytes);
+            if let Ok((train, held)) = open(&[path], &Vocabulary::Bytes, 256, held) {
+                let _ = train.iter().chain(&held).map(tokens).collect::<Vec<_>>();
+            }
+        }
+    }
+}

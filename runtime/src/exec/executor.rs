@@ -167,3 +167,91 @@ fn widest(items: &[Item]) -> (usize, usize) {
         (buffers.max(b), scalars.max(s))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gigac_ir::kernel::Access;
+    use gigac_ir::plan::{Argument, KernelInfo, TurnTerm};
+
+    /// Appends `10·outer + inner` to a list whose length stands in front.
+    unsafe extern "C" fn append(b: *const *mut u8, s: *const i64, _: u64, _: u64, _: *mut u8) {
+        // SAFETY: the plan below passes a list of 16 ints and two scalars.
+        unsafe {
+            let list = std::slice::from_raw_parts_mut((*b).cast::<i32>(), 16);
+            list[0] += 1;
+            list[list[0] as usize] = (10 * *s + *s.add(1)) as i32;
+        }
+    }
+
+    fn term(depth: u32, stride: u64, modulus: u64) -> TurnTerm {
+        TurnTerm { depth, stride, shift: 0, modulus }
+    }
+
+    fn plan(items: Vec<Item>, arguments: Vec<Argument>) -> Plan {
+        let kernel = KernelInfo {
+            name: "append".into(),
+            origin: String::new(),
+            grid_points: 1,
+            arguments,
+            flops: 0,
+        };
+        Plan {
+            name: "test".into(),
+            arena_bytes: 256,
+            live_bytes: 256,
+            params: vec![],
+            states: vec![],
+            inputs: vec![],
+            results: vec![],
+            buffers: vec![],
+            kernels: vec![kernel],
+            items,
+        }
+    }
+
+    fn run(plan: &Plan) -> Arena {
+        gigac_ir::plan_verify::verify(plan).unwrap();
+        let kernels =
+            Kernels::linked([("append".to_owned(), Kernel { entry: append, scratch_bytes: 0 })]);
+        let mut arena = Arena::new(plan.arena_bytes).unwrap();
+        let mut pool = Pool::new(2, 0).unwrap();
+        Executor::new(plan, &kernels).unwrap().run(&mut arena, &mut pool);
+        arena
+    }
+
+    fn repeat(count: u64, reversed: bool, body: Vec<Item>) -> Item {
+        Item::Loop { axis: "L".into(), count, reversed, body }
+    }
+
+    #[test]
+    fn loops_run_up_and_down() {
+        let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
+        let launch =
+            Item::Launch { kernel: 0, buffers: vec![Address::fixed(0)], scalars: vec![0, 1] };
+        let plan = plan(vec![repeat(3, true, vec![repeat(2, false, vec![launch])])], vec![list]);
+        assert_eq!(run(&plan).slice::<i32>(0, 7), [6, 20, 21, 10, 11, 0, 1]);
+    }
+
+    #[test]
+    fn addresses_follow_turns() {
+        let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
+        let slot = Address { base: 0, turns: vec![term(0, 64, 2)] };
+        let launch = Item::Launch { kernel: 0, buffers: vec![slot.clone()], scalars: vec![0, 0] };
+        let to = Address { base: 128, turns: vec![term(0, 4, 0)] };
+        let copy = Item::Copy { from: slot, to, bytes: 4 };
+        let plan = plan(vec![repeat(5, false, vec![launch, copy])], vec![list]);
+        let arena = run(&plan);
+        assert_eq!(arena.slice::<i32>(0, 4), [3, 0, 22, 44]);
+        assert_eq!(arena.slice::<i32>(64, 3), [2, 11, 33]);
+        // Lengths of the two lists as they were after each turn.
+        assert_eq!(arena.slice::<i32>(128, 5), [1, 1, 2, 2, 3]);
+    }
+
+    #[test]
+    fn a_missing_kernel_is_named() {
+        let error =
+            Executor::new(&plan(vec![], vec![]), &Kernels::linked([])).map(drop).unwrap_err();
+        assert!(error.to_string().contains("`append`"), "{error}");
+    }
+}

@@ -14,4 +14,5 @@ pub use jsonl::{FILE as METRICS_FILE, cut};
 pub use plot::loss_curve;
 pub use progress::Progress;
 pub use record::{Record, Validation};
+pub use tensorboard::PREFIX as EVENTS_PREFIX;
 pub use writer::{Sinks, Writer};

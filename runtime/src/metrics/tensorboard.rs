@@ -11,6 +11,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Record;
 use crate::error::{Error, Result};
 
+/// Names of event files begin so.
+pub const PREFIX: &str = "events.out.tfevents.";
+
 /// An event file.
 pub(super) struct Events {
     path: PathBuf,
@@ -22,7 +25,7 @@ impl Events {
     /// Starts a new file in a run's folder; events of other files from `first_step` on are void.
     pub(super) fn create(run: &Path, names: &[String], first_step: u64) -> Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = format!("events.out.tfevents.{}.{}.gigac", now.as_secs(), std::process::id());
+        let name = format!("{PREFIX}{}.{}.gigac", now.as_secs(), std::process::id());
         let path = run.join(name);
         let file = File::create(&path).map_err(Error::io("create", &path))?;
         let mut events = Self { path, file, names: names.to_vec() };

@@ -37,14 +37,14 @@ pub fn train(program: &Program, kernels: &Kernels, options: &Options) -> Result<
     let mut machine = Machine::new(program, kernels, options.threads(), options.poison)?;
     let corpus = Corpus::open(program, options)?;
     let length = Length::new(program, options.steps, corpus.available)?;
-    let position = states::start(program, &mut machine, options, &corpus, &length)?;
+    let (position, saved) = states::start(program, &mut machine, options, &corpus, &length)?;
     let peak = peak::measure(&mut machine.pool);
     let names = Readback::names(&program.phases[0].step);
     let progress = Progress::new(position.steps, length.steps, options.quiet);
     let sinks = Sinks::open(options.out.as_deref(), &names, position.steps, progress)?;
     let writer = Writer::start(sinks, names.len())?;
     let mut run =
-        Run { program, options, corpus: &corpus, length: &length, position, peak, writer };
+        Run { program, options, corpus: &corpus, length: &length, position, peak, writer, saved };
     run.phases(&mut machine)?;
     run.checkpoint(&machine)?;
     finish(run, &mut machine)

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::metrics;
 use crate::weights::{initial, transfer};
 
-/// Fills all states, readies the output directory, and says where the run stands.
+/// Fills all states, readies the output directory, and says where the run stands and how many
+/// steps a whole checkpoint already holds.
 ///
 /// # Errors
 /// [`Error`] when a file is wrong or the directory cannot be written.
@@ -23,7 +24,7 @@ pub(super) fn start(
     options: &Options,
     corpus: &Corpus,
     length: &Length,
-) -> Result<Position> {
+) -> Result<(Position, Option<u64>)> {
     let plan = &program.phases[0].step;
     initial::forget(plan, &mut machine.arena);
     let fresh = Position {
@@ -37,6 +38,7 @@ pub(super) fn start(
         Some(run) if options.resume => resume(program, machine, run, options)?,
         _ => None,
     };
+    let held = saved.as_ref().map(|saved| saved.steps);
     let position = match saved {
         Some(saved) => continued(saved, fresh, options, length)?,
         None => {
@@ -48,7 +50,7 @@ pub(super) fn start(
     if let Some(run) = &options.out {
         ready(run, options, position.steps)?;
     }
-    Ok(position)
+    Ok((position, held))
 }
 
 fn draw(program: &Program, machine: &mut Machine<'_>, options: &Options, seed: u32) -> Result<()> {
@@ -117,10 +119,16 @@ fn ready(run: &Path, options: &Options, steps: u64) -> Result<()> {
 
 /// Moves an earlier run's files out of the way of a new one.
 fn set_aside(run: &Path, options: &Options) -> Result<()> {
-    let old: Vec<_> = [metrics::METRICS_FILE, "checkpoints", "loss.svg"]
+    let ours = |name: &str| {
+        [metrics::METRICS_FILE, "checkpoints", "loss.svg"].contains(&name)
+            || name.starts_with(metrics::EVENTS_PREFIX)
+    };
+    let entries = std::fs::read_dir(run).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.map_err(Error::io("read", run))?;
+    let old: Vec<_> = entries
         .into_iter()
-        .map(|name| run.join(name))
-        .filter(|path| path.exists())
+        .filter(|entry| entry.file_name().to_str().is_some_and(ours))
+        .map(|entry| entry.path())
         .collect();
     if old.is_empty() {
         return Ok(());

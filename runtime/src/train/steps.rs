@@ -82,7 +82,12 @@ pub(super) struct Run<'r> {
     /// Operations per second that the machine can do.
     pub(super) peak: f64,
     pub(super) writer: Writer,
+    /// Steps that a whole checkpoint holds.
+    pub(super) saved: Option<u64>,
 }
+
+/// Batches of held-out text that count at the end, so that a large corpus does not delay it.
+const FINAL_BATCHES: u64 = 1024;
 
 /// What the steps of one phase share.
 struct Stage<'p> {
@@ -242,22 +247,26 @@ impl<'r> Run<'r> {
     /// Writes a checkpoint of the steps done; false when the run has no directory.
     pub(super) fn checkpoint(&mut self, machine: &Machine<'_>) -> Result<bool> {
         let Some(run) = &self.options.out else { return Ok(false) };
+        if self.saved == Some(self.position.steps) {
+            return Ok(true);
+        }
         // The lines of all steps done are on disk before the checkpoint that claims them.
         self.writer.flush()?;
         let plan = &self.program.phases[0].step;
         let position = self.position.clone();
         checkpoint::save(run, &self.program.model, plan, &machine.arena, position)?;
+        self.saved = Some(self.position.steps);
         Ok(true)
     }
 
-    /// Prints the loss on all held-out text, and what the model makes of it.
+    /// Prints the loss on held-out text, and what the model makes of it.
     pub(super) fn report(&mut self, machine: &mut Machine<'_>) -> Result<()> {
         let Some(text) = &self.corpus.held_out else { return Ok(()) };
         let last = self.length.phases.iter().rposition(|r| !r.is_empty()).unwrap_or(0);
         let phase = &self.program.phases[last];
         let mut bits = None;
         if let Some(mut evaluator) = Evaluator::new(machine, phase, text)? {
-            let held = evaluator.run(machine, u64::MAX, self.at())?;
+            let held = evaluator.run(machine, FINAL_BATCHES, self.at())?;
             bits = held.bits_per_byte;
             eprintln!("held-out loss {:.4}", held.loss);
         }
