@@ -225,7 +225,7 @@ fn step() -> Plan {
 
 fn evaluate() -> Plan {
     let (kernels, items) = forward();
-    plan("evaluate", kernels, items, vec![result(Role::Loss, 0)])
+    plan("evaluate", kernels, items, vec![result(Role::LossTerm(0), 0)])
 }
 
 fn outputs() -> Plan {

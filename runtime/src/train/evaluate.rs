@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gigac_ir::graph::Role;
+use gigac_ir::plan::{Plan, PlanResult};
 use gigac_ir::program::ProgramPhase;
 
 use super::machine::Machine;
@@ -19,8 +20,37 @@ pub(super) struct Evaluator<'p> {
     layout: Layout,
     source: TextSource,
     batch: Batch,
+    lines: Vec<Line<'p>>,
     /// Tokens for one byte of text.
     density: Option<f64>,
+}
+
+/// A line of the loss: a mean, or a sum to be divided by another one over all batches.
+struct Line<'p> {
+    term: &'p PlanResult,
+    per: Option<&'p PlanResult>,
+    sums: (f64, f64),
+}
+
+impl Line<'_> {
+    fn add(&mut self, machine: &Machine<'_>) {
+        self.sums.0 += machine.scalar(self.term);
+        self.sums.1 += self.per.map_or(1.0, |per| machine.scalar(per));
+    }
+}
+
+/// The lines of a plan's loss.
+fn lines(plan: &Plan) -> Vec<Line<'_>> {
+    let line = |term, per| Line { term, per, sums: (0.0, 0.0) };
+    let whole = plan.result(&Role::Loss).map(|loss| line(loss, None));
+    whole.map_or_else(
+        || {
+            let term = |n| Some((n, plan.result(&Role::LossTerm(n))?));
+            let terms = (0..).map_while(term);
+            terms.map(|(n, term)| line(term, plan.result(&Role::LossPer(n)))).collect()
+        },
+        |whole| vec![whole],
+    )
 }
 
 impl<'p> Evaluator<'p> {
@@ -36,12 +66,13 @@ impl<'p> Evaluator<'p> {
         let plan = &phase.evaluate;
         let layout = Layout::new(plan);
         let source = TextSource::in_order(text.clone(), &layout)?;
-        if source.batches() == 0 || plan.result(&Role::Loss).is_none() {
+        let lines = lines(plan);
+        if source.batches() == 0 || lines.is_empty() {
             return Ok(None);
         }
         let density = text.bytes().map(|bytes| text.len() as f64 / bytes as f64);
         let batch = Batch::new(&layout);
-        Ok(Some(Self { executor: machine.bind(plan)?, layout, source, batch, density }))
+        Ok(Some(Self { executor: machine.bind(plan)?, layout, source, batch, lines, density }))
     }
 
     /// Mean loss over up to `limit` batches, with the weights as after `step` steps.
@@ -57,17 +88,18 @@ impl<'p> Evaluator<'p> {
         let plan = self.executor.plan();
         let count = self.source.batches().min(limit);
         let (step, steps, seed) = at;
-        let mut sum = 0.0;
+        self.lines.iter_mut().for_each(|line| line.sums = (0.0, 0.0));
         for index in 0..count {
-            self.source.fill(index, &mut self.batch)?;
+            // Spread over the text, so that a few batches speak for all of it.
+            let place = index * self.source.batches() / count;
+            self.source.fill(place, &mut self.batch)?;
             machine.prepare(plan);
             self.batch.feed(&self.layout, &mut machine.arena);
             feed_scalars(plan, &mut machine.arena, step, steps, seed);
             machine.run(&mut self.executor);
-            let loss = plan.result(&Role::Loss).map_or(f64::NAN, |r| machine.scalar(r));
-            sum += loss;
+            self.lines.iter_mut().for_each(|line| line.add(machine));
         }
-        let loss = sum / count as f64;
+        let loss = self.lines.iter().map(|line| line.sums.0 / line.sums.1).sum::<f64>();
         let bits = |density: f64| loss * density / std::f64::consts::LN_2;
         Ok(Validation { loss, bits_per_byte: self.density.map(bits) })
     }

@@ -9,7 +9,7 @@ use crate::data::stream::Stream;
 use crate::error::Result;
 
 /// Samples that are shown at most.
-const SHOWN: u64 = 4;
+const SHOWN: usize = 4;
 /// Prompts are a third of a window, and no longer than this.
 const PROMPT: u64 = 96;
 /// Tells the randomness of samples from other uses of the seed.
@@ -70,7 +70,9 @@ pub(super) fn samples(
         let continuation = tokens.split_off(prompt as usize);
         Sample { prompt: tokens, continuation }
     };
-    Ok(rows.into_iter().take(SHOWN as usize).map(split).collect())
+    // Rows are spread over the text; so are those that are shown.
+    let apart = rows.len().div_ceil(SHOWN).max(1);
+    Ok(rows.into_iter().step_by(apart).map(split).collect())
 }
 
 fn prompts(text: &Stream, layout: &Layout, length: u64) -> Result<Vec<Vec<u32>>> {
