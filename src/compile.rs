@@ -38,7 +38,9 @@ impl Request {
             let at = e.utf8_error().valid_up_to();
             let line = e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
             let path = path.display();
-            Failure::Input(format!("{path}:{line}: the file is not UTF-8 (byte {at}); save it as UTF-8"))
+            Failure::Input(format!(
+                "{path}:{line}: the file is not UTF-8 (byte {at}); save it as UTF-8"
+            ))
         })?;
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
         Ok(Self { source: Source::new(path.display().to_string(), text), folder, sets })

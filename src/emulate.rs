@@ -83,7 +83,11 @@ fn check_name(name: &str) -> Result<String, String> {
 
 fn gpu_name(name: &str) -> Result<String, String> {
     let names: Vec<&str> = GPUS.iter().map(|g| g.name).collect();
-    if names.contains(&name) { Ok(name.to_string()) } else { Err(format!("one of {}", names.join(", "))) }
+    if names.contains(&name) {
+        Ok(name.to_string())
+    } else {
+        Err(format!("one of {}", names.join(", ")))
+    }
 }
 
 /// Why the command ends early: the exit code and what to print.
@@ -121,9 +125,13 @@ fn emulate(args: &EmulateArgs) -> Result<bool, Failure> {
     let wrong = |e: String| (WRONG, e);
     let module = Module::parse(&text).map_err(|e| {
         let help = e.help.as_ref().map_or(String::new(), |h| format!("\nhelp: {h}"));
-        (WRONG, format!("{name}:{}:{}: {}\n  | {}{help}", e.line, e.column, e.message, e.source_line))
+        (
+            WRONG,
+            format!("{name}:{}:{}: {}\n  | {}{help}", e.line, e.column, e.message, e.source_line),
+        )
     })?;
-    let meta = Meta::parse(&description).map_err(|e| wrong(format!("{}: {e}", args.launch.display())))?;
+    let meta =
+        Meta::parse(&description).map_err(|e| wrong(format!("{}: {e}", args.launch.display())))?;
     let mut launch = meta
         .launch(&module, &data)
         .map_err(wrong)?
@@ -139,7 +147,11 @@ fn emulate(args: &EmulateArgs) -> Result<bool, Failure> {
         launch = launch.only_blocks(args.blocks.clone());
     }
     let report = launch.run().map_err(|e| wrong(e.to_string()))?;
-    let mismatches = if args.blocks.is_empty() { meta.compare(&report, &data).map_err(wrong)? } else { Vec::new() };
+    let mismatches = if args.blocks.is_empty() {
+        meta.compare(&report, &data).map_err(wrong)?
+    } else {
+        Vec::new()
+    };
     if let Some(out) = &args.out {
         let bytes = meta.to_safetensors(&report).map_err(wrong)?;
         std::fs::write(out, bytes).map_err(|e| (MACHINE, format!("{}: {e}", out.display())))?;
@@ -190,13 +202,25 @@ fn print(args: &EmulateArgs, report: &Report, mismatches: &[Mismatch]) {
     }
     let p = &report.profile;
     if report.findings.is_empty() && mismatches.is_empty() {
-        eprintln!("ok: {} blocks, {} warp instructions, no finding", report.blocks, p.warp_instructions);
+        eprintln!(
+            "ok: {} blocks, {} warp instructions, no finding",
+            report.blocks, p.warp_instructions
+        );
     } else {
-        eprintln!("{} findings, {} buffers with wrong values", report.findings.len(), mismatches.len());
+        eprintln!(
+            "{} findings, {} buffers with wrong values",
+            report.findings.len(),
+            mismatches.len()
+        );
     }
 }
 
-fn json(args: &EmulateArgs, report: &Report, mismatches: &[Mismatch], bound: Option<(f64, &str)>) -> serde_json::Value {
+fn json(
+    args: &EmulateArgs,
+    report: &Report,
+    mismatches: &[Mismatch],
+    bound: Option<(f64, &str)>,
+) -> serde_json::Value {
     let p = &report.profile;
     let mut value = serde_json::to_value(p).unwrap_or_default();
     let extra = serde_json::json!({

@@ -126,11 +126,7 @@ impl Default for Settings {
             schedule: Schedule::Constant { rate: 3e-4 },
             batch_tokens: None,
             clip: None,
-            precision: Precision {
-                compute: DType::F32,
-                master: DType::F32,
-                reduce: DType::F32,
-            },
+            precision: Precision { compute: DType::F32, master: DType::F32, reduce: DType::F32 },
             on_nan: OnNan::Keep,
         }
     }

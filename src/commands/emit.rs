@@ -86,9 +86,8 @@ fn stage(args: &EmitArgs, phase: &CompiledPhase, target: &CpuTarget) -> Result<(
         ProgramName::Evaluate => &phase.programs.evaluate,
         ProgramName::Outputs => &phase.programs.outputs,
     };
-    let failed = |e: gigac_codegen::CodegenError| {
-        Failure::Machine(format!("code generation failed: {e}"))
-    };
+    let failed =
+        |e: gigac_codegen::CodegenError| Failure::Machine(format!("code generation failed: {e}"));
     if args.stage == Stage::Plan {
         return print(&format!("{}\n", placed.plan));
     }

@@ -44,7 +44,11 @@ pub fn run(args: &PlanArgs) -> Result<(), Failure> {
         }
         let mut text = String::new();
         for (category, bytes) in rows {
-            text += &format!("{:<12} {:>12.2} MiB\n", format!("{category:?}").to_lowercase(), mib(bytes));
+            text += &format!(
+                "{:<12} {:>12.2} MiB\n",
+                format!("{category:?}").to_lowercase(),
+                mib(bytes)
+            );
         }
         text += &format!(
             "arena        {:>12.2} MiB (lower bound {:.2} MiB)\n{} kernels, {} launches a step\n",

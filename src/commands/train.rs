@@ -15,8 +15,10 @@ use crate::failure::Failure;
 
 /// Flags of `train`: the model's, and all flags of the built executable behind it.
 #[derive(Args, Debug)]
-#[command(after_help = "FLAGS are those of every training executable, such as --data, --steps, --out, --resume; \
-                        `gigac train MODEL --help` lists them.")]
+#[command(
+    after_help = "FLAGS are those of every training executable, such as --data, --steps, --out, --resume; \
+                        `gigac train MODEL --help` lists them."
+)]
 pub struct TrainArgs {
     #[command(flatten)]
     model: ModelArgs,

@@ -96,9 +96,12 @@ impl<'c> Tile<'c> {
             let inside = |(var, lane): &(VarId, u64)| {
                 first.shape.unrolled.iter().all(|(v, lanes)| v != var || lane < lanes)
             };
-            let count = if at.iter().all(inside) { first.shape.lanes } else { 0 };
-            let blend = |span| blend(emit, first.row(at), count, self.row(at), span);
-            Row { pieces: spans.iter().copied().map(blend).collect() }
+            let replaced = at.iter().all(inside);
+            let piece = |span| match replaced {
+                true => blend(emit, first.row(at), first.shape.lanes, self.row(at), span),
+                false => self.row(at).lanes_or_scalar(emit, span),
+            };
+            Row { pieces: spans.iter().copied().map(piece).collect() }
         };
         let rows = self.shape.coordinates().iter().map(row).collect();
         Self { shape: self.shape.clone(), rows }

@@ -26,14 +26,22 @@ impl Display for TurnTerm {
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "plan {} (arena {} bytes, {} live) {{", self.name, self.arena_bytes, self.live_bytes)?;
+        writeln!(
+            f,
+            "plan {} (arena {} bytes, {} live) {{",
+            self.name, self.arena_bytes, self.live_bytes
+        )?;
         for state in &self.states {
             let param = &self.params[state.param as usize];
             writeln!(f, "  state {} {:?} @{}", param.name, state.slot, state.offset)?;
         }
         for input in &self.inputs {
             let (name, storage, shape) = (&input.name, input.storage, shape(&input.axes));
-            writeln!(f, "  input {name}: {storage:?}{shape} @{} from {:?}", input.offset, input.feed)?;
+            writeln!(
+                f,
+                "  input {name}: {storage:?}{shape} @{} from {:?}",
+                input.offset, input.feed
+            )?;
         }
         for result in &self.results {
             let (role, storage, shape) = (&result.role, result.storage, shape(&result.axes));
@@ -42,7 +50,10 @@ impl Display for Plan {
         for buffer in &self.buffers {
             let (name, category, (from, to)) = (&buffer.name, buffer.category, buffer.live);
             let (offset, bytes) = (buffer.offset, buffer.bytes);
-            writeln!(f, "  buffer {name:?} {category:?} @{offset} {bytes} bytes, live {from}-{to}")?;
+            writeln!(
+                f,
+                "  buffer {name:?} {category:?} @{offset} {bytes} bytes, live {from}-{to}"
+            )?;
         }
         self.items(f, &self.items, 1)?;
         writeln!(f, "}}")
@@ -57,7 +68,8 @@ impl Plan {
                 Item::Launch { kernel, buffers, scalars } => {
                     let info = &self.kernels[*kernel as usize];
                     write!(f, "{indent}launch {}(", info.name)?;
-                    for (i, (address, argument)) in buffers.iter().zip(&info.arguments).enumerate() {
+                    for (i, (address, argument)) in buffers.iter().zip(&info.arguments).enumerate()
+                    {
                         let comma = if i == 0 { "" } else { ", " };
                         write!(f, "{comma}{:?} @{address}", argument.access)?;
                     }

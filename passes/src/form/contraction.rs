@@ -37,7 +37,8 @@ pub(crate) fn emit(context: &Context<'_>, node: &Node) -> Traced {
         .map(|(i, axis)| Var { name: format!("b{i}"), extent: graph.size(*axis), tile: 1 })
         .collect();
     let first = vars.len() as u32;
-    for (name, axes, tile) in [("m", &m, tiles.rows), ("n", &n, tiles.cols), ("k", &k, tiles.depth)] {
+    for (name, axes, tile) in [("m", &m, tiles.rows), ("n", &n, tiles.cols), ("k", &k, tiles.depth)]
+    {
         vars.push(Var { name: name.into(), extent: extent(axes), tile });
     }
     let kv = VarId(first + 2);

@@ -28,17 +28,18 @@ impl Layouts {
 /// where needed, and fixes all layouts.
 pub(crate) fn normalise(mut graph: Graph) -> (Graph, Layouts) {
     let mut forced = Forced::new();
-    let mut natural = vec![Vec::new(); graph.values.len()];
+    let mut natural = Orders::new(&graph);
     orders(&graph, &graph.root, &forced, &mut natural);
+    let natural = natural.axes;
     let mut root = std::mem::take(&mut graph.root);
     let uses = count_uses(&root);
     let mut state = State { graph: &mut graph, forced: &mut forced, uses: &uses, natural };
     let wants: Vec<Want> = state.graph.roles.clone().iter().map(|role| state.role(role)).collect();
     state.region(&mut root, &wants, true);
     graph.root = root;
-    let mut order = vec![Vec::new(); graph.values.len()];
+    let mut order = Orders::new(&graph);
     orders(&graph, &graph.root, &forced, &mut order);
-    let layouts = Layouts { order };
+    let layouts = Layouts { order: order.axes };
     (graph, layouts)
 }
 
@@ -213,7 +214,7 @@ pub(crate) fn count_uses(region: &Region) -> HashMap<ValueId, usize> {
 }
 
 /// Orders of all values of a region, operands first. What is forced stays.
-fn orders(graph: &Graph, region: &Region, forced: &Forced, order: &mut Vec<Vec<AxisId>>) {
+fn orders(graph: &Graph, region: &Region, forced: &Forced, order: &mut Orders) {
     let forced_or = |value: &ValueId, natural: Vec<AxisId>| match forced.get(value) {
         Some(order) => order.clone(),
         None => natural,
@@ -222,36 +223,64 @@ fn orders(graph: &Graph, region: &Region, forced: &Forced, order: &mut Vec<Vec<A
         if let (Some(body), Op::Repeat { axis, carried, .. }) = (&node.region, &node.op) {
             for (i, operand) in node.operands.iter().enumerate() {
                 let arg = body.args[1 + i];
-                let mut natural = order[operand.index()].clone();
+                let mut natural = order.axes[operand.index()].clone();
                 if i >= *carried as usize {
                     natural.retain(|a| a != axis);
                 }
-                order[arg.index()] = forced_or(&arg, natural);
+                order.weight[arg.index()] = graph.elements(&natural);
+                order.axes[arg.index()] = forced_or(&arg, natural);
             }
             orders(graph, body, forced, order);
             for (i, result) in node.results.iter().enumerate() {
-                let mut natural = order[body.results[i].index()].clone();
+                let mut natural = order.axes[body.results[i].index()].clone();
                 if i >= *carried as usize {
                     natural.insert(0, *axis);
                 }
-                order[result.index()] = forced_or(result, natural);
+                order.weight[result.index()] = graph.elements(&natural);
+                order.axes[result.index()] = forced_or(result, natural);
             }
             continue;
         }
         for result in &node.results {
             let natural = natural(graph, node, *result, order);
-            order[result.index()] = forced_or(result, natural);
+            order.axes[result.index()] = forced_or(result, natural);
+            order.weight[result.index()] = weight(graph, node, *result, order);
         }
+    }
+}
+
+/// Orders under construction.
+struct Orders {
+    /// By value.
+    axes: Vec<Vec<AxisId>>,
+    /// Elements of the largest value in memory that a value is computed from.
+    weight: Vec<u64>,
+}
+
+impl Orders {
+    fn new(graph: &Graph) -> Self {
+        Self { axes: vec![Vec::new(); graph.values.len()], weight: vec![0; graph.values.len()] }
+    }
+}
+
+/// Inlined values weigh what they read, positions and constants nothing, all others themselves.
+fn weight(graph: &Graph, node: &Node, result: ValueId, order: &Orders) -> u64 {
+    match class(&node.op) {
+        Class::Inline | Class::View => {
+            node.operands.iter().map(|v| order.weight[v.index()]).max().unwrap_or(0)
+        }
+        _ => graph.elements(&graph.ty(result).axes),
     }
 }
 
 /// The order in which computing a value streams through what it reads: that of its largest
 /// operand, axes that only others have last.
-fn natural(graph: &Graph, node: &Node, result: ValueId, order: &[Vec<AxisId>]) -> Vec<AxisId> {
+fn natural(graph: &Graph, node: &Node, result: ValueId, order: &Orders) -> Vec<AxisId> {
     let ty = graph.ty(result);
     let mut operands: Vec<ValueId> = node.operands.clone();
     if !matches!(node.op, Op::Dot { .. }) {
-        operands.sort_by_key(|v| std::cmp::Reverse(graph.elements(&graph.ty(*v).axes)));
+        let size = |v: &ValueId| graph.elements(&graph.ty(*v).axes);
+        operands.sort_by_key(|v| std::cmp::Reverse((order.weight[v.index()], size(v))));
     }
     let replace = |axes: &[AxisId], from: &[AxisId], to: &[AxisId]| -> Vec<AxisId> {
         let place = axes.iter().position(|a| from.contains(a)).unwrap_or(axes.len());
@@ -260,7 +289,7 @@ fn natural(graph: &Graph, node: &Node, result: ValueId, order: &[Vec<AxisId>]) -
         new.extend(axes[place..].iter().filter(|a| !from.contains(a)));
         new
     };
-    let of = |value: &ValueId| &order[value.index()][..];
+    let of = |value: &ValueId| &order.axes[value.index()][..];
     let mut found: Vec<AxisId> = match (&node.op, operands.first()) {
         (Op::Rename { from, to }, Some(x)) => replace(of(x), &[*from], &[*to]),
         (Op::Split { from, to }, Some(x)) => replace(of(x), &[*from], to),

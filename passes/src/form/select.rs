@@ -165,10 +165,13 @@ impl Select<'_> {
             _ => 0,
         };
         let mut price = Price { flops: own, loads: 0 };
+        let size = self.size(node.results[0]);
         for operand in &node.operands {
             let one = self.operand_price(*operand);
+            // What has few elements is read once for many of the result's.
+            let large = self.size(*operand) >= size.div_ceil(4);
             price.flops += one.flops;
-            price.loads += one.loads;
+            price.loads += if large { one.loads } else { 0 };
         }
         price
     }
