@@ -27,6 +27,10 @@ const ROWS: u64 = 256;
 const COLS: u64 = 256;
 const DEPTH: u64 = 512;
 
+/// Products of at most this many multiply-adds are summed in blocks of about the square root of
+/// their depth: it halves the rounding error of one long chain, and their speed hardly matters.
+const SMALL: u64 = 1 << 22;
+
 /// Columns and contracted positions come in multiples of this: one AVX-512 register.
 const LANES: u64 = 16;
 
@@ -41,7 +45,9 @@ const MANY: u64 = 64;
 
 /// Blocks for `batch` products of `rows × depth` by `depth × cols`.
 pub fn contraction_tiles(batch: u64, rows: u64, cols: u64, depth: u64) -> ContractionTiles {
-    let depth = equal_parts(depth, depth.div_ceil(DEPTH), LANES);
+    let work = [rows, cols, depth].into_iter().fold(batch, u64::saturating_mul);
+    let chain = if work <= SMALL { depth.isqrt().next_multiple_of(LANES) } else { DEPTH };
+    let depth = equal_parts(depth, depth.div_ceil(chain), LANES);
     let cuts = |extent: u64, largest: u64| {
         let fewest = extent.div_ceil(largest).max(1);
         fewest..=(extent / LEAST).clamp(fewest, fewest + CHOICES)
