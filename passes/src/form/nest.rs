@@ -245,17 +245,21 @@ impl<'a, 'g> Schedule<'a, 'g> {
         }
         let mut tracer = Tracer::new(self.context, vars, grid.clone());
         let rows = positions(self.context, &space.rows, &grid);
-        for p in 0..=self.phases.len() {
-            for task in self.before.get(p).into_iter().flatten() {
-                self.pointwise(&mut tracer, *task, &rows);
-            }
-            if let Some(phase) = self.phases.get(p) {
-                let mut at = rows.clone();
-                at.extend(positions(self.context, &space.inner[p], &loops[p]));
-                self.phase(&mut tracer, phase, &at, &loops[p]);
-            }
+        for (p, (phase, vars)) in self.phases.iter().zip(&loops).enumerate() {
+            self.between(&mut tracer, p, &rows);
+            let mut at = rows.clone();
+            at.extend(positions(self.context, &space.inner[p], vars));
+            self.phase(&mut tracer, phase, &at, vars);
         }
+        self.between(&mut tracer, self.phases.len(), &rows);
         tracer.finish()
+    }
+
+    /// Computes the tasks that stand before a phase.
+    fn between(&self, tracer: &mut Tracer<'_, 'g>, phase: usize, rows: &Positions) {
+        for task in self.before.get(phase).into_iter().flatten() {
+            self.pointwise(tracer, *task, rows);
+        }
     }
 
     /// Computes a pointwise task and stores it when somebody else reads it.
@@ -330,7 +334,7 @@ impl Space {
             return self;
         }
         let vector = self.inner[0].pop();
-        self.rows.extend(self.inner[0].drain(..));
+        self.rows.append(&mut self.inner[0]);
         self.rows.extend(vector);
         self.vector = Vector::Row(self.rows.len() - 1);
         self
