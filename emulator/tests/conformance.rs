@@ -2,6 +2,11 @@
 
 use gigac_emulator::{Launch, Module};
 
+/// Functions with the instructions that they model.
+type Named<F> = [(&'static str, F)];
+/// An instruction, its model, and the largest error.
+type Bounded = (&'static str, fn(f64) -> f64, f64);
+
 /// Operands: every edge against every edge, as bits of `width` bytes.
 fn edges(width: usize, float: bool) -> Vec<u64> {
     let ints: &[u64] = &[
@@ -192,7 +197,7 @@ fn integer_arithmetic() {
                 let compute = |row: &[u64]| {
                     let v = |i: usize| row.get(i).map_or(0, |&b| value(b, bytes, signed));
                     if unsigned_high {
-                        let high = (v(0) as u128 * v(1) as u128 >> 64) as i128;
+                        let high = ((v(0) as u128 * v(1) as u128) >> 64) as i128;
                         return low(high + v(2), bytes);
                     }
                     low(model(v(0), v(1), v(2), 8 * bytes as u32), bytes)
@@ -205,7 +210,7 @@ fn integer_arithmetic() {
 
 #[test]
 fn bits_and_shifts() {
-    let u32_two: &[(&str, fn(u32, u32) -> u32)] = &[
+    let u32_two: &Named<fn(u32, u32) -> u32> = &[
         ("and.b32", |a, b| a & b),
         ("or.b32", |a, b| a | b),
         ("xor.b32", |a, b| a ^ b),
@@ -224,7 +229,7 @@ fn bits_and_shifts() {
         let case = Case { opcode, result: ('i', 4), operands: &[('i', 4), ('i', 4)] };
         check(&case, &|r| u64::from(model(r[0] as u32, r[1] as u32)), &exact);
     }
-    let u32_one: &[(&str, fn(u32) -> u32)] = &[
+    let u32_one: &Named<fn(u32) -> u32> = &[
         ("not.b32", |a| !a),
         ("cnot.b32", |a| u32::from(a == 0)),
         ("brev.b32", |a| (0..32).fold(0, |r, i| r | (a >> i & 1) << (31 - i))),
@@ -241,7 +246,7 @@ fn bits_and_shifts() {
             &exact,
         );
     }
-    let u32_three: &[(&str, fn(u32, u32, u32) -> u32)] = &[
+    let u32_three: &Named<fn(u32, u32, u32) -> u32> = &[
         ("shf.l.wrap.b32", |a, b, c| {
             ((u64::from(b) << 32 | u64::from(a)) << (c & 31) >> 32) as u32
         }),
@@ -293,7 +298,7 @@ fn same_f64(got: u64, want: u64) -> bool {
 #[test]
 fn floating_point() {
     let f = |b: u64| f32::from_bits(b as u32);
-    let two: &[(&str, fn(f64, f64) -> f64)] = &[
+    let two: &Named<fn(f64, f64) -> f64> = &[
         ("add.f32", |a, b| a + b),
         ("sub.rn.f32", |a, b| a - b),
         ("mul.rn.f32", |a, b| a * b),
@@ -327,7 +332,7 @@ fn floating_point() {
             &same_f32,
         );
     }
-    let one: &[(&str, fn(f64) -> f64)] = &[
+    let one: &Named<fn(f64) -> f64> = &[
         ("sqrt.rn.f32", f64::sqrt),
         ("rcp.rn.f32", |a| 1.0 / a),
         ("abs.f32", f64::abs),
@@ -342,7 +347,7 @@ fn floating_point() {
         &|r| u64::from(f(r[0]).mul_add(f(r[1]), f(r[2])).to_bits()),
         &same_f32,
     );
-    let double: &[(&str, fn(f64, f64) -> f64)] = &[
+    let double: &Named<fn(f64, f64) -> f64> = &[
         ("add.f64", |a, b| a + b),
         ("mul.f64", |a, b| a * b),
         ("div.rn.f64", |a, b| a / b),
@@ -360,7 +365,7 @@ fn floating_point() {
 
 #[test]
 fn approximations_keep_the_manuals_error() {
-    let table: &[(&str, fn(f64) -> f64, f64)] = &[
+    let table: &[Bounded] = &[
         ("ex2.approx.f32", f64::exp2, 2.0f64.powi(-22)),
         ("rcp.approx.f32", |a| 1.0 / a, 2.0f64.powi(-23)),
         ("rsqrt.approx.f32", |a| 1.0 / a.sqrt(), 2.0f64.powi(-22)),
@@ -384,7 +389,7 @@ fn conversions() {
     let single = |b: u64| f64::from(f32::from_bits(b as u32));
     let to_int = |x: f64, low: f64, high: f64| if x.is_nan() { 0.0 } else { x.clamp(low, high) };
     let (i32_low, i32_high) = (f64::from(i32::MIN), f64::from(i32::MAX));
-    let table: &[(&str, fn(f64) -> f64)] = &[
+    let table: &Named<fn(f64) -> f64> = &[
         ("cvt.rzi.s32.f32", f64::trunc),
         ("cvt.rni.s32.f32", f64::round_ties_even),
         ("cvt.rmi.s32.f32", f64::floor),

@@ -6,7 +6,7 @@
 //! - [`data`]: from texts to the inputs of a step.
 //! - [`checkpoint`]: everything that a run needs to continue bit for bit.
 //! - [`metrics`]: what a run tells of itself.
-//! - [`train`]: the run as a whole; [`bench`]: its speed on synthetic data.
+//! - [`train`]: the run as a whole; [`mod@bench`]: its speed on synthetic data.
 //!
 //! **Invariant:** of the intermediate representations it sees the plan and the program alone;
 //! nothing else in the workspace maps code or touches devices.

@@ -1,0 +1,437 @@
+//! The built command, used as a person would: every stage from a model file to trained weights.
+//!
+//! `gigac train` needs the runner beside the command: `cargo build --workspace` comes before.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize_to_file};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What [`Place::golden`] compares: relative, as the contract states them.
+const LOSS: f64 = 1e-4;
+const NORM: f64 = 1e-3;
+const GRADIENTS: f64 = 1e-4;
+const WEIGHTS: f64 = 1e-3;
+
+/// Metrics that do not depend on the clock.
+const FIELDS: [&str; 5] = ["step", "loss", "grad_norm", "lr", "tokens"];
+
+#[test]
+fn golden_trace_of_llama_nano() {
+    Place::new().golden("nano", "llama-nano");
+}
+
+#[test]
+fn golden_trace_of_gpt2_nano() {
+    Place::new().golden("gpt2-nano", "gpt2-nano");
+}
+
+#[test]
+fn check_prices_the_large_model() {
+    let output = Place::new().gigac(&["check", &model("gigachat-pro-29b"), "--json"]);
+    let answer: Value = serde_json::from_slice(&passed(&output).stdout).expect("one JSON object");
+    let parameters: u64 = 29_451_768_320;
+    assert_eq!(answer["parameters"], parameters);
+    let attention = 12 * 54 * 6656 * 4096;
+    assert_eq!(answer["flops_per_token"].as_f64(), Some((6 * parameters + attention) as f64));
+}
+
+#[test]
+fn depth_changes_only_numbers_of_a_plan() {
+    let place = Place::new();
+    let plan = |layers: &str| {
+        let output = place.gigac(&["emit", "plan", &model("nano"), "--set", layers]);
+        String::from_utf8(passed(&output).stdout.clone()).expect("plans are text")
+    };
+    let (few, many) = (plan("L=2"), plan("L=200"));
+    assert!(few.len() > 1000, "{few}");
+    assert_ne!(few, many);
+    let shape = |plan: &str| plan.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    // Columns that are aligned by blanks count as the same.
+    let words = |plan: &str| shape(plan).split_whitespace().collect::<Vec<_>>().join(" ");
+    for (a, b) in few.lines().zip(many.lines()) {
+        assert_eq!(words(a), words(b));
+    }
+    assert_eq!(few.lines().count(), many.lines().count());
+}
+
+#[test]
+fn a_resumed_run_has_the_same_bits() {
+    let place = Place::new();
+    let run = |name: &str, steps: &str, resume: bool| {
+        let (out, export) = (place.path(name), place.path(&format!("{name}.safetensors")));
+        let mut flags = vec!["--data", CORPUS, "--steps", steps, "--out", &out];
+        flags.extend(["--export", &export, "--quiet"]);
+        flags.extend(resume.then_some("--resume"));
+        passed(&place.train("nano", &flags));
+        (metrics(&out), read(&export))
+    };
+    let (whole, whole_weights) = run("whole", "8", false);
+    let (half, half_weights) = run("parts", "4", false);
+    assert_eq!(half, whole[..4]);
+    assert_ne!(half_weights, whole_weights);
+    let (both, weights) = run("parts", "8", true);
+    assert_eq!(both, whole);
+    assert!(weights == whole_weights, "the weights differ");
+    let steps: Vec<u64> = whole.iter().map(|m| m["step"].as_u64().expect("a number")).collect();
+    assert_eq!(steps, (0..8).collect::<Vec<_>>());
+    assert_eq!(whole[7]["tokens"], 8 * 64);
+}
+
+#[test]
+fn mistakes_in_a_model_name_their_places() {
+    let place = Place::new();
+    let text = std::fs::read_to_string(model("nano")).expect("a shipped model");
+    let broken = text.replace("rope(dot(h, wq; D); T, K)", "rope(dot(h, wq; Z); T, K)");
+    assert_ne!(text, broken);
+    let line = 1 + broken.lines().position(|l| l.contains("; Z")).expect("the mistake");
+    let path = place.write("broken.giga", broken.as_bytes());
+    for command in [&["check"][..], &["emit", "graph"], &["train"]] {
+        let output = place.gigac(&[command, &[&path]].concat());
+        let message = failed(&output, 1);
+        assert!(message.contains(&format!("broken.giga:{line}:")), "{message}");
+        assert!(message.contains("help: "), "{message}");
+        assert!(output.stdout.is_empty());
+    }
+    let message = failed(&place.gigac(&["check", &place.path("absent.giga")]), 1);
+    assert!(message.contains("absent.giga"), "{message}");
+    let path = place.write("latin.giga", b"model m\n// \xe4\n");
+    let message = failed(&place.gigac(&["check", &path]), 1);
+    assert!(message.contains("latin.giga:2"), "{message}");
+    let message = failed(&place.gigac(&["check", &model("nano"), "--set", "Q=3"]), 1);
+    assert!(message.contains("`Q`"), "{message}");
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let place = Place::new();
+    let nano = model("nano");
+    for words in [
+        &["check", &nano, "--nonsense"][..],
+        &["check"],
+        &["nonsense", &nano],
+        &["emit", "nonsense", &nano],
+        &["check", &nano, "--set", "L"],
+        &["train", &nano, "--data", CORPUS, "--nonsense"],
+        &["train", &nano],
+        &["train", &nano, "--data", CORPUS, "--resume"],
+    ] {
+        failed(&place.gigac(words), 2);
+    }
+}
+
+#[test]
+fn wrong_data_is_1() {
+    let place = Place::new();
+    let train = |data: &str| failed(&place.train("nano", &["--data", data, "--steps", "2"]), 1);
+    let message = train(&place.path("absent.txt"));
+    assert!(message.contains("absent.txt"), "{message}");
+    let message = train(&place.write("short.txt", b"less than a sample"));
+    assert!(message.contains("short.txt") || message.contains("33"), "{message}");
+    train(&place.write("empty.txt", b""));
+    let message = train(&place.write("latin.txt", &[0xe4; 5000]));
+    assert!(message.contains("latin.txt") && message.contains("UTF-8"), "{message}");
+    let tokens: Vec<u8> =
+        (0..5000_u16).flat_map(|i| (if i == 40 { 300 } else { i % 256 }).to_le_bytes()).collect();
+    let message = train(&place.write("high.u16.bin", &tokens));
+    assert!(message.contains("high.u16.bin") && message.contains("300"), "{message}");
+    let message = train(&place.write("odd.u16.bin", &tokens[..9999]));
+    assert!(message.contains("odd.u16.bin"), "{message}");
+}
+
+#[test]
+fn wrong_weights_and_batches_are_1() {
+    let place = Place::new();
+    let (init, batches) = (golden("llama-nano", "init"), golden("llama-nano", "batches"));
+    let cut = |file: &str, name: &str| {
+        let bytes = read(file);
+        place.write(name, &bytes[..bytes.len() - 1])
+    };
+    let cut_init = cut(&init, "init.safetensors");
+    let message = failed(&place.train("nano", &["--batches", &batches, "--init", &cut_init]), 1);
+    assert!(message.contains("init.safetensors"), "{message}");
+    let cut_batches = cut(&batches, "batches.safetensors");
+    let message = failed(&place.train("nano", &["--batches", &cut_batches]), 1);
+    assert!(message.contains("batches.safetensors"), "{message}");
+    let other = golden("gpt2-nano", "init");
+    let message = failed(&place.train("nano", &["--batches", &batches, "--init", &other]), 1);
+    assert!(message.contains("model.embed_tokens.weight"), "{message}");
+    let message = failed(&place.train("nano", &["--batches", &batches, "--steps", "21"]), 1);
+    assert!(message.contains("batches.safetensors"), "{message}");
+}
+
+#[test]
+fn directories_that_cannot_be_written_are_3() {
+    let place = Place::new();
+    let train = |out: &str| {
+        let flags = ["--data", CORPUS, "--steps", "2", "--quiet", "--out", out];
+        failed(&place.train("nano", &flags), 3)
+    };
+    let file = place.write("file", b"precious");
+    let message = train(&file);
+    assert!(message.contains("file"), "{message}");
+    assert_eq!(read(&file), b"precious");
+    let locked = place.path("locked");
+    std::fs::create_dir(&locked).expect("a new folder");
+    let mode = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&locked, mode).expect("our own folder");
+    };
+    mode(0o555);
+    // The superuser may write anywhere.
+    if std::fs::write(Path::new(&locked).join("probe"), b"").is_err() {
+        train(&locked);
+        train(&format!("{locked}/run"));
+        failed(&place.gigac(&["build", &model("nano"), "-o", &format!("{locked}/nano")]), 3);
+    }
+    mode(0o755);
+    failed(&place.gigac(&["build", &model("nano"), "-o", &place.path("absent/nano")]), 3);
+}
+
+#[test]
+fn an_executable_is_reproducible_and_needs_nothing() {
+    let place = Place::new();
+    let build = |name: &str| {
+        let path = place.path(name);
+        passed(&place.gigac(&["build", &model("nano"), "-o", &path]));
+        path
+    };
+    let (first, second) = (build("first"), build("second"));
+    assert!(read(&first) == read(&second), "two builds differ");
+    let out = place.path("run");
+    let mut command = Command::new(&first);
+    command.env_clear().env("PATH", "").current_dir(place.0.path());
+    command.args(["--data", CORPUS, "--steps", "2", "--quiet", "--out", &out]);
+    passed(&command.output().expect("it starts"));
+    assert_eq!(metrics(&out).len(), 2);
+    let output = Command::new(&first).arg("--help").env_clear().output().expect("it starts");
+    assert!(String::from_utf8_lossy(&passed(&output).stdout).contains("--save-every"));
+}
+
+#[test]
+fn micro_batches_average() {
+    let place = Place::new();
+    let init = golden("llama-nano", "init");
+    let bytes = read(golden("llama-nano", "batches"));
+    let file = SafeTensors::deserialize(&bytes).expect("golden batches");
+    let data = file.tensor("tokens").expect("golden tokens").data();
+    let batches = |name: &str, shape: [usize; 3], from: usize| {
+        let size = 4 * shape.iter().product::<usize>();
+        let view = TensorView::new(Dtype::I32, shape.to_vec(), &data[from..from + size]);
+        let path = place.path(&format!("{name}.batches"));
+        serialize_to_file([("tokens", view.expect("right sizes"))], None, Path::new(&path))
+            .expect("the folder is ours");
+        path
+    };
+    let run = |name: &str, batches: &str, steps: &str, more: &[&str]| {
+        let (out, grads) = (place.path(name), place.path(&format!("{name}.grads")));
+        let mut flags = vec!["--init", &init, "--batches", batches, "--steps", steps];
+        flags.extend(["--out", &out, "--dump-grads", &grads, "--quiet"]);
+        flags.extend(more);
+        passed(&place.train("nano", &flags));
+        (metrics(&out), tensors(&grads))
+    };
+    // Four rows in one step are two micro-batches of two rows.
+    let half = data.len() / 20;
+    let whole = batches("whole", [3, 4, 33], 0);
+    let (both, sum) = run("whole", &whole, "3", &["--set", "train.batch=128 tokens"]);
+    assert_eq!(both.len(), 3);
+    for step in &both {
+        assert!(step["loss"].as_f64().is_some_and(f64::is_finite), "{step:?}");
+    }
+    assert_eq!(both[2]["tokens"], 3 * 128);
+    let (a, a_grads) = run("a", &batches("a", [1, 2, 33], 0), "1", &[]);
+    let (b, b_grads) = run("b", &batches("b", [1, 2, 33], half), "1", &[]);
+    let mean = (number(&a[0], "loss") + number(&b[0], "loss")) / 2.0;
+    assert!((number(&both[0], "loss") - mean).abs() < 1e-6 * mean, "{mean} {:?}", both[0]);
+    assert_eq!(sum.len(), a_grads.len());
+    for (name, sum) in &sum {
+        let pairs = a_grads[name].iter().zip(&b_grads[name]);
+        let mean: Vec<f64> = pairs.map(|(a, b)| (a + b) / 2.0).collect();
+        let distance = distance(sum, &mean);
+        assert!(distance < 1e-5, "{name}: {distance:e}");
+    }
+}
+
+#[test]
+fn emulate_tells_right_from_wrong() {
+    let place = Place::new();
+    let emulate = |folder: &Path| {
+        let file = |name: &str| folder.join(name).display().to_string();
+        let (kernel, meta, data) =
+            (file("kernel.ptx"), file("meta.json"), file("data.safetensors"));
+        place.gigac(&["emulate", &kernel, "--launch", &meta, "--data", &data])
+    };
+    let tests = root().join("emulator/tests");
+    for sample in ["vec_add", "reduce_sum", "softmax_row", "matmul_bf16"] {
+        passed(&emulate(&tests.join(format!("samples/{sample}.sm_80"))));
+    }
+    let broken = tests.join("foreign/broken");
+    for (program, finding) in [("missing_barrier", "race"), ("no_bounds_check", "out-of-bounds")] {
+        let message = failed(&emulate(&broken.join(program)), 1);
+        assert!(message.contains(finding), "{program}: {message}");
+        assert!(message.contains("kernel.ptx:") || message.contains("line"), "{message}");
+    }
+}
+
+/// The shipped text.
+const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/corpus");
+
+/// A folder for the files of one test, and for its cache of executables.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder for temporary files"))
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).expect("the folder is ours");
+        path
+    }
+
+    fn gigac(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gigac"));
+        command.args(words).env("XDG_CACHE_HOME", self.0.path().join("cache"));
+        command.output().expect("the command starts")
+    }
+
+    fn train(&self, name: &str, flags: &[&str]) -> Output {
+        self.gigac(&[&["train", &model(name)], flags].concat())
+    }
+
+    /// Follows a golden trace with one thread and with two.
+    fn golden(&self, name: &str, case: &str) {
+        let exports = ["1", "2"].map(|threads| {
+            let (out, export) = (self.path(threads), self.path(&format!("{threads}.export")));
+            let grads = self.path(&format!("{threads}.grads"));
+            let (init, batches) = (golden(case, "init"), golden(case, "batches"));
+            let mut flags = vec!["--init", &init, "--batches", &batches, "--steps", "20"];
+            flags.extend(["--dump-grads", &grads, "--export", &export, "--out", &out]);
+            flags.extend(["--threads", threads, "--quiet"]);
+            passed(&self.train(name, &flags));
+            close(&grads, &golden(case, "grads0"), GRADIENTS);
+            follow(&metrics(&out), case);
+            close(&export, &golden(case, "final"), WEIGHTS);
+            (read(&export), read(&grads), metrics(&out))
+        });
+        assert!(exports[0] == exports[1], "one thread and two differ");
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn model(name: &str) -> String {
+    root().join(format!("models/{name}.giga")).display().to_string()
+}
+
+fn golden(case: &str, name: &str) -> String {
+    root().join(format!("tests/golden/{case}/{name}.safetensors")).display().to_string()
+}
+
+fn read(path: impl AsRef<Path>) -> Vec<u8> {
+    let path = path.as_ref();
+    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn passed(output: &Output) -> &Output {
+    assert!(
+        output.status.success(),
+        "{}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// The message of a command that ended with a code. A message is never a panic.
+fn failed(output: &Output, code: i32) -> String {
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{message}");
+    assert!(!message.trim().is_empty() && !message.contains("panicked"), "{message}");
+    message
+}
+
+/// What a run wrote about each step, without what depends on the clock.
+fn metrics(out: &str) -> Vec<BTreeMap<&'static str, Value>> {
+    let text = std::fs::read_to_string(Path::new(out).join("metrics.jsonl")).expect("metrics");
+    let line = |line: &str| {
+        let step: Value = serde_json::from_str(line).expect("one object in a line");
+        FIELDS.map(|f| (f, step[f].clone())).into_iter().collect()
+    };
+    text.lines().map(line).collect()
+}
+
+fn number(step: &BTreeMap<&'static str, Value>, field: &str) -> f64 {
+    step[field].as_f64().unwrap_or_else(|| panic!("{field}: {step:?}"))
+}
+
+/// Compares losses and norms of all steps with a golden trace.
+fn follow(steps: &[BTreeMap<&'static str, Value>], case: &str) {
+    let path = root().join(format!("tests/golden/{case}/trace.json"));
+    let golden: Value = serde_json::from_slice(&read(path)).expect("a golden trace");
+    let golden = golden["trace"].as_array().expect("steps");
+    assert_eq!(steps.len(), golden.len());
+    let mut wrong = String::new();
+    for (step, golden) in steps.iter().zip(golden) {
+        for (field, tolerance) in [("step", 0.0), ("lr", 1e-6), ("loss", LOSS), ("grad_norm", NORM)]
+        {
+            let (ours, theirs) = (number(step, field), golden[field].as_f64().expect("a number"));
+            if (ours - theirs).abs() > tolerance * theirs.abs() {
+                wrong += &format!("\nstep {}: {field} {ours}, golden {theirs}", step["step"]);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{case}:{wrong}");
+}
+
+/// All tensors of a file, by name.
+fn tensors(path: &str) -> BTreeMap<String, Vec<f64>> {
+    let bytes = read(path);
+    let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let word = |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let tensor = |(name, view): (String, TensorView)| {
+        assert_eq!(view.dtype(), Dtype::F32, "{name}");
+        (name, view.data().chunks_exact(4).map(word).collect())
+    };
+    file.tensors().into_iter().map(tensor).collect()
+}
+
+/// Compares the tensors of two files: the same names and shapes, and near values.
+fn close(ours: &str, golden: &str, tolerance: f64) {
+    let shapes = |path: &str| {
+        let bytes = read(path);
+        let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let shape = |(name, view): (String, TensorView)| (name, view.shape().to_vec());
+        file.tensors().into_iter().map(shape).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(shapes(ours), shapes(golden));
+    let values = tensors(ours);
+    let mut wrong = String::new();
+    for (name, golden) in tensors(golden) {
+        let distance = distance(&values[&name], &golden);
+        if distance > tolerance {
+            wrong += &format!("\n{name}: {distance:e}");
+        }
+    }
+    assert!(wrong.is_empty(), "farther than {tolerance:e} from {golden}:{wrong}");
+}
+
+/// Relative Frobenius distance.
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |xs: &mut dyn Iterator<Item = f64>| xs.map(|x| x * x).sum::<f64>();
+    let apart = square(&mut a.iter().zip(b).map(|(a, b)| a - b));
+    (apart / square(&mut b.iter().copied())).sqrt()
+}
