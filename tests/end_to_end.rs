@@ -103,7 +103,7 @@ fn mistakes_in_a_model_name_their_places() {
     let message = failed(&place.gigac(&["check", &path]), 1);
     assert!(message.contains("latin.giga:2"), "{message}");
     let message = failed(&place.gigac(&["check", &model("nano"), "--set", "Q=3"]), 1);
-    assert!(message.contains("`Q`"), "{message}");
+    assert!(message.contains("--set Q"), "{message}");
 }
 
 #[test]
@@ -135,8 +135,9 @@ fn wrong_data_is_1() {
     train(&place.write("empty.txt", b""));
     let message = train(&place.write("latin.txt", &[0xe4; 5000]));
     assert!(message.contains("latin.txt") && message.contains("UTF-8"), "{message}");
-    let tokens: Vec<u8> =
-        (0..5000_u16).flat_map(|i| (if i == 40 { 300 } else { i % 256 }).to_le_bytes()).collect();
+    let tokens: Vec<u8> = (0..5000_u16)
+        .flat_map(|i| (if i % 16 == 0 { 300 } else { i % 256 }).to_le_bytes())
+        .collect();
     let message = train(&place.write("high.u16.bin", &tokens));
     assert!(message.contains("high.u16.bin") && message.contains("300"), "{message}");
     let message = train(&place.write("odd.u16.bin", &tokens[..9999]));
@@ -160,8 +161,8 @@ fn wrong_weights_and_batches_are_1() {
     let other = golden("gpt2-nano", "init");
     let message = failed(&place.train("nano", &["--batches", &batches, "--init", &other]), 1);
     assert!(message.contains("model.embed_tokens.weight"), "{message}");
-    let message = failed(&place.train("nano", &["--batches", &batches, "--steps", "21"]), 1);
-    assert!(message.contains("batches.safetensors"), "{message}");
+    let message = failed(&place.train("nano", &["--batches", &batches, "--steps", "21"]), 2);
+    assert!(message.contains("20"), "{message}");
 }
 
 #[test]
@@ -238,7 +239,7 @@ fn micro_batches_average() {
     // Four rows in one step are two micro-batches of two rows.
     let half = data.len() / 20;
     let whole = batches("whole", [3, 4, 33], 0);
-    let (both, sum) = run("whole", &whole, "3", &["--set", "train.batch=128 tokens"]);
+    let (both, sum) = run("whole", &whole, "3", &["--set", "train.batch=128"]);
     assert_eq!(both.len(), 3);
     for step in &both {
         assert!(step["loss"].as_f64().is_some_and(f64::is_finite), "{step:?}");
@@ -271,7 +272,7 @@ fn emulate_tells_right_from_wrong() {
         passed(&emulate(&tests.join(format!("samples/{sample}.sm_80"))));
     }
     let broken = tests.join("foreign/broken");
-    for (program, finding) in [("missing_barrier", "race"), ("no_bounds_check", "out-of-bounds")] {
+    for (program, finding) in [("missing_barrier", "race"), ("no_bounds_check", "out of bounds")] {
         let message = failed(&emulate(&broken.join(program)), 1);
         assert!(message.contains(finding), "{program}: {message}");
         assert!(message.contains("kernel.ptx:") || message.contains("line"), "{message}");
