@@ -35,7 +35,7 @@ impl Vocabulary {
     /// [`Error::Input`] when the file is not a tokenizer or has too many tokens.
     pub fn open(path: &Path, limit: u64) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io("open", path))?;
-        let tokenizer = Tokenizer::from_bytes(bytes)
+        let tokenizer = guarded(path, || Tokenizer::from_bytes(bytes))?
             .map_err(|e| Error::file(path, format!("not a tokenizer of Hugging Face: {e}")))?;
         let size = tokenizer.get_vocab_size(true) as u64;
         if size > limit {
@@ -60,11 +60,36 @@ impl Vocabulary {
     }
 }
 
+thread_local! {
+    /// Whether this thread runs foreign code whose panics become errors.
+    static GUARDED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Runs code of the `tokenizers` crate, which panics on some damaged files.
+///
+/// # Errors
+/// [`Error::Input`] when it panics.
+fn guarded<T>(path: &Path, body: impl FnOnce() -> T) -> Result<T> {
+    static HOOK: std::sync::Once = std::sync::Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                usual(info);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+    GUARDED.set(false);
+    result
+        .map_err(|_| Error::file(path, "the tokenizer is damaged: its parts do not fit each other"))
+}
+
 fn encode(tokenizer: &Tokenizer, path: &Path, text: &str) -> Result<Vec<u32>> {
     let mut tokens = Vec::new();
     for piece in pieces(text) {
-        let encoded = tokenizer
-            .encode_fast(piece, false)
+        let encoded = guarded(path, || tokenizer.encode_fast(piece, false))?
             .map_err(|e| Error::file(path, format!("the tokenizer cannot read it: {e}")))?;
         tokens.extend(encoded.get_ids());
     }
