@@ -20,11 +20,15 @@ step "tests"
 cargo build --workspace --locked
 cargo test --workspace --locked
 
-step "fuzz"
-PROPTEST_CASES="${PROPTEST_CASES:-2000}" cargo test --workspace --locked -- fuzz
+step "fuzz: parsers of untrusted text and bytes under random and damaged inputs"
+export PROPTEST_CASES="${PROPTEST_CASES:-2000}"
+cargo test --locked -p gigac-frontend --test hostile
+cargo test --locked -p gigac-emulator --test fuzz
+cargo test --locked -p gigac-passes --test mutations
+cargo test --locked -p gigac-runtime --lib damaged
 
 step "training run"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-target/debug/gigac train models/nano.giga --data examples/corpus --steps 100 --out "$out/run" --quiet
+"${CARGO_TARGET_DIR:-target}/debug/gigac" train models/nano.giga --data examples/corpus --steps 100 --out "$out/run" --quiet
 tail -n 1 "$out/run/metrics.jsonl"
