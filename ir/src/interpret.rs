@@ -83,6 +83,7 @@ impl Machine<'_> {
                 (Op::Param(param, slot), _) => vec![self.param(*param, *slot)?],
                 (Op::Input(input), _) => vec![self.input(*input)?],
                 (Op::Repeat { .. }, Some(region)) => self.repeat(node, region)?,
+                (_, Some(score)) => self.attention(node, score)?,
                 _ => self.node(node)?,
             };
             for (value, tensor) in node.results.iter().zip(results) {
@@ -98,6 +99,23 @@ impl Machine<'_> {
         let results: Vec<&Type> = node.results.iter().map(|v| self.graph.ty(*v)).collect();
         let eval = Eval { op: &node.op, graph: self.graph, results: &results };
         Ok((ops::def(&node.op).eval)(&eval, &operands)?)
+    }
+
+    fn attention(&mut self, node: &Node, score: &Region) -> Result<Vec<Tensor>, InterpretError> {
+        let operands: Vec<Rc<Tensor>> = node.operands.iter().map(|v| self.read(*v)).collect();
+        let operands: Vec<&Tensor> = operands.iter().map(Rc::as_ref).collect();
+        let graph = self.graph;
+        let types: Vec<&Type> = node.operands.iter().map(|v| graph.ty(*v)).collect();
+        ops::attend::value(graph, &node.op, &types, &operands, &mut |arguments| {
+            self.scopes.push(HashMap::new());
+            for (arg, x) in score.args.iter().zip(arguments) {
+                self.bind(*arg, Rc::new(x));
+            }
+            self.run(score)?;
+            let results = score.results.iter().map(|v| self.read(*v).as_ref().clone()).collect();
+            self.scopes.pop();
+            Ok(results)
+        })
     }
 
     fn repeat(&mut self, node: &Node, region: &Region) -> Result<Vec<Tensor>, InterpretError> {

@@ -1,5 +1,6 @@
 //! Decomposition: replaces operations that have no kernels of their own.
 //!
+//! - Attention becomes products, a softmax and the score function in the open.
 //! - `top` becomes ranks: an element's rank is the number of those that beat it.
 //! - A scatter over few elements becomes a sum of one-hot choices, which fuses.
 //! - A product without free axes becomes multiply and sum.
@@ -11,7 +12,7 @@ use std::collections::BTreeSet;
 
 use gigac_ir::graph::{AxisId, Builder, DType, Graph, Op, Region, ValueId};
 use gigac_ir::kernel::Reduction;
-use gigac_ir::ops::OpError;
+use gigac_ir::ops::{self, OpError};
 use gigac_ir::pointwise::Pointwise;
 
 use crate::rebuild::rebuild;
@@ -25,6 +26,7 @@ const MUCH: u64 = 8192;
 
 /// Decomposes a graph.
 pub fn decompose(graph: Graph) -> Graph {
+    let graph = attention(graph);
     let depth = repeated_axes(&graph.root);
     rebuild(graph, &mut |b, node, operands| match &node.op {
         Op::Top { axis, to } => top(b, operands[0], *axis, *to).map(Some),
@@ -36,6 +38,16 @@ pub fn decompose(graph: Graph) -> Graph {
             reduce(b, Reduction::Sum, product, axes, &depth).map(|v| Some(vec![v]))
         }
         Op::Reduce { op, axes } => reduce(b, *op, operands[0], axes, &depth).map(|v| Some(vec![v])),
+        _ => Ok(None),
+    })
+}
+
+/// Attention in terms of other operations: what the kernels of attention are judged by.
+pub fn attention(graph: Graph) -> Graph {
+    rebuild(graph, &mut |b, node, operands| match node.op {
+        Op::Attend { .. } | Op::AttendGrad { .. } => {
+            ops::attend::decompose(b, node, operands).map(Some)
+        }
         _ => Ok(None),
     })
 }

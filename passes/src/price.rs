@@ -66,12 +66,16 @@ impl Walk<'_> {
         let weights = node.operands[..sources].iter().all(|v| self.is_weight(*v));
         let weight = weights && !matches!(node.op, Op::Input(_) | Op::Noise { .. });
         self.weight.extend(node.results.iter().map(|r| (*r, weight)));
-        let Op::Dot { axes } = &node.op else { return };
-        if axes.is_empty() {
-            return;
-        }
         let types: Vec<_> = node.operands.iter().map(|v| self.graph.ty(*v)).collect();
-        let flops = (ops::def(&node.op).flops)(&node.op, self.graph, &types, &[]);
+        let flops = match &node.op {
+            Op::Dot { axes } if !axes.is_empty() => {
+                (ops::def(&node.op).flops)(&node.op, self.graph, &types, &[])
+            }
+            Op::Attend { .. } => {
+                ops::attend::Parts::new(&node.op, &types).product_flops(self.graph)
+            }
+            _ => return,
+        };
         let flops = u128::from(flops) * u128::from(turns);
         if node.operands.iter().any(|v| self.is_weight(*v)) {
             self.weights += flops;

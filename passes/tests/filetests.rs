@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use gigac_ir::graph::Graph;
-use gigac_passes::{differentiate, simplify};
+use gigac_passes::{decompose, differentiate, simplify};
 
 /// The line that what is expected stands behind.
 const EXPECT: &str = "; expect:";
@@ -100,6 +100,7 @@ fn outcome(command: &str, input: &str) -> Result<Graph, Errors> {
         "simplify" => simplify::simplify(graph),
         "hoist" => simplify::hoist(graph),
         "fold" => simplify::fold(graph),
+        "decompose attention" => decompose::attention(graph),
         "dead" => simplify::dead(graph),
         _ => return Err(vec![(0, format!("there is no command `{command}`"))]),
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use gigac_ir::graph::{Graph, Role};
 use gigac_ir::philox::philox;
-use gigac_passes::{differentiate, simplify};
+use gigac_passes::{decompose, differentiate, simplify};
 
 /// Mutations of each file.
 const ROUNDS: u32 = 2000;
@@ -65,6 +65,7 @@ fn exercise(text: &str) -> bool {
     };
     let simple = simplify::simplify(graph.clone());
     well_formed(&simple, "simplify");
+    well_formed(&decompose::attention(graph.clone()), "decompose attention");
     if graph.roles.iter().all(forward) {
         for micro in [1, 3] {
             let joint = differentiate::differentiate(&graph, micro);

@@ -11,6 +11,15 @@ use crate::pointwise::Pointwise;
 struct Open {
     region: Region,
     memo: HashMap<(Op, Vec<ValueId>), Vec<ValueId>>,
+    /// Reads nothing of the regions around it.
+    closed: bool,
+}
+
+impl Open {
+    fn new(args: &[ValueId], closed: bool) -> Self {
+        let region = Region { args: args.to_vec(), ..Region::default() };
+        Self { region, memo: HashMap::new(), closed }
+    }
 }
 
 /// Builds a graph region by region.
@@ -38,7 +47,7 @@ pub struct Builder {
 impl Builder {
     /// Continues a graph: nodes are added at the end of its root region.
     pub fn new(mut graph: Graph) -> Self {
-        let mut root = Open { region: std::mem::take(&mut graph.root), memo: HashMap::new() };
+        let mut root = Open { region: std::mem::take(&mut graph.root), ..Open::default() };
         let mut constants = HashMap::new();
         for node in &root.region.nodes {
             if node.region.is_none() {
@@ -68,7 +77,7 @@ impl Builder {
     /// When the operation does not fit its operands.
     pub fn ops(&mut self, op: Op, operands: &[ValueId]) -> Result<Vec<ValueId>, OpError> {
         let key = (op, operands.to_vec());
-        if let Some(known) = self.open.iter().rev().find_map(|o| o.memo.get(&key)) {
+        if let Some(known) = self.known(&key) {
             return Ok(known.clone());
         }
         let (op, operands) = key;
@@ -83,6 +92,12 @@ impl Builder {
         top.memo.insert((op.clone(), operands.clone()), results.clone());
         top.region.nodes.push(Node { op, operands, results: results.clone(), region: None });
         Ok(results)
+    }
+
+    /// The results of an equal node that the open region may read.
+    fn known(&self, key: &(Op, Vec<ValueId>)) -> Option<&Vec<ValueId>> {
+        let outermost = self.open.iter().rposition(|o| o.closed).unwrap_or(0);
+        self.open[outermost..].iter().rev().find_map(|o| o.memo.get(key))
     }
 
     /// Adds a node with one result. Pointwise functions of constants are folded.
@@ -156,8 +171,7 @@ impl Builder {
             Type { dtype: ty.dtype, axes }
         }));
         let args: Vec<ValueId> = types.into_iter().map(|ty| self.value(ty)).collect();
-        let region = Region { args: args.clone(), ..Region::default() };
-        self.open.push(Open { region, memo: HashMap::new() });
+        self.open.push(Open::new(&args, false));
         args
     }
 
@@ -185,13 +199,86 @@ impl Builder {
         Ok(results)
     }
 
-    /// Adds a copy of a node whose operands have been mapped already; bodies of repeats are the
-    /// caller's business.
+    /// Opens the score function of attention over the given operands; its arguments are the raw
+    /// product, the cotangent of the score for a gradient, and the captured values.
+    ///
+    /// # Errors
+    /// When the operation does not fit its operands.
+    pub fn open_score(&mut self, op: &Op, operands: &[ValueId]) -> Result<Vec<ValueId>, OpError> {
+        let types: Vec<&Type> = operands.iter().map(|v| self.ty(*v)).collect();
+        let types = ops::attend::arguments(op, &self.graph, &types)?;
+        let args: Vec<ValueId> = types.into_iter().map(|ty| self.value(ty)).collect();
+        self.open.push(Open::new(&args, true));
+        Ok(args)
+    }
+
+    /// Closes the innermost region and adds its attention. Gives the node's results.
+    ///
+    /// # Errors
+    /// When the region is not a score function of the operation.
+    pub fn close_score(
+        &mut self,
+        op: Op,
+        operands: &[ValueId],
+        results: &[ValueId],
+    ) -> Result<Vec<ValueId>, OpError> {
+        let mut open = self.open.pop().expect("close_score follows open_score");
+        open.region.results = results.to_vec();
+        let types: Vec<&Type> = operands.iter().map(|v| self.ty(*v)).collect();
+        let types = ops::attend::results(&op, &self.graph, &types, &open.region)?;
+        let results: Vec<ValueId> = types.into_iter().map(|ty| self.value(ty)).collect();
+        let (operands, region) = (operands.to_vec(), Some(open.region));
+        self.top().region.nodes.push(Node { op, operands, results: results.clone(), region });
+        Ok(results)
+    }
+
+    /// Copies nodes of a region into the open one, all that can be computed from the values in
+    /// `map` and are not in it yet, and adds their results to it. Gives the copies.
+    ///
+    /// # Errors
+    /// When an operation does not fit what its operands are mapped to.
+    pub fn inline(
+        &mut self,
+        region: &Region,
+        map: &mut HashMap<ValueId, ValueId>,
+    ) -> Result<Vec<Node>, OpError> {
+        let mut copies = Vec::new();
+        for node in &region.nodes {
+            let operands = node.operands.iter().map(|v| map.get(v).copied());
+            let Some(operands) = operands.collect::<Option<Vec<ValueId>>>() else { continue };
+            if node.results.iter().any(|v| map.contains_key(v)) {
+                continue;
+            }
+            let results = self.ops(node.op.clone(), &operands)?;
+            map.extend(node.results.iter().copied().zip(results.iter().copied()));
+            copies.push(Node { op: node.op.clone(), operands, results, region: None });
+        }
+        Ok(copies)
+    }
+
+    /// Adds a node like one of another graph, whose operands have been mapped already, with its
+    /// score function when it is attention; bodies of repeats are the caller's business.
+    ///
+    /// # Errors
+    /// When the operation does not fit its operands.
+    pub fn like(&mut self, node: &Node, operands: &[ValueId]) -> Result<Vec<ValueId>, OpError> {
+        let (Op::Attend { .. } | Op::AttendGrad { .. }, Some(score)) = (&node.op, &node.region)
+        else {
+            return self.ops(node.op.clone(), operands);
+        };
+        let args = self.open_score(&node.op, operands)?;
+        let mut map = score.args.iter().copied().zip(args).collect();
+        self.inline(score, &mut map)?;
+        let results: Vec<ValueId> = score.results.iter().map(|v| map[v]).collect();
+        self.close_score(node.op.clone(), operands, &results)
+    }
+
+    /// Adds a copy of a node of this graph, with its results' names, as [`Builder::like`] does.
     ///
     /// # Errors
     /// When the operation does not fit its operands.
     pub fn copy(&mut self, node: &Node, operands: &[ValueId]) -> Result<Vec<ValueId>, OpError> {
-        let results = self.ops(node.op.clone(), operands)?;
+        let results = self.like(node, operands)?;
         for (old, new) in node.results.iter().zip(&results) {
             let old = self.graph.values.get(old.index()).map(|i| (i.name.clone(), i.span));
             if let Some((name, span)) = old {
@@ -220,7 +307,7 @@ impl Builder {
 
     /// The finished graph.
     pub fn finish(mut self) -> Graph {
-        assert_eq!(self.open.len(), 1, "a repeat was opened and not closed");
+        assert_eq!(self.open.len(), 1, "a region was opened and not closed");
         self.graph.root = self.open.pop().expect("the root is open").region;
         self.graph
     }

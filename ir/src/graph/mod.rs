@@ -2,7 +2,8 @@
 //!
 //! A [`Graph`] holds one program: the forward pass, the joint graph, or a whole training step.
 //! Values are `u32` ids; types, names and spans are side tables. Nodes stand in **regions**: the
-//! root, and the body of each [`Op::Repeat`], which may use values of the regions around it.
+//! root, the body of each [`Op::Repeat`], which may use values of the regions around it, and the
+//! score function of each [`Op::Attend`], which is closed.
 //! Nodes of a region are in a legal order: operands precede their users.
 //!
 //! What the IR means:
@@ -401,6 +402,33 @@ pub enum Op {
         /// Number of carried values.
         carried: u32,
     },
+    /// Attention. Operands `q, k, v`, then captured values. The region is the *score function*, a
+    /// closed chain of pointwise operations: its arguments are the raw product `Σ q·k` over
+    /// `inner` and the captured values, its result is the score, −inf where it is masked. Results:
+    /// `out = Σ softmax(score; keys)·v` over `keys`, and `lse`, the logarithm of
+    /// `Σ exp(score)` over `keys`; both are 0 in a row that is masked throughout. Axes of `v`
+    /// that the score lacks are columns of the output; all other axes are matched as in a dot, so
+    /// that grouped queries are an axis which `k` and `v` lack.
+    Attend {
+        /// Axis of the score, `k` and `v` that vanishes.
+        keys: AxisId,
+        /// Axes of `q` and `k` that vanish in the raw product.
+        inner: Vec<AxisId>,
+    },
+    /// The gradient of [`Op::Attend`]. Operands `q, k, v, dout, lse, delta`, then captured values;
+    /// `delta = Σ dout·out` over the columns, less the cotangent of `lse`. The region is the score
+    /// function with its derivative: arguments raw product, cotangent of the score, captured
+    /// values; results the score (which may not depend on the cotangent) and the cotangent of the
+    /// raw product. Results `dq, dk, dv`, and, when `full`, the cotangent of the score,
+    /// `exp(score − lse)·(Σ dout·v − delta)`. Source: FlashAttention-2, arXiv:2307.08691, §2.3.
+    AttendGrad {
+        /// As in [`Op::Attend`].
+        keys: AxisId,
+        /// As in [`Op::Attend`].
+        inner: Vec<AxisId>,
+        /// Whether the cotangent of the score is a result.
+        full: bool,
+    },
 }
 
 /// A node: an operation, its operands, its results.
@@ -412,7 +440,8 @@ pub struct Node {
     pub operands: Vec<ValueId>,
     /// Results.
     pub results: Vec<ValueId>,
-    /// The body of a repeat.
+    /// The body of a repeat, or the score function of attention. A score function is closed: it
+    /// reads its arguments and nothing else.
     pub region: Option<Region>,
 }
 

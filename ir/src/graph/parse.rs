@@ -13,6 +13,11 @@
 //!         | [definition {"," definition} "="] "repeat" "[" axis ["," "reversed"] "]"
 //!           "turn" definition ["carry" "(" pairs ")"] ["stack" "(" pairs ")"]
 //!           "{" {node} ["next" values] ["stack" values] "}"
+//!         | definition {"," definition} "=" attention values
+//!           "score" "(" definition ["," definition] {"," definition "=" value} ")"
+//!           "{" {node} "give" values "}"
+//! attention = ("attend" | "attend_grad") "[" axis "," factors ["," "full"] "]"
+//! factors = axis {"*" axis}
 //! pairs   = definition "=" value {"," …}
 //! definition = value [string] [":" type]           the string is the name it has in the model
 //! operation  = function | name "[" attributes "]"  attributes stand in the op table
@@ -327,6 +332,9 @@ impl Reader {
             true => self.values(text)?,
             false => (text, Vec::new()),
         };
+        if matches!(op, Op::Attend { .. } | Op::AttendGrad { .. }) {
+            return self.attention(text, start, results, op, operands);
+        }
         let types = operands.iter().map(|v| self.graph.ty(*v)).collect::<Vec<_>>();
         let inferred = ops::infer(&op, &self.graph, &types).map_err(|e| e.to_string());
         self.settle(start, &results, inferred)?;
@@ -380,6 +388,50 @@ impl Reader {
         let region = Region { args, nodes, results: next.into_iter().chain(stack).collect() };
         let op = Op::Repeat { axis, reversed, carried: count };
         let inferred = ops::repeat::results(&op, &self.graph, &operands, &region);
+        self.settle(start, &results, inferred.map_err(|e| e.to_string()))?;
+        let results = results.into_iter().map(|d| d.value).collect();
+        Ok((text, Node { op, operands, results, region: Some(region) }))
+    }
+
+    /// The score function of attention, whose fixed operands have been read.
+    fn attention<'a>(
+        &mut self,
+        text: &'a str,
+        start: &'a str,
+        results: Vec<Definition<'a>>,
+        op: Op,
+        mut operands: Vec<ValueId>,
+    ) -> Parsed<'a, Node> {
+        if operands.len() != ops::attend::fixed(&op) {
+            let count = ops::attend::fixed(&op);
+            return fault(start, format!("expected {count} operands in front of `score`"));
+        }
+        let text = keyword(text, "score")?;
+        let (text, ()) = symbol(text, "(")?;
+        let (mut leading, mut definitions) = (ops::attend::leading(&op), Vec::new());
+        let (text, captured) = list(text, ",", ")", |t| {
+            let (t, arg) = self.definition(t)?;
+            definitions.push(arg);
+            if leading > 0 {
+                leading -= 1;
+                return Ok((t, None));
+            }
+            let (t, ()) = symbol(t, "=")?;
+            self.value(t).map(|(t, operand)| (t, Some(operand)))
+        })?;
+        operands.extend(captured.into_iter().flatten());
+        let types: Vec<&Type> = operands.iter().map(|v| self.graph.ty(*v)).collect();
+        let arguments = ops::attend::arguments(&op, &self.graph, &types);
+        self.settle(start, &definitions, arguments.map_err(|e| e.to_string()))?;
+        let (text, ()) = symbol(text, "{")?;
+        let (text, nodes) = self.nodes(text)?;
+        let text = keyword(text, "give")?;
+        let (text, given) = self.values(text)?;
+        let (text, ()) = symbol(text, "}")?;
+        let args = definitions.iter().map(|d| d.value).collect();
+        let region = Region { args, nodes, results: given };
+        let types: Vec<&Type> = operands.iter().map(|v| self.graph.ty(*v)).collect();
+        let inferred = ops::attend::results(&op, &self.graph, &types, &region);
         self.settle(start, &results, inferred.map_err(|e| e.to_string()))?;
         let results = results.into_iter().map(|d| d.value).collect();
         Ok((text, Node { op, operands, results, region: Some(region) }))

@@ -137,7 +137,10 @@ impl Printer<'_> {
     fn nodes(&mut self, region: &Region, depth: usize) {
         for node in &region.nodes {
             match &node.region {
-                Some(body) => self.repeat(node, body, depth),
+                Some(body) if matches!(node.op, Op::Repeat { .. }) => {
+                    self.repeat(node, body, depth);
+                }
+                Some(score) => self.attention(node, score, depth),
                 None => {
                     let results = self.definitions(&node.results);
                     let line = format!("{results} = {}", self.operation(node));
@@ -160,10 +163,29 @@ impl Printer<'_> {
         }
     }
 
+    /// `results = attend[…] operands score(leading arguments, argument = captured value …) { … }`.
+    fn attention(&mut self, node: &Node, score: &Region, depth: usize) {
+        let (fixed, leading) = (ops::attend::fixed(&node.op), ops::attend::leading(&node.op));
+        let (given, captured) = node.operands.split_at(fixed.min(node.operands.len()));
+        let (first, rest) = score.args.split_at(leading.min(score.args.len()));
+        let row = ops::def(&node.op);
+        let results = self.definitions(&node.results);
+        let mut line = format!("{results} = {}[{}] ", row.name, (row.print)(&node.op, self.graph));
+        line += &self.values(given);
+        let mut args: Vec<String> = first.iter().map(|arg| self.definition(*arg)).collect();
+        for (arg, operand) in rest.iter().zip(captured) {
+            let operand = self.value(*operand);
+            args.push(format!("{} = {operand}", self.definition(*arg)));
+        }
+        self.line(depth, &format!("{line} score({}) {{", joined(", ", args)));
+        self.nodes(score, depth + 1);
+        let line = format!("give {}", self.values(&score.results));
+        self.line(depth + 1, &line);
+        self.line(depth, "}");
+    }
+
     fn repeat(&mut self, node: &Node, body: &Region, depth: usize) {
-        let Op::Repeat { carried, .. } = node.op else {
-            unreachable!("only a repeat has a region")
-        };
+        let Op::Repeat { carried, .. } = node.op else { unreachable!("called for repeats") };
         let carried = carried as usize;
         let results = self.definitions(&node.results);
         let mut line = if results.is_empty() { String::new() } else { format!("{results} = ") };

@@ -37,6 +37,15 @@ graph sample {
   %20: f32[S, K], %21: int(0, 6)[S, K] = top[D -> K] %18
   %22: bf16[D, V] = cast[bf16] %19
   %23: f32 = reduce[max: D, V] %19
+  %24: f32[T, D], %25: f32[T] = attend[S, D] %6, %16, %16 score(%26: f32[T, S], %27: f32 = %23) {
+    %28: f32[T, S] = mul %26, %27
+    give %28
+  }
+  %29: f32[T, D], %30: f32[S, D], %31: f32[S, D], %32: f32[T, S] = attend_grad[S, D, full] %6, %16, %16, %24, %25, %25 score(%33: f32[T, S], %34: f32[T, S], %35: f32 = %23) {
+    %36: f32[T, S] = mul %33, %35
+    %37: f32[T, S] = mul %34, %35
+    give %36, %37
+  }
   result term 0 = %23
   result output y = %20
 }
@@ -135,11 +144,11 @@ proptest! {
 
     #[test]
     fn mutated_texts_do_no_harm(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..6, 0usize..40), 1..5)
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..6, 0usize..41), 1..5)
     ) {
-        const PIECES: [&str; 40] = [
+        const PIECES: [&str; 41] = [
             "%0", "%6", "%9", "%15", "0", "1", "-1", "99999999999", "9223372036854775807", "T", "S",
-            "D", "L", "K", "[", "]", "{", "}", "(", ")", ",", "*", "->", "=", ":", "f32", "int(0, 9)",
+            "D", "L", "K", "give", "[", "]", "{", "}", "(", ")", ",", "*", "->", "=", ":", "f32", "int(0, 9)",
             "bool", "repeat", "next", "stack", "exp", "dot", "real", "\"", ";", "\n", "é", "inf", " ",
         ];
         let mut tokens: Vec<String> = SAMPLE.split_inclusive(' ').map(str::to_owned).collect();

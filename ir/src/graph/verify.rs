@@ -1,9 +1,11 @@
 //! What a well-formed graph is. The verifier reports everything that is wrong.
 //!
-//! - **References:** axes, parameters, inputs and values exist; only repeats have a body.
+//! - **References:** axes, parameters, inputs and values exist; repeats have a body, attention has
+//!   a score function, nothing else has a region.
 //! - **SSA:** every value is defined once, before its uses, in their region or one around it.
 //! - **Types:** no axis twice, no absurd size; every result has the type that the op table infers.
 //!   A repeat's turn is an int in its axis, carried values keep their type, slices lack the axis.
+//!   A score function is closed and pointwise, and has the axes of the raw product.
 //! - **Parameters:** each axis once, one start per stored dimension, each spread axis among them.
 //! - **Results:** one role each, no role twice; losses and metrics are scalars, gradients and
 //!   updates have their parameter's axes, a denominator belongs to a term and depends on no
@@ -66,11 +68,11 @@ pub enum GraphErrorKind {
     /// More elements than any machine holds.
     #[error("has more than 2^52 elements")]
     TooLarge,
-    /// A body without a repeat, or a repeat without a body.
-    #[error("only a repeat has a body, and it has one")]
+    /// A region where none belongs, or none where one does.
+    #[error("repeats and attention have a region, other operations have none")]
     Body,
-    /// The arguments or results of a body do not match its repeat.
-    #[error("the body has {got} {what}, its repeat asks for {expected}")]
+    /// The arguments or results of a region do not match its node.
+    #[error("the region has {got} {what}, its node asks for {expected}")]
     Interface {
         /// Arguments or results.
         what: &'static str,
@@ -290,7 +292,11 @@ impl Verifier<'_> {
             (Op::Repeat { axis, carried, .. }, Some(body)) => {
                 self.repeat(node, body, (*axis, *carried as usize));
             }
-            (Op::Repeat { .. }, None) | (_, Some(_)) => self.error(at, GraphErrorKind::Body),
+            (Op::Attend { .. } | Op::AttendGrad { .. }, Some(score)) => {
+                self.attention(node, score);
+            }
+            (Op::Repeat { .. } | Op::Attend { .. } | Op::AttendGrad { .. }, None)
+            | (_, Some(_)) => self.error(at, GraphErrorKind::Body),
             _ => {
                 let types: Vec<&Type> = node.operands.iter().map(|v| self.graph.ty(*v)).collect();
                 match ops::infer(&node.op, self.graph, &types) {
@@ -375,6 +381,34 @@ impl Verifier<'_> {
         }
     }
 
+    fn attention(&mut self, node: &Node, score: &Region) {
+        let at = node.results.first().copied();
+        let types: Vec<&Type> = node.operands.iter().map(|v| self.graph.ty(*v)).collect();
+        let arguments = match ops::attend::arguments(&node.op, self.graph, &types) {
+            Ok(arguments) => arguments,
+            Err(error) => return self.error(at, error),
+        };
+        let (expected, got) = (arguments.len(), score.args.len());
+        if expected != got {
+            return self.error(at, GraphErrorKind::Interface { what: "arguments", expected, got });
+        }
+        let made = score.nodes.iter().flat_map(|n| &n.results);
+        let mut named = score.args.iter().chain(&score.results).chain(made);
+        if named.any(|v| v.index() >= self.graph.values.len()) {
+            return self.error(at, GraphErrorKind::Unknown("value"));
+        }
+        for (arg, ty) in score.args.iter().zip(&arguments) {
+            self.declared(*arg, ty);
+        }
+        let outside = std::mem::take(&mut self.visible);
+        self.region(score);
+        self.visible = outside;
+        match ops::attend::results(&node.op, self.graph, &types, score) {
+            Ok(types) => self.results_of(node, &types),
+            Err(error) => self.error(at, error),
+        }
+    }
+
     fn depends(&self, node: &Node) -> bool {
         let through = |values: &[ValueId]| values.iter().any(|v| self.on_params.contains(v));
         matches!(node.op, Op::Param(..))
@@ -445,6 +479,7 @@ fn attribute_axes(op: &Op) -> (Vec<AxisId>, &[AxisId]) {
             (pieces.iter().copied().chain([Some(*to)]).flatten().collect(), &[])
         }
         Op::Scatter { axes, to } => (vec![*to], axes),
+        Op::Attend { keys, inner } | Op::AttendGrad { keys, inner, .. } => (vec![*keys], inner),
         Op::Broadcast { axes }
         | Op::Reduce { axes, .. }
         | Op::Dot { axes }

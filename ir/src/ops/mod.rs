@@ -5,6 +5,7 @@
 //! a row in the file of its family; verifier, builder, differentiation, interpreter and cost model
 //! read the row.
 
+pub mod attend;
 pub mod attributes;
 pub mod index;
 pub mod layout;
@@ -86,6 +87,14 @@ pub enum OpError {
     /// have to hold for all turns.
     #[error("`repeat`: a carried value must be a real with the same axes in every turn")]
     Carried,
+    /// A score function that is not one.
+    #[error("`{op}`: the score function {what}")]
+    Score {
+        /// Operation.
+        op: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
 }
 
 /// Types of the results from those of the operands.
@@ -177,6 +186,8 @@ pub fn def(op: &Op) -> &'static OpDef {
         Op::Reduce { .. } => &reduce::REDUCE,
         Op::Dot { .. } => &reduce::DOT,
         Op::Repeat { .. } => &repeat::REPEAT,
+        Op::Attend { .. } => &attend::ATTEND,
+        Op::AttendGrad { .. } => &attend::ATTEND_GRAD,
     }
 }
 
@@ -203,6 +214,8 @@ pub const TABLE: &[&OpDef] = &[
     &reduce::REDUCE,
     &reduce::DOT,
     &repeat::REPEAT,
+    &attend::ATTEND,
+    &attend::ATTEND_GRAD,
 ];
 
 /// Types of the results of an operation that has no region.

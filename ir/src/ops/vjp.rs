@@ -5,6 +5,8 @@
 //! so the gradient of a sum costs nothing. Rules are written with the operations of the table, so
 //! gradients are optimised like any other code.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::graph::{AxisId, Bits, Builder, Node, Op, Type, ValueId};
 use crate::kernel::Reduction;
 use crate::ops::union;
@@ -32,6 +34,52 @@ pub struct Vjp<'a> {
 /// No operand gets a gradient.
 pub fn none(v: &mut Vjp, _: &[Option<ValueId>]) -> Vec<Option<ValueId>> {
     vec![None; v.node.operands.len()]
+}
+
+/// Whether results of an operation vary smoothly with its operands.
+pub fn is_smooth(op: &Op) -> bool {
+    !matches!(op, Op::Pointwise(Pointwise::Stop | Pointwise::Floor))
+}
+
+/// Reverse mode over nodes that stand in the region being built: cotangents of `sources`, given
+/// that of one result. A source that the result does not depend on has none.
+pub fn straight_line(
+    builder: &mut Builder,
+    tape: &[Node],
+    sources: &[ValueId],
+    (result, cotangent): (ValueId, ValueId),
+) -> HashMap<ValueId, ValueId> {
+    let mut active: HashSet<ValueId> = sources.iter().copied().collect();
+    for node in tape {
+        if is_smooth(&node.op) && node.operands.iter().any(|v| active.contains(v)) {
+            active.extend(node.results.iter().filter(|v| builder.ty(**v).dtype.is_real()));
+        }
+    }
+    let mut cotangents = HashMap::new();
+    if active.contains(&result) {
+        cotangents.insert(result, cotangent);
+    }
+    for node in tape.iter().rev() {
+        let own = |v: &ValueId| !sources.contains(v);
+        let g: Vec<Option<ValueId>> =
+            node.results.iter().map(|v| own(v).then(|| cotangents.remove(v)).flatten()).collect();
+        if g.iter().all(Option::is_none) {
+            continue;
+        }
+        let wanted: Vec<bool> = node.operands.iter().map(|v| active.contains(v)).collect();
+        let mut fetch = |_: &mut Builder, v: ValueId| v;
+        let mut vjp = Vjp { builder, node, wanted: &wanted, fetch: &mut fetch };
+        let parts = (super::def(&node.op).vjp)(&mut vjp, &g);
+        for (operand, part) in node.operands.iter().zip(parts) {
+            let Some(part) = part.filter(|_| active.contains(operand)) else { continue };
+            let sum = match cotangents.get(operand) {
+                Some(known) => vjp.map(Pointwise::Add, &[*known, part]),
+                None => part,
+            };
+            cotangents.insert(*operand, sum);
+        }
+    }
+    cotangents
 }
 
 impl Vjp<'_> {

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use gigac_ir::graph::{Builder, Node, Op, ValueId};
-use gigac_ir::pointwise::Pointwise;
+use gigac_ir::graph::{Builder, Node, ValueId};
+use gigac_ir::ops::vjp::is_smooth;
 
 use super::forward::{Loop, Taped};
 
@@ -29,8 +29,7 @@ fn region(b: &Builder, tape: &[Taped], active: &mut HashSet<ValueId>) {
 }
 
 fn node(b: &Builder, node: &Node, active: &mut HashSet<ValueId>) {
-    let flat = matches!(node.op, Op::Pointwise(Pointwise::Stop | Pointwise::Floor));
-    if !flat && node.operands.iter().any(|v| active.contains(v)) {
+    if is_smooth(&node.op) && node.operands.iter().any(|v| active.contains(v)) {
         active.extend(node.results.iter().filter(|v| b.ty(**v).dtype.is_real()));
     }
 }

@@ -94,7 +94,7 @@ impl Copier {
                     self.values.insert(node.results[0], self.inputs[input]);
                     continue;
                 }
-                (_, Some(body)) => Taped::Repeat(self.repeat(b, graph, node, body)),
+                (Op::Repeat { .. }, Some(body)) => Taped::Repeat(self.repeat(b, graph, node, body)),
                 _ => Taped::Node(self.node(b, graph, node)),
             };
             if taped.results().iter().all(|v| self.taped.insert(*v)) {
@@ -109,14 +109,15 @@ impl Copier {
         if let (Op::Noise { .. }, Some((turn, count))) = (&node.op, self.micro) {
             operands = noise_operands(b, operands, turn, count);
         }
-        let results = must(b.ops(node.op.clone(), &operands));
+        let results = must(b.like(node, &operands));
         self.define(b, graph, &node.results, &results);
-        Node { op: node.op.clone(), operands, results, region: None }
+        // A score function is closed, so it means the same in both graphs.
+        Node { op: node.op.clone(), operands, results, region: node.region.clone() }
     }
 
     fn repeat(&mut self, b: &mut Builder, graph: &Graph, node: &Node, body: &Region) -> Loop {
         let Op::Repeat { axis, reversed, carried } = node.op else {
-            unreachable!("only a repeat has a region")
+            unreachable!("called for repeats")
         };
         let carried = carried as usize;
         let operands = self.mapped(&node.operands);
@@ -192,9 +193,11 @@ impl Taped {
                 own.chain(stacks).collect()
             }
             Self::Node(node) => match node.op {
-                Op::Dot { .. } | Op::Reduce { .. } | Op::Scatter { .. } | Op::Top { .. } => {
-                    node.results.clone()
-                }
+                Op::Dot { .. }
+                | Op::Reduce { .. }
+                | Op::Scatter { .. }
+                | Op::Top { .. }
+                | Op::Attend { .. } => node.results.clone(),
                 _ => Vec::new(),
             },
         }

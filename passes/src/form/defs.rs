@@ -85,7 +85,9 @@ pub(crate) fn class(op: &Op) -> Class {
         Op::Scatter { .. } => Class::Scatter,
         Op::Cat { .. } => Class::Cat,
         Op::Repeat { .. } => Class::Repeat,
-        Op::Top { .. } => panic!("`top` is decomposed before kernels are formed"),
+        Op::Top { .. } | Op::Attend { .. } | Op::AttendGrad { .. } => {
+            panic!("{op:?} is decomposed before kernels are formed")
+        }
         _ => Class::Inline,
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Requires a well-formed graph. Preserves results and the order of nodes. Repeats lose stacked
 //! results that nobody reads, operands that the body does not read, and carried values that only
-//! feed themselves.
+//! feed themselves; attention loses captured values that its score does not need.
 
 use gigac_ir::graph::{Graph, Node, Op, Region, ValueId};
+use gigac_ir::ops::attend;
 
 /// Removes dead values.
 pub fn dead(mut graph: Graph) -> Graph {
@@ -36,9 +37,23 @@ impl Live {
             if !node.results.iter().any(|v| self.is(*v)) {
                 continue;
             }
-            match &node.region {
-                None => node.operands.iter().for_each(|v| self.mark(*v)),
-                Some(body) => self.repeat(node, body),
+            match (&node.op, &node.region) {
+                (_, None) => node.operands.iter().for_each(|v| self.mark(*v)),
+                (Op::Repeat { .. }, Some(body)) => self.repeat(node, body),
+                (_, Some(score)) => self.attention(node, score),
+            }
+        }
+    }
+
+    fn attention(&mut self, node: &Node, score: &Region) {
+        score.results.iter().for_each(|v| self.mark(*v));
+        self.region(score);
+        let fixed = attend::fixed(&node.op);
+        node.operands[..fixed].iter().for_each(|v| self.mark(*v));
+        let captured = score.args[attend::leading(&node.op)..].iter();
+        for (operand, arg) in node.operands[fixed..].iter().zip(captured) {
+            if self.is(*arg) {
+                self.mark(*operand);
             }
         }
     }
@@ -76,28 +91,52 @@ impl Live {
 fn carried(node: &Node) -> usize {
     match node.op {
         Op::Repeat { carried, .. } => carried as usize,
-        _ => unreachable!("only a repeat has a region"),
+        _ => unreachable!("asked of repeats"),
     }
 }
 
 fn sweep(region: &mut Region, live: &Live) {
     region.nodes.retain(|node| node.results.iter().any(|v| live.is(*v)));
     for node in &mut region.nodes {
-        let count = node.region.is_some().then(|| carried(node));
-        if let (Some(body), Some(count)) = (&mut node.region, count) {
-            let operands: Vec<bool> = body.args[1..].iter().map(|v| live.is(*v)).collect();
-            let results: Vec<bool> = node.results.iter().map(|v| live.is(*v)).collect();
-            let turn = [true].into_iter().chain(operands.iter().copied()).collect::<Vec<_>>();
-            keep(&mut body.args, &turn);
-            keep(&mut node.operands, &operands);
-            keep(&mut body.results, &results);
-            keep(&mut node.results, &results);
-            if let Op::Repeat { carried, .. } = &mut node.op {
-                *carried = results[..count].iter().filter(|x| **x).count() as u32;
-            }
-            sweep(body, live);
+        match node.op {
+            Op::Repeat { .. } => sweep_repeat(node, live),
+            Op::Attend { .. } | Op::AttendGrad { .. } => sweep_attention(node, live),
+            _ => {}
         }
     }
+}
+
+fn sweep_repeat(node: &mut Node, live: &Live) {
+    let count = carried(node);
+    let Some(body) = &mut node.region else { return };
+    let operands: Vec<bool> = body.args[1..].iter().map(|v| live.is(*v)).collect();
+    let results: Vec<bool> = node.results.iter().map(|v| live.is(*v)).collect();
+    let turn = [true].into_iter().chain(operands.iter().copied()).collect::<Vec<_>>();
+    keep(&mut body.args, &turn);
+    keep(&mut node.operands, &operands);
+    keep(&mut body.results, &results);
+    keep(&mut node.results, &results);
+    if let Op::Repeat { carried, .. } = &mut node.op {
+        *carried = results[..count].iter().filter(|x| **x).count() as u32;
+    }
+    sweep(body, live);
+}
+
+fn sweep_attention(node: &mut Node, live: &Live) {
+    let (fixed, leading) = (attend::fixed(&node.op), attend::leading(&node.op));
+    let Some(score) = &mut node.region else { return };
+    let captured: Vec<bool> = score.args[leading..].iter().map(|v| live.is(*v)).collect();
+    let with = |n: usize| [vec![true; n], captured.clone()].concat();
+    keep(&mut score.args, &with(leading));
+    keep(&mut node.operands, &with(fixed));
+    if let Op::AttendGrad { full, .. } = &mut node.op
+        && *full
+        && !live.is(node.results[3])
+    {
+        *full = false;
+        node.results.truncate(3);
+    }
+    sweep(score, live);
 }
 
 fn keep(values: &mut Vec<ValueId>, mask: &[bool]) {

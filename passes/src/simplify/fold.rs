@@ -46,9 +46,10 @@ struct Rebuild<'a> {
 impl Rebuild<'_> {
     fn region(&mut self, region: &Region) -> Result<(), OpError> {
         for node in &region.nodes {
-            match &node.region {
-                Some(body) => self.repeat(node, body)?,
-                None => self.node(node)?,
+            match (&node.op, &node.region) {
+                (Op::Repeat { .. }, Some(body)) => self.repeat(node, body)?,
+                (_, Some(score)) => self.attention(node, score)?,
+                (_, None) => self.node(node)?,
             }
         }
         Ok(())
@@ -88,9 +89,20 @@ impl Rebuild<'_> {
         (found.dtype == ty.dtype && found.axes == ty.axes).then_some(known)
     }
 
+    fn attention(&mut self, node: &Node, score: &Region) -> Result<(), OpError> {
+        let operands = self.mapped(&node.operands);
+        let args = self.b.open_score(&node.op, &operands)?;
+        self.define(&score.args, &args);
+        self.region(score)?;
+        let given = self.mapped(&score.results);
+        let results = self.b.close_score(node.op.clone(), &operands, &given)?;
+        self.define(&node.results, &results);
+        Ok(())
+    }
+
     fn repeat(&mut self, node: &Node, body: &Region) -> Result<(), OpError> {
         let Op::Repeat { axis, reversed, carried } = node.op else {
-            unreachable!("only a repeat has a region")
+            unreachable!("called for repeats")
         };
         let count = carried as usize;
         let operands = self.mapped(&node.operands);

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use gigac_ir::graph::{Graph, Node, Region, ValueId};
+use gigac_ir::graph::{Graph, Node, Op, Region, ValueId};
 
 /// Moves invariant nodes out of repeats.
 pub fn hoist(mut graph: Graph) -> Graph {
@@ -16,7 +16,7 @@ pub fn hoist(mut graph: Graph) -> Graph {
 fn visit(region: &mut Region) {
     let mut nodes = Vec::new();
     for mut node in std::mem::take(&mut region.nodes) {
-        if let Some(body) = &mut node.region {
+        if let (Op::Repeat { .. }, Some(body)) = (&node.op, &mut node.region) {
             visit(body);
             nodes.extend(invariant(body));
         }

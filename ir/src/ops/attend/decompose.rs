@@ -1,0 +1,98 @@
+//! Attention in terms of other operations: the reference that kernels are judged by, and the way
+//! out for shapes that no kernel takes.
+
+use std::collections::HashMap;
+
+use super::{OpError, Parts};
+use crate::graph::{AxisId, Builder, Node, Op, Region, Type, ValueId};
+use crate::kernel::Reduction;
+use crate::pointwise::Pointwise;
+
+/// The results of an attention node, built from products, reductions and pointwise operations.
+/// `operands` are those of the node in the graph being built.
+///
+/// # Errors
+/// When the node does not fit its operands.
+///
+/// # Panics
+/// When the node is not attention.
+pub fn decompose(
+    b: &mut Builder,
+    node: &Node,
+    operands: &[ValueId],
+) -> Result<Vec<ValueId>, OpError> {
+    let region = node.region.as_ref().expect("attention has a region");
+    let types: Vec<Type> = operands.iter().map(|v| b.ty(*v).clone()).collect();
+    let parts = Parts::new(&node.op, &types.iter().collect::<Vec<_>>());
+    match node.op {
+        Op::Attend { .. } => forward(b, &parts, region, operands),
+        Op::AttendGrad { full, .. } => backward(b, &parts, region, operands, full),
+        _ => panic!("`{}` is not attention", super::name(&node.op)),
+    }
+}
+
+fn forward(
+    b: &mut Builder,
+    parts: &Parts,
+    region: &Region,
+    operands: &[ValueId],
+) -> Result<Vec<ValueId>, OpError> {
+    let raw = dot(b, &parts.inner, operands[0], operands[1])?;
+    let mut map = HashMap::from([(region.args[0], raw)]);
+    map.extend(region.args[1..].iter().copied().zip(operands[3..].iter().copied()));
+    b.inline(region, &mut map)?;
+    let score = map[&region.results[0]];
+    let keys = vec![parts.keys];
+    let largest = b.op(Op::Reduce { op: Reduction::Max, axes: keys.clone() }, &[score])?;
+    let (zero, none) = (b.real(0.0), b.real(f64::NEG_INFINITY));
+    let masked = b.map(Pointwise::Eq, &[largest, none])?;
+    let shift = b.map(Pointwise::Where, &[masked, zero, largest])?;
+    let shifted = b.map(Pointwise::Sub, &[score, shift])?;
+    let weight = b.map(Pointwise::Exp, &[shifted])?;
+    let sum = b.op(Op::Reduce { op: Reduction::Sum, axes: keys.clone() }, &[weight])?;
+    // The sum is at least 1, or 0 where all is masked.
+    let half = b.real(0.5);
+    let sum = b.map(Pointwise::Max, &[sum, half])?;
+    let p = b.map(Pointwise::Div, &[weight, sum])?;
+    let out = dot(b, &keys, p, operands[2])?;
+    let log = b.map(Pointwise::Log, &[sum])?;
+    let lse = b.map(Pointwise::Add, &[shift, log])?;
+    Ok(vec![out, b.map(Pointwise::Where, &[masked, zero, lse])?])
+}
+
+fn backward(
+    b: &mut Builder,
+    parts: &Parts,
+    region: &Region,
+    operands: &[ValueId],
+    full: bool,
+) -> Result<Vec<ValueId>, OpError> {
+    let [q, k, v, dout, lse, delta] = operands[..6] else { unreachable!("verified") };
+    let raw = dot(b, &parts.inner, q, k)?;
+    let mut map = HashMap::from([(region.args[0], raw)]);
+    map.extend(region.args[2..].iter().copied().zip(operands[6..].iter().copied()));
+    // First what the score needs; the rest once its cotangent is there.
+    b.inline(region, &mut map)?;
+    let shifted = b.map(Pointwise::Sub, &[map[&region.results[0]], lse])?;
+    let p = b.map(Pointwise::Exp, &[shifted])?;
+    let dp = dot(b, &parts.columns, dout, v)?;
+    let centred = b.map(Pointwise::Sub, &[dp, delta])?;
+    let dscore = b.map(Pointwise::Mul, &[p, centred])?;
+    map.insert(region.args[1], dscore);
+    b.inline(region, &mut map)?;
+    let draw = map[&region.results[1]];
+    let rest = |b: &Builder, x: ValueId, y: ValueId| -> Vec<AxisId> {
+        b.ty(x).axes.iter().copied().filter(|a| !b.ty(y).has(*a)).collect()
+    };
+    let mut results = Vec::new();
+    for (x, y, own) in [(draw, k, q), (draw, q, k), (p, dout, v)] {
+        let axes = rest(b, y, own);
+        results.push(dot(b, &axes, x, y)?);
+    }
+    results.extend(full.then_some(dscore));
+    Ok(results)
+}
+
+fn dot(b: &mut Builder, axes: &[AxisId], x: ValueId, y: ValueId) -> Result<ValueId, OpError> {
+    b.op(Op::Dot { axes: axes.to_vec() }, &[x, y])
+}
