@@ -4,6 +4,7 @@ use gigac_ir::graph::{Graph, Role};
 use gigac_ir::train::Settings;
 
 use crate::place::Placed;
+use crate::chunk::{Limits, chunk};
 use crate::{decompose, differentiate, form, optimizer, place, simplify};
 
 /// The programs of a model for one phase.
@@ -20,7 +21,7 @@ pub struct Programs {
 pub fn joint(training: &Graph, micro: u64) -> Graph {
     // Before: constants of a layer leave it, so that they are not saved for the way back.
     let forward = simplify::simplify(training.clone());
-    simplify::simplify(differentiate::differentiate(&forward, micro))
+    chunked(simplify::simplify(differentiate::differentiate(&forward, micro)))
 }
 
 /// The training step, before kernels are formed.
@@ -35,7 +36,12 @@ pub fn only(graph: &Graph, wanted: impl Fn(&Role) -> bool) -> Graph {
     let kept: Vec<usize> = (0..part.roles.len()).filter(|i| wanted(&part.roles[*i])).collect();
     part.root.results = kept.iter().map(|i| graph.root.results[*i]).collect();
     part.roles = kept.iter().map(|i| graph.roles[*i].clone()).collect();
-    decompose::decompose(simplify::simplify(part))
+    decompose::decompose(chunked(simplify::simplify(part)))
+}
+
+/// Large values in chunks; what a chunk shares with the others then leaves the loop.
+fn chunked(graph: Graph) -> Graph {
+    simplify::simplify(chunk(graph, &Limits::default()))
 }
 
 /// Compiles a model's graphs (with and without `training`) to plans.

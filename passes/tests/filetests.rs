@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use gigac_ir::graph::Graph;
-use gigac_passes::{decompose, differentiate, simplify};
+use gigac_passes::{chunk, decompose, differentiate, simplify};
 
 /// The line that what is expected stands behind.
 const EXPECT: &str = "; expect:";
@@ -97,6 +97,10 @@ fn outcome(command: &str, input: &str) -> Result<Graph, Errors> {
         "cat" | "verify" => graph,
         "differentiate" => differentiate::differentiate(&graph, 1),
         "differentiate micro 4" => differentiate::differentiate(&graph, 4),
+        "chunk" => {
+            let limits = chunk::Limits { least_elements: 32, expansion: 4, least_rows: 2 };
+            simplify::simplify(chunk::chunk(graph, &limits))
+        }
         "simplify" => simplify::simplify(graph),
         "hoist" => simplify::hoist(graph),
         "fold" => simplify::fold(graph),

@@ -1,0 +1,187 @@
+//! Chunking: what is much larger than what it is computed from is never whole in memory.
+//!
+//! The logits of a language model have `tokens × vocabulary` elements, some sixteen times as many
+//! as the hidden values that they are a product of, and live only until the cross-entropy and its
+//! gradient have read them. The pass cuts the part of a region around such a product along one of
+//! its token axes: a `repeat` over chunks computes the logits of a few tokens, their losses, and
+//! their share of every gradient, before the next chunk overwrites them.
+//!
+//! ```text
+//! logits = dot(h, head; D)                      repeat over chunks, carrying d_head:
+//! lse    = logsumexp(logits; V)                   h' = chunk of h
+//! ce     = lse - logits[V = targets]       →      logits' = dot(h', head; D)
+//! p      = exp(logits - lse) - one_hot            lse', ce', p' of these tokens
+//! d_h    = dot(p, head; V)                        d_head += dot(p', h'; tokens)
+//! d_head = dot(p, h; B, T)                      ce, d_h: stacked chunks
+//! ```
+//! Nothing in it knows cross-entropy: any spelling is found, with soft-caps, z-losses, masks and
+//! label smoothing, as long as along the axis every value is computed position by position or is
+//! a sum. Unlike a fused kernel that computes logits once for the loss and again for the
+//! gradient, a chunk computes them once (source of the idea: Liger kernel, arXiv:2410.10989, §3.2).
+//!
+//! Requires a verified joint graph. Sums along the axis are added chunk by chunk, so rounding
+//! differs from the whole sum; which chunks there are depends on sizes alone.
+//! O(nodes) time per product that expands its operand.
+
+mod cut;
+
+use gigac_ir::graph::{AxisId, Builder, DType, Graph, Node, Op, Region, ValueId};
+use gigac_ir::ops::OpError;
+use gigac_ir::pointwise::Pointwise;
+
+use crate::rebuild::{Map, regions, repeat};
+use cut::Cut;
+
+/// When to cut, and how fine.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A product with fewer elements stays whole.
+    pub least_elements: u64,
+    /// A product is cut when it has this many times the elements of the operand that is cut.
+    pub expansion: u64,
+    /// Rows of the product in one chunk, at least: enough for fast products, and few enough
+    /// chunks that adding to the sums costs little.
+    pub least_rows: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { least_elements: 1 << 20, expansion: 4, least_rows: 512 }
+    }
+}
+
+/// Cuts every region of a graph around its expanding products.
+pub fn chunk(graph: Graph, limits: &Limits) -> Graph {
+    regions(graph, &mut |b, from, map| region(b, from, map, limits))
+}
+
+fn region(b: &mut Builder, from: &Region, map: &mut Map, limits: &Limits) -> Result<(), OpError> {
+    let Some(cut) = cut::find(&b.graph, from, limits) else {
+        return nodes(b, from.nodes.iter(), map, limits);
+    };
+    nodes(b, cut.outside(from, false), map, limits)?;
+    Chunked { b, from, cut: &cut, map }.emit()?;
+    nodes(b, cut.outside(from, true), map, limits)
+}
+
+/// Copies nodes, bodies of repeats cut in turn.
+fn nodes<'r>(
+    b: &mut Builder,
+    nodes: impl Iterator<Item = &'r Node>,
+    map: &mut Map,
+    limits: &Limits,
+) -> Result<(), OpError> {
+    for node in nodes {
+        if node.region.is_some() {
+            repeat(b, node, map, &mut |b, body, map| region(b, body, map, limits))?;
+            continue;
+        }
+        let operands: Vec<ValueId> = node.operands.iter().map(|v| map[v]).collect();
+        let results = b.copy(node, &operands)?;
+        map.extend(node.results.iter().copied().zip(results));
+    }
+    Ok(())
+}
+
+/// The cut part of a region as a repeat.
+struct Chunked<'a> {
+    b: &'a mut Builder,
+    from: &'a Region,
+    cut: &'a Cut,
+    map: &'a mut Map,
+}
+
+impl Chunked<'_> {
+    fn emit(mut self) -> Result<(), OpError> {
+        let name = self.b.graph.axes[self.cut.axis.index()].name.clone();
+        let size = self.b.graph.size(self.cut.axis) / self.cut.chunks;
+        let outer = self.b.graph.add_axis(&format!("{name}.chunk"), self.cut.chunks);
+        let inner = self.b.graph.add_axis(&name, size);
+        let sliced = self.cut.sliced(&self.b.graph, self.from);
+        let split = Op::Split { from: self.cut.axis, to: vec![outer, inner] };
+        let stacked: Vec<ValueId> = sliced
+            .iter()
+            .map(|v| self.b.op(split.clone(), &[self.map[v]]))
+            .collect::<Result<_, _>>()?;
+        let sums: Vec<ValueId> = self.cut.sums.clone();
+        let zeros: Vec<ValueId> =
+            sums.iter().map(|v| self.zero(*v)).collect::<Result<_, _>>()?;
+
+        let args = self.b.open_repeat(outer, &zeros, &stacked);
+        let mut local = self.map.clone();
+        local.extend(sliced.iter().copied().zip(args[1 + sums.len()..].iter().copied()));
+        let turn = args[0];
+        for node in self.cut.nodes(self.from) {
+            self.node(node, turn, inner, &mut local)?;
+        }
+        let mut next = Vec::new();
+        for (value, sum) in sums.iter().zip(&args[1..]) {
+            next.push(self.b.map(Pointwise::Add, &[*sum, local[value]])?);
+        }
+        let out: Vec<ValueId> = self.cut.stacked.iter().map(|v| local[v]).collect();
+        let results = self.b.close_repeat((outer, false), &zeros, &stacked, &next, &out)?;
+
+        let (totals, stacks) = results.split_at(sums.len());
+        self.map.extend(sums.iter().copied().zip(totals.iter().copied()));
+        for (value, stack) in self.cut.stacked.iter().zip(stacks) {
+            let whole = Op::Merge { from: vec![outer, inner], to: self.cut.axis };
+            let whole = self.b.op(whole, &[*stack])?;
+            self.map.insert(*value, whole);
+        }
+        Ok(())
+    }
+
+    /// Zeros of a sum's shape.
+    fn zero(&mut self, sum: ValueId) -> Result<ValueId, OpError> {
+        let axes = self.b.ty(sum).axes.clone();
+        let zero = self.b.real(0.0);
+        self.b.op(Op::Broadcast { axes }, &[zero])
+    }
+
+    /// A node of the chunk: the cut axis becomes the axis of the chunk.
+    fn node(
+        &mut self,
+        node: &Node,
+        turn: ValueId,
+        inner: AxisId,
+        local: &mut Map,
+    ) -> Result<(), OpError> {
+        let operands: Vec<ValueId> = node.operands.iter().map(|v| local[v]).collect();
+        let axis = self.cut.axis;
+        let result = match &node.op {
+            Op::Pos(_) => self.position(turn, inner)?,
+            op => {
+                let op = within(op, axis, inner);
+                let copy = Node { op, operands: vec![], results: node.results.clone(), region: None };
+                self.b.copy(&copy, &operands)?[0]
+            }
+        };
+        local.insert(node.results[0], result);
+        Ok(())
+    }
+
+    /// Positions along the cut axis, for the positions of a chunk.
+    fn position(&mut self, turn: ValueId, inner: AxisId) -> Result<ValueId, OpError> {
+        let size = self.b.graph.size(inner) as i64;
+        let size = self.b.int(size);
+        let first = self.b.map(Pointwise::Mul, &[turn, size])?;
+        let place = self.b.op(Op::Pos(inner), &[])?;
+        self.b.map(Pointwise::Add, &[first, place])
+    }
+}
+
+/// An operation with the cut axis replaced where it lists axes.
+fn within(op: &Op, axis: AxisId, inner: AxisId) -> Op {
+    let swap = |axes: &[AxisId]| axes.iter().map(|a| if *a == axis { inner } else { *a }).collect();
+    match op {
+        Op::Reduce { op, axes } => Op::Reduce { op: *op, axes: swap(axes) },
+        Op::Dot { axes } => Op::Dot { axes: swap(axes) },
+        Op::Broadcast { axes } => Op::Broadcast { axes: swap(axes) },
+        op => op.clone(),
+    }
+}
+
+/// Whether sums of a type may be carried from chunk to chunk.
+fn adds_up(dtype: DType) -> bool {
+    dtype == DType::F32
+}
