@@ -3,8 +3,8 @@
 use gigac_ir::graph::{Graph, Role};
 use gigac_ir::train::Settings;
 
-use crate::place::Placed;
 use crate::chunk::{Limits, chunk};
+use crate::place::Placed;
 use crate::{decompose, differentiate, form, optimizer, place, simplify};
 
 /// The programs of a model for one phase.

@@ -14,8 +14,7 @@ pub(crate) type Rule<'r> =
     dyn FnMut(&mut Builder, &Node, &[ValueId]) -> Result<Option<Vec<ValueId>>, OpError> + 'r;
 
 /// What copies a region into the one that is open.
-pub(crate) type Inside<'r> =
-    dyn FnMut(&mut Builder, &Region, &mut Map) -> Result<(), OpError> + 'r;
+pub(crate) type Inside<'r> = dyn FnMut(&mut Builder, &Region, &mut Map) -> Result<(), OpError> + 'r;
 
 /// The graph with a rule applied to every node that is not a repeat, and to the bodies of repeats.
 ///
@@ -48,7 +47,7 @@ fn region(
     rule: &mut Rule<'_>,
 ) -> Result<(), OpError> {
     for node in &from.nodes {
-        if node.region.is_some() {
+        if matches!(node.op, Op::Repeat { .. }) {
             repeat(builder, node, map, &mut |b, body, map| region(b, body, map, rule))?;
             continue;
         }
@@ -70,7 +69,7 @@ pub(crate) fn repeat(
     inside: &mut Inside<'_>,
 ) -> Result<(), OpError> {
     let (Some(body), Op::Repeat { axis, reversed, carried }) = (&node.region, &node.op) else {
-        unreachable!("only repeats have a region")
+        unreachable!("only repeats are copied so")
     };
     let operands: Vec<ValueId> = node.operands.iter().map(|v| map[v]).collect();
     let (carried, stacked) = operands.split_at(*carried as usize);

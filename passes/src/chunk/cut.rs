@@ -25,10 +25,7 @@ pub(super) struct Cut {
 
 impl Cut {
     /// The nodes of the part, in order.
-    pub(super) fn nodes<'r>(
-        &self,
-        region: &'r Region,
-    ) -> impl Iterator<Item = &'r Node> + use<'r> {
+    pub(super) fn nodes<'r>(&self, region: &'r Region) -> impl Iterator<Item = &'r Node> + use<'r> {
         let inside = self.inside.clone();
         region.nodes.iter().zip(inside).filter(|(_, inside)| *inside).map(|(node, _)| node)
     }
@@ -75,13 +72,7 @@ pub(super) fn find(graph: &Graph, region: &Region, limits: &Limits) -> Option<Cu
 }
 
 /// Number of chunks of a product along an axis, when it is worth cutting there.
-fn chunks(
-    graph: &Graph,
-    node: &Node,
-    axis: AxisId,
-    elements: u64,
-    limits: &Limits,
-) -> Option<u64> {
+fn chunks(graph: &Graph, node: &Node, axis: AxisId, elements: u64, limits: &Limits) -> Option<u64> {
     let [a, b] = [0, 1].map(|i| graph.ty(node.operands[i]));
     let (cut, other) = match (a.has(axis), b.has(axis)) {
         (true, false) => (a, b),
@@ -95,7 +86,7 @@ fn chunks(
     let rows: u64 = rows.map(|x| graph.size(*x)).product();
     let size = graph.size(axis);
     let most = (rows / limits.least_rows).min(size);
-    (2..=most).rev().find(|count| size % count == 0)
+    (2..=most).rev().find(|count| size.is_multiple_of(*count))
 }
 
 /// Who makes and who reads the values of a region, by index of the node.
@@ -225,14 +216,8 @@ impl Part<'_> {
     }
 
     fn checked(&self, inside: Vec<bool>, after: Vec<bool>, chunks: u64) -> Option<Cut> {
-        let mut cut = Cut {
-            axis: self.axis,
-            chunks,
-            inside,
-            after,
-            sums: Vec::new(),
-            stacked: Vec::new(),
-        };
+        let mut cut =
+            Cut { axis: self.axis, chunks, inside, after, sums: Vec::new(), stacked: Vec::new() };
         for node in cut.nodes(self.region) {
             let reads_sum = node.operands.iter().any(|v| cut.sums.contains(v));
             if reads_sum || !self.can_be_cut(node) {

@@ -72,7 +72,7 @@ fn nodes<'r>(
     limits: &Limits,
 ) -> Result<(), OpError> {
     for node in nodes {
-        if node.region.is_some() {
+        if matches!(node.op, Op::Repeat { .. }) {
             repeat(b, node, map, &mut |b, body, map| region(b, body, map, limits))?;
             continue;
         }
@@ -104,8 +104,7 @@ impl Chunked<'_> {
             .map(|v| self.b.op(split.clone(), &[self.map[v]]))
             .collect::<Result<_, _>>()?;
         let sums: Vec<ValueId> = self.cut.sums.clone();
-        let zeros: Vec<ValueId> =
-            sums.iter().map(|v| self.zero(*v)).collect::<Result<_, _>>()?;
+        let zeros: Vec<ValueId> = sums.iter().map(|v| self.zero(*v)).collect::<Result<_, _>>()?;
 
         let args = self.b.open_repeat(outer, &zeros, &stacked);
         let mut local = self.map.clone();
@@ -152,7 +151,8 @@ impl Chunked<'_> {
             Op::Pos(_) => self.position(turn, inner)?,
             op => {
                 let op = within(op, axis, inner);
-                let copy = Node { op, operands: vec![], results: node.results.clone(), region: None };
+                let copy =
+                    Node { op, operands: vec![], results: node.results.clone(), region: None };
                 self.b.copy(&copy, &operands)?[0]
             }
         };
