@@ -8,17 +8,21 @@ use gigac_ir::graph::{Feed, Graph};
 use gigac_ir::kernel::Kernel;
 use gigac_ir::program::{Program, ProgramPhase};
 use gigac_ir::train::{Phase, Settings};
-use gigac_passes::pipeline::{self, Programs};
+use gigac_passes::driver::{Alone, Observer};
+use gigac_passes::options::Options;
+use gigac_passes::pipeline::{self, Programs, Source as Compiled};
 use gigac_passes::price;
 
 use crate::failure::Failure;
 
-/// A model file with the constants to change.
+/// A model file with the constants to change and the passes to run.
 #[derive(Clone, Debug)]
 pub struct Request {
     source: Source,
     folder: std::path::PathBuf,
     sets: Vec<(String, String)>,
+    /// Which passes run.
+    pub options: Options,
 }
 
 impl Request {
@@ -26,7 +30,7 @@ impl Request {
     ///
     /// # Errors
     /// A file that cannot be read or is not UTF-8, and a pair without `=`.
-    pub fn read(path: &Path, sets: &[String]) -> Result<Self, Failure> {
+    pub fn read(path: &Path, sets: &[String], options: Options) -> Result<Self, Failure> {
         let pair = |set: &String| match set.split_once('=') {
             Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
             None => Err(Failure::Usage(format!("`--set {set}`: write `--set NAME=VALUE`"))),
@@ -43,7 +47,7 @@ impl Request {
             ))
         })?;
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        Ok(Self { source: Source::new(path.display().to_string(), text), folder, sets })
+        Ok(Self { source: Source::new(path.display().to_string(), text), folder, sets, options })
     }
 
     /// The text, for a digest.
@@ -73,16 +77,39 @@ impl Request {
     }
 }
 
-/// One phase in plans and kernels.
-pub struct CompiledPhase {
+/// One phase of a model, checked.
+pub struct CheckedPhase {
     /// What the phase changes.
     pub phase: Option<Phase>,
     /// Its settings.
     pub settings: Settings,
     /// The forward graph with `training`.
     pub graph: Graph,
+    /// The forward graph without it.
+    pub evaluating: Graph,
     /// Micro-batches of one step.
     pub micro: u64,
+    /// Stands in front of the names of its kernels.
+    prefix: String,
+}
+
+impl CheckedPhase {
+    /// What the passes take.
+    pub fn source(&self) -> Compiled<'_> {
+        Compiled {
+            training: &self.graph,
+            evaluating: &self.evaluating,
+            settings: &self.settings,
+            micro: self.micro,
+            prefix: &self.prefix,
+        }
+    }
+}
+
+/// One phase in plans and kernels.
+pub struct CompiledPhase {
+    /// The phase.
+    pub checked: CheckedPhase,
     /// Its programs.
     pub programs: Programs,
 }
@@ -91,14 +118,14 @@ pub struct CompiledPhase {
 ///
 /// # Errors
 /// Mistakes of the text, also those that only the changed constants of a phase bring about.
-pub fn phases(request: &Request) -> Result<Vec<CompiledPhase>, Failure> {
+pub fn checked(request: &Request) -> Result<Vec<CheckedPhase>, Failure> {
     let train = request.model(&[], true)?.train.unwrap_or_default();
     if train.phases.is_empty() {
-        return Ok(vec![phase(request, None, train.settings.clone(), "")?]);
+        return Ok(vec![phase(request, None, train.settings.clone(), String::new())?]);
     }
     let named = train.phases.iter().enumerate();
     named
-        .map(|(i, p)| phase(request, Some(p.clone()), p.settings.clone(), &format!("phase{i}_")))
+        .map(|(i, p)| phase(request, Some(p.clone()), p.settings.clone(), format!("phase{i}_")))
         .collect()
 }
 
@@ -106,17 +133,31 @@ fn phase(
     request: &Request,
     phase: Option<Phase>,
     settings: Settings,
-    prefix: &str,
-) -> Result<CompiledPhase, Failure> {
+    prefix: String,
+) -> Result<CheckedPhase, Failure> {
     let sets = phase.as_ref().map_or(&[][..], |p| &p.sets);
-    let training = request.model(sets, true)?.graph;
+    let graph = request.model(sets, true)?.graph;
     let evaluating = request.model(sets, false)?.graph;
     let micro = match settings.batch_tokens {
-        Some(tokens) => (tokens as f64 / tokens_of(&training) as f64).round().max(1.0) as u64,
+        Some(tokens) => (tokens as f64 / tokens_of(&graph) as f64).round().max(1.0) as u64,
         None => 1,
     };
-    let programs = pipeline::programs(&training, &evaluating, &settings, micro, prefix);
-    Ok(CompiledPhase { phase, settings, graph: training, micro, programs })
+    Ok(CheckedPhase { phase, settings, graph, evaluating, micro, prefix })
+}
+
+/// The phases of a model in plans and kernels.
+///
+/// # Errors
+/// See [`checked`].
+pub fn phases(
+    request: &Request,
+    observer: &mut dyn Observer,
+) -> Result<Vec<CompiledPhase>, Failure> {
+    let compiled = checked(request)?.into_iter().map(|checked| {
+        let programs = pipeline::programs(checked.source(), &request.options, observer);
+        CompiledPhase { checked, programs }
+    });
+    Ok(compiled.collect())
 }
 
 /// Tokens of one micro-batch: the elements of the input `tokens`, or of the first input of data.
@@ -141,10 +182,10 @@ pub fn kernels(phases: &[CompiledPhase]) -> Vec<Kernel> {
 /// # Errors
 /// Mistakes of the text, and failures of code generation.
 pub fn program(request: &Request, target: &CpuTarget) -> Result<Program, Failure> {
-    let phases = phases(request)?;
+    let phases = phases(request, &mut Alone)?;
     let image = x86::compile_cpu(&kernels(&phases), target)
         .map_err(|e| Failure::Machine(format!("code generation failed: {e}")))?;
-    let first = &phases[0].graph;
+    let first = &phases[0].checked.graph;
     Ok(Program {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model: first.name.clone(),
@@ -155,19 +196,20 @@ pub fn program(request: &Request, target: &CpuTarget) -> Result<Program, Failure
 }
 
 fn finish(phase: CompiledPhase) -> ProgramPhase {
-    let price = price::price(&phase.graph);
-    let tokens_per_step = tokens_of(&phase.graph) * phase.micro;
-    let has_outputs = !phase.programs.outputs.plan.results.is_empty();
+    let CompiledPhase { checked, programs } = phase;
+    let price = price::price(&checked.graph);
+    let tokens_per_step = tokens_of(&checked.graph) * checked.micro;
+    let has_outputs = !programs.outputs.plan.results.is_empty();
     ProgramPhase {
-        tokens: phase.phase.map(|p| p.tokens),
-        settings: phase.settings,
+        tokens: checked.phase.map(|p| p.tokens),
+        settings: checked.settings,
         tokens_per_step,
-        micro_batches: phase.micro,
+        micro_batches: checked.micro,
         flops_per_token: price.flops_per_token,
         model_flops_per_token: price.model_flops_per_token,
         gflop_step: price.model_flops_per_token * tokens_per_step as f64 / 1e9,
-        step: phase.programs.step.plan,
-        evaluate: phase.programs.evaluate.plan,
-        outputs: has_outputs.then_some(phase.programs.outputs.plan),
+        step: programs.step.plan,
+        evaluate: programs.evaluate.plan,
+        outputs: has_outputs.then_some(programs.outputs.plan),
     }
 }

@@ -8,3 +8,4 @@ pub mod commands;
 pub mod compile;
 pub mod emulate;
 pub mod failure;
+pub mod watch;

@@ -60,6 +60,36 @@ fn depth_changes_only_numbers_of_a_plan() {
 }
 
 #[test]
+fn passes_are_listed_shown_and_switched_off() {
+    let place = Place::new();
+    let nano = model("nano");
+    let text = |words: &[&str]| {
+        let output = place.gigac(words);
+        let out = String::from_utf8(passed(&output).stdout.clone()).expect("text");
+        (out, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let names = |listed: &str| -> Vec<String> {
+        listed.lines().filter_map(|l| Some(l.split_whitespace().next()?.to_owned())).collect()
+    };
+    let (all, _) = text(&["emit", "passes", &nano]);
+    let (fewer, _) = text(&["emit", "passes", &nano, "--disable", "fold", "--disable", "dead"]);
+    assert!(names(&all).contains(&"fold".to_owned()), "{all}");
+    let left: Vec<String> =
+        names(&all).into_iter().filter(|n| n != "fold" && n != "dead").collect();
+    assert_eq!(names(&fewer), left);
+    // A program is shown where a pass changed it: folding twice changes nothing.
+    let (plan, shown) = text(&["emit", "joint", &nano, "--print-after", "fold"]);
+    assert_eq!(shown.matches("; step after `fold`").count(), 2, "{shown}");
+    assert!(shown.contains("graph nano {") && !plan.contains("; step after"));
+    let (_, shown) = text(&["emit", "joint", &nano, "--print-after", "place"]);
+    assert_eq!(shown, "");
+    let (plan, exact) =
+        (text(&["emit", "plan", &nano]).0, text(&["emit", "plan", &nano, "--exact"]).0);
+    assert_ne!(plan, exact);
+    assert_eq!(exact, text(&["emit", "plan", &nano, "--disable", "split-sums"]).0);
+}
+
+#[test]
 fn a_resumed_run_has_the_same_bits() {
     let place = Place::new();
     let run = |name: &str, steps: &str, resume: bool| {
@@ -116,6 +146,9 @@ fn wrong_usage_is_2() {
         &["nonsense", &nano],
         &["emit", "nonsense", &nano],
         &["check", &nano, "--set", "L"],
+        &["plan", &nano, "--disable", "form"],
+        &["emit", "plan", &nano, "--print-after", "nonsense"],
+        &["train", &nano, "--data", CORPUS, "--disable", "nonsense"],
         &["train", &nano, "--data", CORPUS, "--nonsense"],
         &["train", &nano],
         &["train", &nano, "--data", CORPUS, "--resume"],

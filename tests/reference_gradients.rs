@@ -10,7 +10,9 @@ use gigac_frontend::{Mode, Source, compile};
 use gigac_ir::graph::{AxisId, Graph, InputId, NamePart, Param, ParamId, Role, Slot};
 use gigac_ir::interpret::{Bindings, interpret};
 use gigac_ir::tensor::Tensor;
-use gigac_passes::pipeline;
+use gigac_ir::train::Settings;
+use gigac_passes::pass::Purpose;
+use gigac_passes::pipeline::{self, Source as Compiled};
 use safetensors::SafeTensors;
 
 /// Relative Frobenius distance, and relative distance of losses.
@@ -58,7 +60,10 @@ fn joint(path: &PathBuf) -> Graph {
     let source = Source::new(path.display().to_string(), text);
     let load = |name: &str| Err(format!("no model uses `{name}`"));
     let model = compile(&source, &load, &[], Mode { training: true });
-    pipeline::joint(&model.expect("shipped models are right").graph, 1)
+    let training = &model.expect("shipped models are right").graph;
+    let settings = &Settings::default();
+    let source = Compiled { training, evaluating: training, settings, micro: 1, prefix: "" };
+    pipeline::graph_before(source, Purpose::Step, "optimizer")
 }
 
 fn read(golden: &Path, name: &str) -> Vec<u8> {

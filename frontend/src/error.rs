@@ -3,8 +3,8 @@
 use miette::Diagnostic;
 use thiserror::Error;
 
-use crate::nearest::Nearest;
 use crate::source::Span;
+use gigac_ir::nearest::Nearest;
 
 /// What is wrong.
 #[derive(Clone, Debug, Error, Diagnostic)]

@@ -8,7 +8,6 @@ mod check;
 mod compile;
 mod diagnostic;
 mod error;
-mod nearest;
 mod number;
 mod source;
 mod syntax;

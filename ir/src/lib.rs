@@ -14,6 +14,7 @@ pub mod image;
 pub mod interpret;
 pub mod kernel;
 pub mod math;
+pub mod nearest;
 pub mod ops;
 pub mod philox;
 pub mod plan;

@@ -4,42 +4,58 @@
 //! - `top` becomes ranks: an element's rank is the number of those that beat it.
 //! - A scatter over few elements becomes a sum of one-hot choices, which fuses.
 //! - A product without free axes becomes multiply and sum.
-//! - A reduction to few elements of much becomes two, so that the first one has rows to share out.
 //!
-//! Requires a verified graph. Exact, but for the order of additions in split sums.
+//! Requires a verified graph; preserves results. O(nodes) time.
 
-use std::collections::BTreeSet;
-
-use gigac_ir::graph::{AxisId, Builder, DType, Graph, Op, Region, ValueId};
+use gigac_ir::graph::{AxisId, Builder, DType, Graph, Op, ValueId};
 use gigac_ir::kernel::Reduction;
 use gigac_ir::ops::{self, OpError};
 use gigac_ir::pointwise::Pointwise;
 
+use crate::pass::{Need, Pass, Report, Run, Scope};
 use crate::rebuild::rebuild;
+
+/// The pass.
+pub const DECOMPOSE: Pass = Pass {
+    name: "decompose",
+    about: "operations without kernels of their own become others",
+    need: Need::Necessary("`top` has no kernel of its own"),
+    scope: Scope::All,
+    run: Run::Graph(|graph, _| run(graph)),
+};
 
 /// Scatters over at most this many elements become sums.
 const FEW: u64 = 16;
-/// A reduction to fewer elements than this is split ...
-const FEW_ROWS: u64 = 64;
-/// ... when it reads at least this many.
-const MUCH: u64 = 8192;
 
 /// Decomposes a graph.
 pub fn decompose(graph: Graph) -> Graph {
+    run(graph).0
+}
+
+fn run(graph: Graph) -> (Graph, Report) {
     let graph = attention(graph);
-    let depth = repeated_axes(&graph.root);
-    rebuild(graph, &mut |b, node, operands| match &node.op {
-        Op::Top { axis, to } => top(b, operands[0], *axis, *to).map(Some),
+    let (mut tops, mut scatters, mut products) = (0, 0, 0);
+    let graph = rebuild(graph, &mut |b, node, operands| match &node.op {
+        Op::Top { axis, to } => {
+            tops += 1;
+            top(b, operands[0], *axis, *to).map(Some)
+        }
         Op::Scatter { axes, to } if b.graph.elements(axes) <= FEW => {
-            one_hot(b, operands, axes, *to, &depth).map(|v| Some(vec![v]))
+            scatters += 1;
+            one_hot(b, operands, axes, *to).map(|v| Some(vec![v]))
         }
         Op::Dot { axes } if !axes.is_empty() && no_free_axes(b, operands) => {
+            products += 1;
             let product = b.map(Pointwise::Mul, operands)?;
-            reduce(b, Reduction::Sum, product, axes, &depth).map(|v| Some(vec![v]))
+            sum(b, product, axes).map(|v| Some(vec![v]))
         }
-        Op::Reduce { op, axes } => reduce(b, *op, operands[0], axes, &depth).map(|v| Some(vec![v])),
         _ => Ok(None),
-    })
+    });
+    let report = Report::new()
+        .count(tops, "`top` as ranks")
+        .count(scatters, "small scatters as sums")
+        .count(products, "products without free axes as sums");
+    (graph, report)
 }
 
 /// Attention in terms of other operations: what the kernels of attention are judged by.
@@ -88,7 +104,6 @@ fn one_hot(
     operands: &[ValueId],
     axes: &[AxisId],
     to: AxisId,
-    depth: &BTreeSet<AxisId>,
 ) -> Result<ValueId, OpError> {
     let place = b.op(Op::Pos(to), &[])?;
     let hit = b.map(Pointwise::Eq, &[operands[1], place])?;
@@ -100,40 +115,9 @@ fn one_hot(
     if axes.is_empty() {
         return Ok(chosen);
     }
-    reduce(b, Reduction::Sum, chosen, axes, depth)
+    sum(b, chosen, axes)
 }
 
-/// A reduction, in two when it has few rows and much to read: first along the fastest axis.
-fn reduce(
-    b: &mut Builder,
-    op: Reduction,
-    x: ValueId,
-    axes: &[AxisId],
-    depth: &BTreeSet<AxisId>,
-) -> Result<ValueId, OpError> {
-    let order: Vec<AxisId> = b.ty(x).axes.iter().copied().filter(|a| axes.contains(a)).collect();
-    let count = |axes: &mut dyn Iterator<Item = &AxisId>| -> u64 {
-        axes.filter(|a| !depth.contains(a)).map(|a| b.graph.size(*a)).product()
-    };
-    let all = count(&mut b.ty(x).axes.iter());
-    let rows = all / count(&mut axes.iter()).max(1);
-    let Some((last, rest)) = order.split_last() else { unreachable!("reductions have axes") };
-    if rows < FEW_ROWS && all >= MUCH && !rest.is_empty() {
-        let part = b.op(Op::Reduce { op, axes: vec![*last] }, &[x])?;
-        return b.op(Op::Reduce { op, axes: rest.to_vec() }, &[part]);
-    }
-    b.op(Op::Reduce { op, axes: axes.to_vec() }, &[x])
-}
-
-/// Axes that repeats run over: what is decided by sizes leaves them out, so that the plan has
-/// the same shape for any depth.
-pub(crate) fn repeated_axes(region: &Region) -> BTreeSet<AxisId> {
-    let mut axes = BTreeSet::new();
-    for node in &region.nodes {
-        if let (Op::Repeat { axis, .. }, Some(body)) = (&node.op, &node.region) {
-            axes.insert(*axis);
-            axes.extend(repeated_axes(body));
-        }
-    }
-    axes
+fn sum(b: &mut Builder, x: ValueId, axes: &[AxisId]) -> Result<ValueId, OpError> {
+    b.op(Op::Reduce { op: Reduction::Sum, axes: axes.to_vec() }, &[x])
 }

@@ -1,17 +1,22 @@
 //! Passes: graph to graph to plan.
 //!
 //! The order is [`pipeline`]'s, and reads as documentation. A pass neither prints nor reads the
-//! clock; the driver verifies, times and prints between passes.
+//! clock; the [`driver`] verifies between passes, and whoever looks on measures and prints.
 //!
 //! **Invariant:** knows the IRs and nothing of code generation, files or devices.
 
 pub mod chunk;
 pub mod decompose;
+mod depth;
 pub mod differentiate;
+pub mod driver;
 pub mod form;
 pub mod optimizer;
+pub mod options;
+pub mod pass;
 pub mod pipeline;
 pub mod place;
 pub mod price;
 mod rebuild;
 pub mod simplify;
+pub mod split_sums;

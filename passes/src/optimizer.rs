@@ -13,6 +13,21 @@ use gigac_ir::ops::OpError;
 use gigac_ir::pointwise::Pointwise::{self, Add, Div, Max, Min, Mul, Sqrt, Sub, Where};
 use gigac_ir::train::{OnNan, Optimizer, Schedule, Settings};
 
+use crate::pass::{Need, Pass, Report, Run, Scope};
+
+/// The pass.
+pub const OPTIMIZER: Pass = Pass {
+    name: "optimizer",
+    about: "gradients become updates: schedule, guard, norm, clip, AdamW",
+    need: Need::Necessary("without it no weight changes"),
+    scope: Scope::Step,
+    run: Run::Graph(|graph, context| {
+        let step = optimize(graph, context.settings);
+        let updates = step.roles.iter().filter(|r| matches!(r, Role::Update(..))).count();
+        (step, Report::new().count(updates, "states updated"))
+    }),
+};
+
 /// Added to the norm before it divides.
 const CLIP_EPS: f64 = 1e-6;
 

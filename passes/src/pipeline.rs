@@ -1,11 +1,84 @@
-//! The order of the passes: three programs from one model.
+//! The order of the passes, and the three programs that it makes of a model.
+//!
+//! Adding a pass: `docs/adding-a-pass.md`.
 
 use gigac_ir::graph::{Graph, Role};
 use gigac_ir::train::Settings;
 
-use crate::chunk::{Limits, chunk};
-use crate::place::Placed;
-use crate::{decompose, differentiate, form, optimizer, place, simplify};
+use crate::chunk::CHUNK;
+use crate::decompose::DECOMPOSE;
+use crate::differentiate::DIFFERENTIATE;
+use crate::driver::{Alone, Observer, drive};
+use crate::form::FORM;
+use crate::optimizer::OPTIMIZER;
+use crate::options::Options;
+use crate::pass::{Context, Pass, Purpose, Stage};
+use crate::place::{PLACE, Placed};
+use crate::simplify::{DEAD, FOLD, HOIST};
+use crate::split_sums::SPLIT_SUMS;
+
+/// All passes in their order. A pass may stand in it several times under one name.
+pub const PIPELINE: &[Pass] = &[
+    // --- The forward graph, as the model says it.
+    // Constants of a layer leave it before differentiation: what stays inside would be saved or
+    // computed again on the way back. Folding comes after, when equal constants stand together;
+    // what both leave behind is dead.
+    HOIST,
+    FOLD,
+    DEAD,
+    //
+    // --- The joint graph: losses, metrics, gradients. Training only.
+    DIFFERENTIATE,
+    // The way back clones what it computes again: equal values meet, and constants that the
+    // rules of gradients built leave the loops.
+    HOIST,
+    FOLD,
+    DEAD,
+    //
+    // Before the optimizer, whose sums over all gradients would stand between products and losses.
+    CHUNK,
+    // What a chunk shares with the others leaves the loop.
+    HOIST,
+    FOLD,
+    DEAD,
+    //
+    // --- The step graph: what the host does elsewhere is part of the program. Training only.
+    OPTIMIZER,
+    // The schedule and the clip factor are the same for all parameters.
+    HOIST,
+    FOLD,
+    DEAD,
+    // After differentiation: `top` has a gradient, the ranks that it becomes have none.
+    DECOMPOSE,
+    // After decomposition, which makes sums.
+    SPLIT_SUMS,
+    //
+    // --- Kernels and launches.
+    FORM,
+    //
+    // --- The plan.
+    PLACE,
+];
+
+/// The pass of a name.
+pub fn find(name: &str) -> Option<&'static Pass> {
+    PIPELINE.iter().find(|p| p.name == name)
+}
+
+/// What is compiled: one phase of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'m> {
+    /// The forward graph with `training`.
+    pub training: &'m Graph,
+    /// The forward graph without it.
+    pub evaluating: &'m Graph,
+    /// The `train` block.
+    pub settings: &'m Settings,
+    /// Micro-batches of one step.
+    pub micro: u64,
+    /// Stands in front of the names of kernels.
+    pub prefix: &'m str,
+}
 
 /// The programs of a model for one phase.
 pub struct Programs {
@@ -13,53 +86,89 @@ pub struct Programs {
     pub step: Placed,
     /// The loss without gradients.
     pub evaluate: Placed,
-    /// The named outputs, when the model has any.
+    /// The named outputs; empty when the model has none.
     pub outputs: Placed,
 }
 
-/// The joint graph: losses, metrics and gradients.
-pub fn joint(training: &Graph, micro: u64) -> Graph {
-    // Before: constants of a layer leave it, so that they are not saved for the way back.
-    let forward = simplify::simplify(training.clone());
-    chunked(simplify::simplify(differentiate::differentiate(&forward, micro)))
-}
-
-/// The training step, before kernels are formed.
-pub fn step(training: &Graph, settings: &Settings, micro: u64) -> Graph {
-    // Decomposition after differentiation: `top` has a gradient, its ranks have none.
-    decompose::decompose(simplify::simplify(optimizer::optimize(joint(training, micro), settings)))
-}
-
-/// The part of a graph that computes some of its results.
-pub fn only(graph: &Graph, wanted: impl Fn(&Role) -> bool) -> Graph {
-    let mut part = graph.clone();
-    let kept: Vec<usize> = (0..part.roles.len()).filter(|i| wanted(&part.roles[*i])).collect();
-    part.root.results = kept.iter().map(|i| graph.root.results[*i]).collect();
-    part.roles = kept.iter().map(|i| graph.roles[*i].clone()).collect();
-    decompose::decompose(chunked(simplify::simplify(part)))
-}
-
-/// Large values in chunks; what a chunk shares with the others then leaves the loop.
-fn chunked(graph: Graph) -> Graph {
-    simplify::simplify(chunk(graph, &Limits::default()))
-}
-
-/// Compiles a model's graphs (with and without `training`) to plans.
-/// Kernels are named after their plan, with `prefix` in front.
-pub fn programs(
-    training: &Graph,
-    evaluating: &Graph,
-    settings: &Settings,
-    micro: u64,
-    prefix: &str,
-) -> Programs {
-    let finish = |graph: Graph, name: &str| {
-        place::place(form::form(graph, &format!("{prefix}{name}")), name)
+/// Compiles a model to plans.
+pub fn programs(source: Source<'_>, options: &Options, observer: &mut dyn Observer) -> Programs {
+    let mut finish = |purpose| match compile(source, purpose, options, None, observer) {
+        Stage::Placed(placed) => placed,
+        _ => unreachable!("the list ends with a plan"),
     };
-    let is_output = |role: &Role| matches!(role, Role::Output(_));
     Programs {
-        step: finish(step(training, settings, micro), "step"),
-        evaluate: finish(only(evaluating, |role| !is_output(role)), "evaluate"),
-        outputs: finish(only(evaluating, is_output), "outputs"),
+        step: finish(Purpose::Step),
+        evaluate: finish(Purpose::Evaluate),
+        outputs: finish(Purpose::Outputs),
+    }
+}
+
+/// Compiles one program of a model, to the end or up to the first pass of a name.
+pub fn compile(
+    source: Source<'_>,
+    purpose: Purpose,
+    options: &Options,
+    before: Option<&str>,
+    observer: &mut dyn Observer,
+) -> Stage {
+    let graph = match purpose {
+        Purpose::Step => source.training.clone(),
+        Purpose::Evaluate => part(source.evaluating, |role| !is_output(role)),
+        Purpose::Outputs => part(source.evaluating, is_output),
+    };
+    let Source { settings, micro, prefix, .. } = source;
+    let context = Context { purpose, settings, micro, prefix, options };
+    let end = PIPELINE.iter().position(|p| Some(p.name) == before).unwrap_or(PIPELINE.len());
+    drive(&PIPELINE[..end], 0, Stage::Graph(graph), &context, observer)
+}
+
+/// One program of a model as a graph, with default options: up to the first pass of a name.
+///
+/// # Panics
+/// When that pass comes after kernels are formed.
+pub fn graph_before(source: Source<'_>, purpose: Purpose, before: &str) -> Graph {
+    match compile(source, purpose, &Options::default(), Some(before), &mut Alone) {
+        Stage::Graph(graph) => graph,
+        _ => panic!("`{before}` does not take a graph"),
+    }
+}
+
+fn is_output(role: &Role) -> bool {
+    matches!(role, Role::Output(_))
+}
+
+/// The part of a graph that gives some of its results.
+fn part(graph: &Graph, wanted: impl Fn(&Role) -> bool) -> Graph {
+    let mut part = graph.clone();
+    let kept = || graph.results().filter(|(role, _)| wanted(role));
+    part.root.results = kept().map(|(_, value)| value).collect();
+    part.roles = kept().map(|(role, _)| role.clone()).collect();
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pass::Run;
+
+    /// Graphs, then kernels, then plans; and one definition for each name.
+    #[test]
+    fn forms_follow_each_other() {
+        let form = |run: &Run| match run {
+            Run::Graph(_) => ("graph", "graph"),
+            Run::Form(_) => ("graph", "formed"),
+            Run::Formed(_) => ("formed", "formed"),
+            Run::Place(_) => ("formed", "plan"),
+            Run::Plan(_) => ("plan", "plan"),
+        };
+        let mut now = "graph";
+        for pass in PIPELINE {
+            let (from, to) = form(&pass.run);
+            assert_eq!(from, now, "`{}`", pass.name);
+            now = to;
+            let first = find(pass.name).expect("it is in the list");
+            assert_eq!((first.about, first.need, first.scope), (pass.about, pass.need, pass.scope));
+        }
+        assert_eq!(now, "plan");
     }
 }

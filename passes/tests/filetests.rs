@@ -1,15 +1,21 @@
-//! Runs `passes/filetests`: graphs as text, a command, and what comes out.
+//! Runs `passes/filetests`: graphs as text, passes, and what comes out.
 //!
-//! A file names its command in a comment, `; test NAME`, and ends with the expected text, each
-//! line behind `; `, after `; expect:`. The commands are the passes, `cat` (read and print) and
-//! `verify`. Errors stand at the end of the guilty line: `; error: …`; the message must contain
+//! A file names its passes in a comment, `; test hoist, fold`, and ends with the expected text,
+//! each line behind `; `, after `; expect:`. Besides passes the list may hold `micro N` (that many
+//! micro-batches), `exact`, and `small chunk` (the pass `chunk` with limits for small sizes);
+//! `cat` does nothing. The graph is verified before and after each
+//! pass. Errors stand at the end of the guilty line: `; error: …`; the message must contain
 //! what is written there. `BLESS=1 cargo test` rewrites expectations.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use gigac_ir::graph::Graph;
-use gigac_passes::{chunk, decompose, differentiate, simplify};
+use gigac_ir::train::Settings;
+use gigac_passes::chunk::{Limits, chunk};
+use gigac_passes::driver::{Alone, drive};
+use gigac_passes::options::{Options, named};
+use gigac_passes::pass::{Context, Purpose, Stage};
 
 /// The line that what is expected stands behind.
 const EXPECT: &str = "; expect:";
@@ -46,11 +52,11 @@ fn run(path: &Path, bless: bool) -> Result<(), String> {
     let command = input
         .lines()
         .find_map(|line| line.strip_prefix("; test "))
-        .ok_or_else(|| place("the line `; test NAME` is missing".to_owned()))?;
+        .ok_or_else(|| place("the line `; test PASS, …` is missing".to_owned()))?;
     let wanted = annotations(input);
     let found = match outcome(command.trim(), input) {
-        Ok(graph) if wanted.is_empty() => {
-            let printed = commented(&graph);
+        Ok(stage) if wanted.is_empty() => {
+            let printed = commented(&stage);
             if printed == expected {
                 return Ok(());
             }
@@ -84,7 +90,7 @@ fn annotations(input: &str) -> Errors {
         .collect()
 }
 
-fn outcome(command: &str, input: &str) -> Result<Graph, Errors> {
+fn outcome(command: &str, input: &str) -> Result<Stage, Errors> {
     let graph = Graph::parse(input).map_err(|e| vec![(e.line, e.message)])?;
     graph.verify().map_err(|errors| {
         let line = |e: &gigac_ir::graph::GraphError| {
@@ -93,31 +99,32 @@ fn outcome(command: &str, input: &str) -> Result<Graph, Errors> {
         };
         errors.iter().map(|e| (line(e), e.kind.to_string())).collect::<Errors>()
     })?;
-    let graph = match command {
-        "cat" | "verify" => graph,
-        "differentiate" => differentiate::differentiate(&graph, 1),
-        "differentiate micro 4" => differentiate::differentiate(&graph, 4),
-        "chunk" => {
-            let limits = chunk::Limits { least_elements: 32, expansion: 4, least_rows: 2 };
-            simplify::simplify(chunk::chunk(graph, &limits))
+    let (settings, mut options) = (Settings::default(), Options::default());
+    let (mut micro, mut stage) = (1, Stage::Graph(graph));
+    for word in command.split(',').map(str::trim) {
+        if let Some(n) = word.strip_prefix("micro ") {
+            micro = n.parse().map_err(|_| vec![(0, format!("`{word}`: not a number"))])?;
+        } else if word == "exact" {
+            options.exact = true;
+        } else if word == "small chunk" {
+            let Stage::Graph(graph) = stage else { return Err(vec![(0, "no graph".into())]) };
+            let limits = Limits { least_elements: 32, expansion: 4, least_rows: 2 };
+            stage = Stage::Graph(chunk(graph, &limits));
+        } else if word != "cat" {
+            let pass = named(word).map_err(|e| vec![(0, e.to_string())])?;
+            let (purpose, prefix) = (Purpose::Step, "");
+            let context =
+                Context { purpose, settings: &settings, micro, prefix, options: &options };
+            stage = drive(std::slice::from_ref(pass), 0, stage, &context, &mut Alone);
         }
-        "simplify" => simplify::simplify(graph),
-        "hoist" => simplify::hoist(graph),
-        "fold" => simplify::fold(graph),
-        "decompose attention" => decompose::attention(graph),
-        "dead" => simplify::dead(graph),
-        _ => return Err(vec![(0, format!("there is no command `{command}`"))]),
-    };
-    graph
-        .verify()
-        .map_err(|errors| errors.iter().map(|e| (0, e.to_string())).collect::<Errors>())?;
-    Ok(graph)
+    }
+    Ok(stage)
 }
 
-/// A printed graph as comments.
-fn commented(graph: &Graph) -> String {
+/// A printed program as comments.
+fn commented(stage: &Stage) -> String {
     let mut out = String::from("\n");
-    for line in graph.to_string().lines() {
+    for line in stage.to_string().lines() {
         writeln!(out, "; {line}").expect("writing to a string does not fail");
     }
     out

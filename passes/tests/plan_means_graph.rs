@@ -13,8 +13,10 @@ use gigac_ir::kernel::{Arithmetic, Reduction};
 use gigac_ir::plan::{Item, Plan};
 use gigac_ir::pointwise::Pointwise::{self, *};
 use gigac_ir::train::{OnNan, Settings};
+use gigac_passes::pass::Purpose;
+use gigac_passes::pipeline::{self, Source};
 use gigac_passes::place::Placed;
-use gigac_passes::{form, optimizer, pipeline, place};
+use gigac_passes::{form, place};
 
 /// An arena with one f64 for each byte address.
 struct Arena<'p> {
@@ -106,6 +108,23 @@ fn bindings(graph: &Graph) -> Bindings {
         inputs.insert(InputId(i as u32), data);
     }
     Bindings { params, inputs, step: 3, ..Bindings::default() }
+}
+
+/// A program of a model as the graph that a pass would take.
+fn graph_of(
+    forward: &Graph,
+    settings: &Settings,
+    micro: u64,
+    purpose: Purpose,
+    before: &str,
+) -> Graph {
+    let source = Source { training: forward, evaluating: forward, settings, micro, prefix: "" };
+    pipeline::graph_before(source, purpose, before)
+}
+
+/// The training step before kernels are formed.
+fn step(forward: &Graph, settings: &Settings, micro: u64) -> Graph {
+    graph_of(forward, settings, micro, Purpose::Step, "form")
 }
 
 fn check(graph: &Graph) -> Plan {
@@ -327,32 +346,35 @@ fn decoder(layers: u64) -> Graph {
 
 #[test]
 fn forward_decoder() {
-    check(&pipeline::only(&decoder(3), |_| true));
+    let graph = decoder(3);
+    check(&graph_of(&graph, &Settings::default(), 1, Purpose::Evaluate, "form"));
+    check(&graph_of(&graph, &Settings::default(), 1, Purpose::Outputs, "form"));
 }
 
 #[test]
 fn joint_decoder() {
-    check(&gigac_passes::decompose::decompose(pipeline::joint(&decoder(3), 1)));
+    let joint = graph_of(&decoder(3), &Settings::default(), 1, Purpose::Step, "optimizer");
+    check(&gigac_passes::decompose::decompose(joint));
 }
 
 #[test]
 fn training_step_of_a_decoder() {
     for on_nan in [OnNan::Keep, OnNan::Zero, OnNan::Skip] {
         let settings = Settings { clip: Some(0.5), on_nan, ..Settings::default() };
-        check(&pipeline::step(&decoder(2), &settings, 1));
+        check(&step(&decoder(2), &settings, 1));
     }
 }
 
 #[test]
 fn training_step_with_micro_batches() {
-    check(&pipeline::step(&decoder(2), &Settings::default(), 3));
+    check(&step(&decoder(2), &Settings::default(), 3));
 }
 
 /// Two against two hundred layers: the plans differ in numbers only.
 #[test]
 fn plans_are_flat_in_depth() {
     let shape = |layers| {
-        let graph = pipeline::step(&decoder(layers), &Settings::default(), 1);
+        let graph = step(&decoder(layers), &Settings::default(), 1);
         let plan = place::place(form::form(graph, "k"), "step").plan;
         let text = format!("{:#?}", plan.items);
         text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>()
@@ -382,9 +404,6 @@ fn mixture_of_experts() {
     let loss = m.sum(y, &[t, f]);
     m.b.result(Role::LossTerm(0), loss);
     let graph = m.b.finish();
-    check(&pipeline::only(&graph, |_| true));
-    check(&optimizer::optimize(
-        gigac_passes::decompose::decompose(pipeline::joint(&graph, 1)),
-        &Settings::default(),
-    ));
+    check(&graph_of(&graph, &Settings::default(), 1, Purpose::Evaluate, "form"));
+    check(&step(&graph, &Settings::default(), 1));
 }

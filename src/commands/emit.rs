@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use gigac_codegen::x86::{self, CpuTarget};
+use gigac_codegen::x86;
+use gigac_passes::pass::{Purpose, Stage as Compiled};
 use gigac_passes::pipeline;
+use gigac_passes::place::Placed;
 
 use super::{ModelArgs, print};
-use crate::compile::{self, CompiledPhase};
+use crate::compile;
 use crate::failure::Failure;
+use crate::watch::Watch;
 
 /// A stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -17,6 +20,8 @@ pub enum Stage {
     Graph,
     /// The joint graph: losses and gradients.
     Joint,
+    /// The passes in their order, with their times and what each did.
+    Passes,
     /// Tile programs.
     Kernels,
     /// Launches and addresses.
@@ -38,6 +43,16 @@ pub enum ProgramName {
     Outputs,
 }
 
+impl ProgramName {
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Step => Purpose::Step,
+            Self::Evaluate => Purpose::Evaluate,
+            Self::Outputs => Purpose::Outputs,
+        }
+    }
+}
+
 /// Flags of `emit`.
 #[derive(Args, Debug)]
 pub struct EmitArgs {
@@ -48,6 +63,9 @@ pub struct EmitArgs {
     /// The program to print, for stages after `joint`.
     #[arg(long, value_enum, default_value = "step")]
     program: ProgramName,
+    /// Prints the program on stderr after this pass, or after `all`, where it changed (repeatable).
+    #[arg(long, value_name = "PASS|all")]
+    print_after: Vec<String>,
     /// Writes one file for each kernel into this folder instead.
     #[arg(short, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -62,35 +80,35 @@ pub struct EmitArgs {
 /// Mistakes of the model, files that cannot be written, failures of code generation.
 pub fn run(args: &EmitArgs) -> Result<(), Failure> {
     let request = args.model.read()?;
-    match args.stage {
-        Stage::Graph => print(&format!("{}\n", request.model(&[], true)?.graph)),
-        Stage::Joint => {
-            for phase in compile::phases(&request)? {
-                print(&format!("{}\n", pipeline::joint(&phase.graph, phase.micro)))?;
-            }
-            Ok(())
-        }
-        _ => {
-            let target = args.target.cpu()?;
-            for phase in compile::phases(&request)? {
-                stage(args, &phase, &target)?;
-            }
-            Ok(())
+    let mut watch = Watch::new(&args.print_after)?;
+    if args.stage == Stage::Graph {
+        return print(&format!("{}\n", request.model(&[], true)?.graph));
+    }
+    for phase in compile::checked(&request)? {
+        let (purpose, before) = match args.stage {
+            Stage::Joint => (Purpose::Step, Some("optimizer")),
+            _ => (args.program.purpose(), None),
+        };
+        let stage =
+            pipeline::compile(phase.source(), purpose, &request.options, before, &mut watch);
+        match stage {
+            _ if args.stage == Stage::Passes => print(&watch.table())?,
+            Compiled::Graph(graph) => print(&format!("{graph}\n"))?,
+            Compiled::Formed(_) => unreachable!("no stage ends here"),
+            Compiled::Placed(placed) => stage_of(args, &placed)?,
         }
     }
+    Ok(())
 }
 
-fn stage(args: &EmitArgs, phase: &CompiledPhase, target: &CpuTarget) -> Result<(), Failure> {
-    let placed = match args.program {
-        ProgramName::Step => &phase.programs.step,
-        ProgramName::Evaluate => &phase.programs.evaluate,
-        ProgramName::Outputs => &phase.programs.outputs,
-    };
+/// Prints a stage that begins with a plan.
+fn stage_of(args: &EmitArgs, placed: &Placed) -> Result<(), Failure> {
     let failed =
         |e: gigac_codegen::CodegenError| Failure::Machine(format!("code generation failed: {e}"));
     if args.stage == Stage::Plan {
         return print(&format!("{}\n", placed.plan));
     }
+    let target = &args.target.cpu()?;
     let text = |kernels: &[gigac_ir::kernel::Kernel]| match args.stage {
         Stage::Kernels => Ok(kernels.iter().map(|k| format!("{k}\n")).collect()),
         Stage::Llvm => x86::emit_llvm(kernels, target).map_err(failed),

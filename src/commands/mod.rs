@@ -8,11 +8,12 @@ pub mod plan;
 pub mod train;
 
 use clap::Args;
+use gigac_passes::options::Options;
 
 use crate::compile::Request;
 use crate::failure::Failure;
 
-/// A model file with changed constants.
+/// A model file with changed constants, and how it is compiled.
 #[derive(Args, Debug, Clone)]
 pub struct ModelArgs {
     /// The model file.
@@ -20,15 +21,45 @@ pub struct ModelArgs {
     /// Changes a constant, an axis or a line of the `train` block (repeatable).
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub sets: Vec<String>,
+    /// Which passes run.
+    #[command(flatten)]
+    pub passes: PassArgs,
+}
+
+/// Which passes run. `gigac emit passes MODEL` lists them.
+#[derive(Args, Debug, Clone, Default)]
+pub struct PassArgs {
+    /// Switches a pass off (repeatable).
+    #[arg(long, value_name = "PASS")]
+    pub disable: Vec<String>,
+    /// Only rewrites that keep every bit: nothing is added in another order.
+    #[arg(long)]
+    pub exact: bool,
+}
+
+impl PassArgs {
+    /// The options of the passes.
+    ///
+    /// # Errors
+    /// A pass that does not exist or cannot be switched off.
+    pub fn options(&self) -> Result<Options, Failure> {
+        let mut options = Options::default();
+        options.exact = self.exact;
+        for name in &self.disable {
+            let wrong = |e| Failure::Usage(format!("`--disable {name}`: {e}"));
+            options.disable(name).map_err(wrong)?;
+        }
+        Ok(options)
+    }
 }
 
 impl ModelArgs {
     /// Reads the model file.
     ///
     /// # Errors
-    /// See [`Request::read`].
+    /// Those of [`Request::read`] and [`PassArgs::options`].
     pub fn read(&self) -> Result<Request, Failure> {
-        Request::read(&self.model, &self.sets)
+        Request::read(&self.model, &self.sets, self.passes.options()?)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use gigac_ir::plan::{Category, Plan};
+use gigac_passes::driver::Alone;
 use gigac_passes::place::launches;
 use serde_json::json;
 
@@ -26,7 +27,7 @@ pub struct PlanArgs {
 /// # Errors
 /// Mistakes of the model.
 pub fn run(args: &PlanArgs) -> Result<(), Failure> {
-    for phase in compile::phases(&args.model.read()?)? {
+    for phase in compile::phases(&args.model.read()?, &mut Alone)? {
         let plan = &phase.programs.step.plan;
         let rows = categories(plan);
         if args.json {

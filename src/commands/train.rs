@@ -34,29 +34,40 @@ pub struct TrainArgs {
 /// run starts.
 pub fn run(args: &TrainArgs) -> Result<(), Failure> {
     let mut model = args.model.clone();
-    let (sets, flags) = split(&args.flags)?;
-    model.sets.extend(sets);
+    let flags = split(&args.flags, &mut model)?;
     let binary = cached(&model)?;
     let error = Command::new(&binary).args(flags).exec();
     Err(Failure::io("run", &binary, &error))
 }
 
-/// Takes `--set NAME=VALUE` out of the flags of the run: they belong to the compiler.
-fn split(words: &[OsString]) -> Result<(Vec<String>, Vec<OsString>), Failure> {
-    let (mut sets, mut flags) = (Vec::new(), Vec::new());
+/// Takes `--set`, `--disable` and `--exact` out of the flags of the run: they belong to the
+/// compiler. Gives the rest.
+fn split(words: &[OsString], model: &mut ModelArgs) -> Result<Vec<OsString>, Failure> {
+    let mut flags = Vec::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let text = word.to_string_lossy();
-        if text == "--set" {
-            let value = words.next().ok_or(Failure::Usage("`--set` needs NAME=VALUE".into()))?;
-            sets.push(value.to_string_lossy().into_owned());
-        } else if let Some(value) = text.strip_prefix("--set=") {
-            sets.push(value.to_owned());
-        } else {
-            flags.push(word.clone());
-        }
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (&*text, None),
+        };
+        let target = match name {
+            "--set" => &mut model.sets,
+            "--disable" => &mut model.passes.disable,
+            "--exact" if value.is_none() => {
+                model.passes.exact = true;
+                continue;
+            }
+            _ => {
+                flags.push(word.clone());
+                continue;
+            }
+        };
+        let next = || words.next().map(|v| v.to_string_lossy().into_owned());
+        let missing = || Failure::Usage(format!("`{name}` needs a value"));
+        target.push(value.or_else(next).ok_or_else(missing)?);
     }
-    Ok((sets, flags))
+    Ok(flags)
 }
 
 /// The executable of a model, built when the cache lacks it.
@@ -83,7 +94,7 @@ fn cache_folder() -> Result<PathBuf, Failure> {
 }
 
 /// Digest of everything that the executable depends on: the text, libraries that it uses, changed
-/// constants, features, the runner and this compiler.
+/// constants, passes, features, the runner and this compiler.
 fn key(request: &Request, target: &gigac_codegen::x86::CpuTarget) -> Result<String, Failure> {
     let mut digest = Sha256::new();
     let mut add = |bytes: &[u8]| {
@@ -98,6 +109,7 @@ fn key(request: &Request, target: &gigac_codegen::x86::CpuTarget) -> Result<Stri
         add(name.as_bytes());
         add(value.as_bytes());
     }
+    add(format!("{:?}", request.options).as_bytes());
     target.features().iter().for_each(|f| add(f.as_bytes()));
     let own = std::env::current_exe()
         .map_err(|e| Failure::Machine(format!("cannot find this executable: {e}")))?;
@@ -106,4 +118,35 @@ fn key(request: &Request, target: &gigac_codegen::x86::CpuTarget) -> Result<Stri
     }
     let hex: String = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
     Ok(hex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What changes the executable changes its name in the cache.
+    #[test]
+    fn the_cache_tells_passes_apart() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/nano.giga");
+        let key_of = |flags: &[&str]| {
+            let words: Vec<OsString> = flags.iter().map(OsString::from).collect();
+            let passes = super::super::PassArgs::default();
+            let mut model = ModelArgs { model: path.into(), sets: vec![], passes };
+            let rest = split(&words, &mut model).expect("right flags");
+            assert_eq!(rest, ["--quiet"]);
+            let request = model.read().expect("a shipped model");
+            key(&request, &TargetName::Avx2.cpu().expect("needs no host")).expect("files to read")
+        };
+        let keys = [
+            key_of(&["--quiet"]),
+            key_of(&["--quiet", "--exact"]),
+            key_of(&["--disable", "fold", "--quiet"]),
+            key_of(&["--quiet", "--disable=dead"]),
+            key_of(&["--quiet", "--disable=fold", "--disable", "dead"]),
+            key_of(&["--set", "L=1", "--quiet"]),
+        ];
+        let distinct: std::collections::HashSet<&String> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        assert_eq!(key_of(&["--disable=dead", "--quiet", "--disable=fold"]), keys[4]);
+    }
 }

@@ -9,9 +9,9 @@ use super::primitive::{self, Primitive};
 use super::scope::{Frame, FrameAxis};
 use super::value::{Eval, Failed, Operand, Value};
 use crate::error::{Cause, Report};
-use crate::nearest::nearest;
 use crate::source::Span;
 use crate::syntax::ast::*;
+use gigac_ir::nearest::nearest;
 
 /// A function and where it comes from.
 #[derive(Clone)]

@@ -7,9 +7,9 @@ use super::scope::Declared;
 use super::stored::Names;
 use super::value::{Eval, Failed, Value};
 use crate::error::{Cause, Report};
-use crate::nearest::nearest;
 use crate::source::{Cover, Span};
 use crate::syntax::ast::{self, Expr, Init, InputKind, ParamStatement};
+use gigac_ir::nearest::nearest;
 
 const DISTRIBUTIONS: [&str; 3] = ["normal", "truncated", "uniform"];
 

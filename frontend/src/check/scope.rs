@@ -8,10 +8,10 @@ use gigac_ir::graph::{AxisId, ParamId, ValueId};
 use super::Checker;
 use super::value::{Eval, Failed, Value};
 use crate::error::{Cause, Report};
-use crate::nearest::nearest;
 use crate::number::Number;
 use crate::source::Span;
 use crate::syntax::ast::{Expr, Ident};
+use gigac_ir::nearest::nearest;
 
 /// A declared axis or constant, evaluated when first needed.
 #[derive(Clone)]

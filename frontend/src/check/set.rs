@@ -1,10 +1,10 @@
 //! `--set NAME=VALUE`: values from the command line in place of those in the text.
 
 use crate::error::{Cause, Report};
-use crate::nearest::nearest;
 use crate::source::{Source, SourceMap, Span};
 use crate::syntax::ast::Expr;
 use crate::syntax::parse_expr;
+use gigac_ir::nearest::nearest;
 
 use super::Checker;
 

@@ -6,10 +6,10 @@ use gigac_ir::train::{OnNan, Optimizer, Phase, Precision, Schedule, Settings, Tr
 use super::Checker;
 use super::value::{Eval, Failed};
 use crate::error::{Cause, Report};
-use crate::nearest::nearest;
 use crate::number::Number;
 use crate::source::Span;
 use crate::syntax::ast::{Arg, Binding, Call, Expr, ExprKind, Ident, Setting};
+use gigac_ir::nearest::nearest;
 
 /// The lines of a `train` block.
 pub(crate) const LINES: [&str; 7] =

@@ -29,8 +29,28 @@ use gigac_ir::graph::{AxisId, Builder, DType, Graph, Node, Op, Region, ValueId};
 use gigac_ir::ops::OpError;
 use gigac_ir::pointwise::Pointwise;
 
+use crate::pass::{Need, Pass, Report, Run, Scope};
 use crate::rebuild::{Map, regions, repeat};
 use cut::Cut;
+
+/// The pass.
+pub const CHUNK: Pass = Pass {
+    name: "chunk",
+    about: "what is much larger than what it is computed from is computed chunk by chunk",
+    need: Need::Optional,
+    scope: Scope::All,
+    run: Run::Graph(|graph, context| match context.options.exact {
+        true => (graph, Report::new().note("off: it adds in another order")),
+        false => {
+            let before = graph.axes.len();
+            let graph = chunk(graph, &Limits::default());
+            let axes = graph.axes[before..].iter().filter(|a| a.name.contains(".chunk"));
+            let report =
+                axes.fold(Report::new(), |r, a| r.note(format!("{} of {}", a.size, a.name)));
+            (graph, report)
+        }
+    }),
+};
 
 /// When to cut, and how fine.
 #[derive(Clone, Copy, Debug)]

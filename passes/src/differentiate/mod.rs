@@ -26,10 +26,24 @@ use gigac_ir::graph::{
 };
 use gigac_ir::pointwise::Pointwise;
 
+use crate::pass::{Need, Pass, Report, Run, Scope};
 use crate::simplify::dead;
 use activity::active;
 use forward::{Copier, Taped};
 use reverse::Reverse;
+
+/// The pass.
+pub const DIFFERENTIATE: Pass = Pass {
+    name: "differentiate",
+    about: "the forward graph becomes the joint graph of losses, metrics and gradients",
+    need: Need::Necessary("training needs gradients"),
+    scope: Scope::Step,
+    run: Run::Graph(|graph, context| {
+        let joint = differentiate(&graph, context.micro);
+        let gradients = joint.roles.iter().filter(|r| matches!(r, Role::Gradient(_))).count();
+        (joint, Report::new().count(gradients, "gradients"))
+    }),
+};
 
 /// The joint graph: [`Role::Loss`], [`Role::Metric`] and a [`Role::Gradient`] for every parameter
 /// that is not frozen. Outputs are dropped.
@@ -65,13 +79,13 @@ struct Term {
 }
 
 /// The forward pass, copied into the region that is open.
-struct Pass {
+struct Forward {
     tape: Vec<Taped>,
     terms: Vec<Term>,
     metrics: Vec<(String, ValueId)>,
 }
 
-impl Pass {
+impl Forward {
     fn copy(b: &mut Builder, forward: &Graph, copy: Copier) -> Self {
         let (tape, results) = copy.root(b, forward);
         let (mut terms, mut metrics) = (Vec::new(), Vec::new());
@@ -127,7 +141,7 @@ impl Pass {
 }
 
 fn one_batch(b: &mut Builder, forward: &Graph, params: &[(ParamId, ValueId)]) {
-    let pass = Pass::copy(b, forward, Copier::new(params));
+    let pass = Forward::copy(b, forward, Copier::new(params));
     let one = b.real(1.0);
     let factors: Vec<ValueId> = pass
         .terms
@@ -154,7 +168,7 @@ fn micro_batches(b: &mut Builder, forward: &Graph, params: &[(ParamId, ValueId)]
     let stacked: Vec<ValueId> = inputs.iter().map(|(_, v)| *v).collect();
     let args = b.open_repeat(axis, &inits, &stacked);
     let slices = inputs.iter().map(|(id, _)| *id).zip(args[1 + inits.len()..].iter().copied());
-    let pass = Pass::copy(b, forward, Copier::micro(params, args[0], micro, slices));
+    let pass = Forward::copy(b, forward, Copier::micro(params, args[0], micro, slices));
     let factors: Vec<ValueId> =
         pass.terms.iter().map(|t| totals.get(&t.line).copied().unwrap_or(share)).collect();
     let (loss, gradients) = pass.gradients(b, params, &factors);
@@ -202,7 +216,7 @@ fn denominators(
     let args = b.open_repeat(axis, &inits, &stacked);
     let slices = inputs.iter().map(|(id, _)| *id).zip(args[1 + count..].iter().copied());
     let copy = Copier::micro(params, args[0], b.graph.size(axis), slices);
-    let pass = Pass::copy(b, forward, copy);
+    let pass = Forward::copy(b, forward, copy);
     let parts: Vec<(u32, ValueId)> =
         pass.terms.iter().filter_map(|t| Some((t.line, t.denominator?))).collect();
     let next: Vec<ValueId> = parts

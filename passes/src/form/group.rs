@@ -19,7 +19,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use super::defs::{Class, Def, class};
 use super::select::is_product_reduction;
 use super::trace::Context;
-use crate::decompose::repeated_axes;
+use crate::depth::repeated_axes;
 
 /// Most tasks of one kernel.
 const MOST_TASKS: usize = 16;

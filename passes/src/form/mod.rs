@@ -10,6 +10,7 @@ mod digits;
 mod group;
 mod layout;
 mod nest;
+mod print;
 mod scatter;
 mod select;
 mod trace;
@@ -21,8 +22,22 @@ use gigac_ir::kernel::Kernel;
 
 pub(crate) use trace::storage;
 
+use crate::pass::{Need, Pass, Report, Run, Scope};
 use group::Work;
 use trace::{Context, Traced};
+
+/// The pass.
+pub const FORM: Pass = Pass {
+    name: "form",
+    about: "the graph becomes tile programs and loops over them",
+    need: Need::Necessary("without it there are no kernels"),
+    scope: Scope::All,
+    run: Run::Form(|graph, context| {
+        let formed = form(graph, &format!("{}{}", context.prefix, context.purpose.name()));
+        let report = Report::new().count(formed.kernels.len(), "distinct kernels");
+        (formed, report)
+    }),
+};
 
 /// One launch of a kernel.
 #[derive(Clone, Debug)]

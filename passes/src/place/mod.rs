@@ -17,6 +17,23 @@ use gigac_ir::plan::{
 };
 
 use crate::form::{Formed, Unit, storage};
+use crate::pass::{Need, Pass, Report, Run, Scope};
+
+/// The pass.
+pub const PLACE: Pass = Pass {
+    name: "place",
+    about: "every buffer gets an address in one arena",
+    need: Need::Necessary("kernels need addresses"),
+    scope: Scope::All,
+    run: Run::Place(|formed, context| {
+        let placed = place(formed, context.purpose.name());
+        let Plan { arena_bytes, live_bytes, .. } = placed.plan;
+        let report = Report::new()
+            .count(placed.plan.buffers.len(), "buffers")
+            .note(format!("{arena_bytes} bytes, of which {live_bytes} live at the peak"));
+        (placed, report)
+    }),
+};
 
 /// A plan with the kernels that it launches, in the order of [`Plan::kernels`].
 pub struct Placed {

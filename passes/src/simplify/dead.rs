@@ -7,6 +7,23 @@
 use gigac_ir::graph::{Graph, Node, Op, Region, ValueId};
 use gigac_ir::ops::attend;
 
+use super::nodes;
+use crate::pass::{Need, Pass, Report, Run, Scope};
+
+/// The pass.
+pub const DEAD: Pass = Pass {
+    name: "dead",
+    about: "what no result needs goes",
+    need: Need::Optional,
+    scope: Scope::All,
+    run: Run::Graph(|graph, _| {
+        let before = nodes(&graph.root);
+        let graph = dead(graph);
+        let removed = before - nodes(&graph.root);
+        (graph, Report::new().count(removed, "nodes removed"))
+    }),
+};
+
 /// Removes dead values.
 pub fn dead(mut graph: Graph) -> Graph {
     let mut live = Live { live: vec![false; graph.values.len()], changed: false };

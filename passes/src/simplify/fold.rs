@@ -14,6 +14,23 @@ use gigac_ir::graph::{Builder, Graph, Node, Op, Region, ValueId};
 use gigac_ir::ops::{self, OpError};
 use gigac_ir::pointwise::Pointwise;
 
+use super::nodes;
+use crate::pass::{Need, Pass, Report, Run, Scope};
+
+/// The pass.
+pub const FOLD: Pass = Pass {
+    name: "fold",
+    about: "constants are computed, equal values become one, what does nothing goes",
+    need: Need::Optional,
+    scope: Scope::All,
+    run: Run::Graph(|graph, _| {
+        let before = nodes(&graph.root);
+        let graph = fold(graph);
+        let left = nodes(&graph.root);
+        (graph, Report::new().note(format!("{before} nodes, {left} left")))
+    }),
+};
+
 /// Removes operations that do nothing.
 pub fn fold(graph: Graph) -> Graph {
     let mut empty = Graph::new(graph.name.clone());

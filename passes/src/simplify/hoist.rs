@@ -7,22 +7,42 @@ use std::collections::HashSet;
 
 use gigac_ir::graph::{Graph, Node, Op, Region, ValueId};
 
+use crate::pass::{Need, Pass, Report, Run, Scope};
+
+/// The pass.
+pub const HOIST: Pass = Pass {
+    name: "hoist",
+    about: "what does not depend on the turn leaves the body of a repeat",
+    need: Need::Optional,
+    scope: Scope::All,
+    run: Run::Graph(|graph, _| run(graph)),
+};
+
 /// Moves invariant nodes out of repeats.
-pub fn hoist(mut graph: Graph) -> Graph {
-    visit(&mut graph.root);
-    graph
+pub fn hoist(graph: Graph) -> Graph {
+    run(graph).0
 }
 
-fn visit(region: &mut Region) {
+fn run(mut graph: Graph) -> (Graph, Report) {
+    let moved = visit(&mut graph.root);
+    (graph, Report::new().count(moved, "nodes out of a repeat"))
+}
+
+/// Gives the number of nodes moved.
+fn visit(region: &mut Region) -> usize {
     let mut nodes = Vec::new();
+    let mut moved = 0;
     for mut node in std::mem::take(&mut region.nodes) {
         if let (Op::Repeat { .. }, Some(body)) = (&node.op, &mut node.region) {
-            visit(body);
-            nodes.extend(invariant(body));
+            moved += visit(body);
+            let outside = invariant(body);
+            moved += outside.len();
+            nodes.extend(outside);
         }
         nodes.push(node);
     }
     region.nodes = nodes;
+    moved
 }
 
 /// Takes the nodes out of a body that depend on none of its arguments.

@@ -12,13 +12,18 @@ mod dead;
 mod fold;
 mod hoist;
 
-use gigac_ir::graph::Graph;
+use gigac_ir::graph::{Graph, Region};
 
-pub use dead::dead;
-pub use fold::fold;
-pub use hoist::hoist;
+pub use dead::{DEAD, dead};
+pub use fold::{FOLD, fold};
+pub use hoist::{HOIST, hoist};
 
 /// All of them, in an order that leaves nothing to do for a second run.
 pub fn simplify(graph: Graph) -> Graph {
     dead(fold(hoist(graph)))
+}
+
+/// Number of nodes, those in bodies included.
+fn nodes(region: &Region) -> usize {
+    region.nodes.iter().map(|n| 1 + n.region.as_ref().map_or(0, nodes)).sum()
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What to say about an unknown name.
 #[derive(Clone, Debug)]
-pub(crate) enum Nearest {
+pub enum Nearest {
     /// A name close enough to be the one that was meant.
     Similar(String),
     /// Nothing close: the names there are, or how to make one.
@@ -22,7 +22,7 @@ impl fmt::Display for Nearest {
 
 /// The candidate with the smallest edit distance to `name`, if that is at most a third of its length, or one edit for two
 /// letters; otherwise the advice.
-pub(crate) fn nearest<'a>(
+pub fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
     advice: impl Into<String>,

@@ -1,0 +1,67 @@
+//! Kernels and launches → text, for people: loops and launches with the values that they touch,
+//! then the kernels.
+
+use std::fmt::{self, Display, Formatter};
+
+use gigac_ir::graph::ValueId;
+
+use super::{Formed, Launch, Loop, Unit};
+
+impl Display for Formed {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "formed {} {{", self.graph.name)?;
+        self.units(f, &self.units, 1)?;
+        for (role, value) in self.graph.results() {
+            writeln!(f, "  result {role:?} = {}", self.value(value))?;
+        }
+        writeln!(f, "}}")?;
+        self.kernels.iter().try_for_each(|kernel| write!(f, "\n{kernel}"))
+    }
+}
+
+impl Formed {
+    fn units(&self, f: &mut Formatter<'_>, units: &[Unit], depth: usize) -> fmt::Result {
+        units.iter().try_for_each(|unit| match unit {
+            Unit::Launch(launch) => self.launch(f, launch, depth),
+            Unit::Repeat(inner) => self.repeat(f, inner, depth),
+        })
+    }
+
+    fn launch(&self, f: &mut Formatter<'_>, launch: &Launch, depth: usize) -> fmt::Result {
+        let kernel = &self.kernels[launch.kernel];
+        let buffers = launch.arguments.iter().zip(&kernel.buffers);
+        let arguments = buffers.map(|(v, b)| format!("{:?} {}", b.access, self.value(*v)));
+        let turns = launch.turns.iter().map(|depth| format!("L{depth}"));
+        let arguments: Vec<String> = arguments.chain(turns).collect();
+        let (indent, name) = ("  ".repeat(depth), &kernel.name);
+        writeln!(f, "{indent}launch {name}({}) // {}", arguments.join(", "), launch.origin)
+    }
+
+    fn repeat(&self, f: &mut Formatter<'_>, inner: &Loop, depth: usize) -> fmt::Result {
+        let indent = "  ".repeat(depth);
+        let axis = &self.graph.axes[inner.axis.index()];
+        let order = if inner.reversed { "down" } else { "up" };
+        writeln!(f, "{indent}loop {} {} {order} {{", axis.name, axis.size)?;
+        for i in 0..inner.carried {
+            let [first, arg, next, last] =
+                [inner.operands[i], inner.arguments[1 + i], inner.next[i], inner.results[i]]
+                    .map(|v| self.value(v));
+            writeln!(f, "{indent}  carry {arg} = {first}, then {next}; at last {last}")?;
+        }
+        for (whole, part) in inner.operands.iter().zip(&inner.arguments[1..]).skip(inner.carried) {
+            writeln!(f, "{indent}  slice {} of {}", self.value(*part), self.value(*whole))?;
+        }
+        for (whole, part) in inner.results.iter().zip(&inner.next).skip(inner.carried) {
+            writeln!(f, "{indent}  stack {} into {}", self.value(*part), self.value(*whole))?;
+        }
+        self.units(f, &inner.body, depth + 1)?;
+        writeln!(f, "{indent}}}")
+    }
+
+    fn value(&self, value: ValueId) -> String {
+        match &self.graph.values[value.index()].name {
+            Some(name) => format!("{value} {name:?}"),
+            None => value.to_string(),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What a user switches: passes by name, and how far the optional ones go.
+
+use std::collections::BTreeSet;
+
+use gigac_ir::nearest::{Nearest, nearest};
+use thiserror::Error;
+
+use crate::pass::{Need, Pass};
+use crate::pipeline::{PIPELINE, find};
+
+/// Which passes run, and how freely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    disabled: BTreeSet<&'static str>,
+    /// Only rewrites that keep every bit: no sum is added in another order.
+    pub exact: bool,
+    /// Optional passes from this position of the list on are off.
+    pub limit: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { disabled: BTreeSet::new(), exact: false, limit: PIPELINE.len() }
+    }
+}
+
+/// Why a pass cannot be switched off.
+#[derive(Debug, Error)]
+pub enum OptionError {
+    /// There is no pass of this name.
+    #[error("there is no pass `{name}`: {near}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The name that may have been meant, or all names.
+        near: Nearest,
+    },
+    /// Nothing works without it.
+    #[error("`{name}` cannot be switched off: {reason}")]
+    Necessary {
+        /// The pass.
+        name: &'static str,
+        /// What it is needed for.
+        reason: &'static str,
+    },
+}
+
+impl Options {
+    /// Switches a pass off, wherever it stands in the list.
+    ///
+    /// # Errors
+    /// When there is no such pass, or none can do without it.
+    pub fn disable(&mut self, name: &str) -> Result<(), OptionError> {
+        let pass = named(name)?;
+        if let Need::Necessary(reason) = pass.need {
+            return Err(OptionError::Necessary { name: pass.name, reason });
+        }
+        self.disabled.insert(pass.name);
+        Ok(())
+    }
+
+    /// The passes that are switched off, by name.
+    pub fn disabled(&self) -> impl Iterator<Item = &'static str> {
+        self.disabled.iter().copied()
+    }
+
+    /// Whether the pass at a position of the list runs.
+    pub fn runs(&self, position: usize, pass: &Pass) -> bool {
+        pass.need != Need::Optional || position < self.limit && !self.disabled.contains(pass.name)
+    }
+}
+
+/// The pass of a name.
+///
+/// # Errors
+/// [`OptionError::Unknown`] proposes the nearest name.
+pub fn named(name: &str) -> Result<&'static Pass, OptionError> {
+    find(name).ok_or_else(|| {
+        let mut names: Vec<&str> = PIPELINE.iter().map(|p| p.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        let advice = format!("the passes are {}", names.join(", "));
+        OptionError::Unknown { name: name.to_owned(), near: nearest(name, names, advice) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_pass_is_an_error_with_the_nearest_name() {
+        let error = Options::default().disable("hosit").unwrap_err();
+        assert_eq!(error.to_string(), "there is no pass `hosit`: did you mean `hoist`?");
+        let error = Options::default().disable("vectorise everything").unwrap_err();
+        assert!(error.to_string().contains("dead, decompose, differentiate"), "{error}");
+    }
+
+    #[test]
+    fn a_necessary_pass_says_why() {
+        let error = Options::default().disable("form").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`form` cannot be switched off: without it there are no kernels"
+        );
+    }
+
+    #[test]
+    fn a_limit_leaves_the_necessary_passes() {
+        let options = Options { limit: 0, ..Options::default() };
+        let left = PIPELINE.iter().enumerate().filter(|(i, p)| options.runs(*i, p));
+        assert!(left.clone().all(|(_, p)| p.need != Need::Optional));
+        assert!(left.count() >= 5);
+    }
+}

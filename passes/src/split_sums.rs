@@ -1,0 +1,72 @@
+//! Reductions of much to little become two, so that the first one has rows to share out among
+//! threads: first along the fastest axis, then along the rest.
+//!
+//! Requires a verified graph; preserves results but for the order of additions. O(nodes) time.
+
+use std::collections::BTreeSet;
+
+use gigac_ir::graph::{AxisId, Builder, Graph, Op, ValueId};
+use gigac_ir::kernel::Reduction;
+use gigac_ir::ops::OpError;
+
+use crate::depth::repeated_axes;
+use crate::pass::{Need, Pass, Report, Run, Scope};
+use crate::rebuild::rebuild;
+
+/// The pass.
+pub const SPLIT_SUMS: Pass = Pass {
+    name: "split-sums",
+    about: "a reduction of much to little becomes two, so that threads can share it",
+    need: Need::Optional,
+    scope: Scope::All,
+    run: Run::Graph(|graph, context| match context.options.exact {
+        true => (graph, Report::new().note("off: it adds in another order")),
+        false => run(graph),
+    }),
+};
+
+/// A reduction to fewer elements than this is split ...
+const FEW_ROWS: u64 = 64;
+/// ... when it reads at least this many.
+const MUCH: u64 = 8192;
+
+/// Splits the reductions of a graph.
+pub fn split_sums(graph: Graph) -> Graph {
+    run(graph).0
+}
+
+fn run(graph: Graph) -> (Graph, Report) {
+    let depth = repeated_axes(&graph.root);
+    let mut split = 0;
+    let graph = rebuild(graph, &mut |b, node, operands| match &node.op {
+        Op::Reduce { op, axes } => {
+            let parts = parts(b, *op, operands[0], axes, &depth)?;
+            split += usize::from(parts.is_some());
+            Ok(parts.map(|v| vec![v]))
+        }
+        _ => Ok(None),
+    });
+    (graph, Report::new().count(split, "reductions in two"))
+}
+
+/// The two reductions that stand for one, when it has few rows and much to read.
+fn parts(
+    b: &mut Builder,
+    op: Reduction,
+    x: ValueId,
+    axes: &[AxisId],
+    depth: &BTreeSet<AxisId>,
+) -> Result<Option<ValueId>, OpError> {
+    let order: Vec<AxisId> = b.ty(x).axes.iter().copied().filter(|a| axes.contains(a)).collect();
+    let count = |axes: &mut dyn Iterator<Item = &AxisId>| -> u64 {
+        axes.filter(|a| !depth.contains(a)).map(|a| b.graph.size(*a)).product()
+    };
+    let all = count(&mut b.ty(x).axes.iter());
+    let rows = all / count(&mut axes.iter()).max(1);
+    let Some((last, rest)) = order.split_last() else { unreachable!("reductions have axes") };
+    if rows >= FEW_ROWS || all < MUCH || rest.is_empty() {
+        return Ok(None);
+    }
+    let part = b.op(Op::Reduce { op, axes: vec![*last] }, &[x])?;
+    b.op(Op::Reduce { op, axes: rest.to_vec() }, &[part]).map(Some)
+}
