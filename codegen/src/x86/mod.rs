@@ -135,6 +135,6 @@ fn holds_dot(body: &[Stmt]) -> bool {
     body.iter().any(|stmt| match stmt {
         Stmt::Let(_, expr) => matches!(expr, Expr::Dot(..)),
         Stmt::Loop { body, .. } => holds_dot(body),
-        Stmt::Store { .. } => false,
+        Stmt::Store { .. } | Stmt::When(_) => false,
     })
 }

@@ -66,7 +66,7 @@ fn count_contiguous(body: &[Stmt], counts: &mut [u64]) {
             Stmt::Let(_, Expr::Load { offset, .. }) | Stmt::Store { offset, .. } => {
                 offset.terms.iter().filter_map(contiguous).for_each(|var| counts[var] += 1);
             }
-            Stmt::Let(..) => {}
+            Stmt::Let(..) | Stmt::When(_) => {}
             Stmt::Loop { body, .. } => count_contiguous(body, counts),
         }
     }
@@ -164,6 +164,8 @@ impl<'a, 'c> Region<'a, 'c> {
                 Ok(())
             }
             Stmt::Loop { var, carried, body } => self.looped(*var, carried, body),
+            // What may be left out may be done as well.
+            Stmt::When(_) => Ok(()),
             Stmt::Store { buffer, offset, value, mask, accumulate } => {
                 self.store_tile(*buffer, offset, *value, *mask, *accumulate);
                 Ok(())

@@ -69,6 +69,7 @@ impl Region<'_, '_> {
             Stmt::Store { offset, value, mask, .. } => {
                 self.stored_type(offset, *value, *mask).vars.contains(&vector)
             }
+            Stmt::When(_) => false,
             Stmt::Loop { .. } => panic!("runs of statements hold no loops"),
         }
     }
@@ -86,7 +87,7 @@ impl<'k> Run<'k> {
             Stmt::Let(_, Expr::Load { buffer, offset, .. }) => self.access(*buffer, offset, false),
             Stmt::Let(_, Expr::Reduce(_, _, var)) => *var != self.vector,
             Stmt::Let(_, Expr::Dot(..)) | Stmt::Loop { .. } => false,
-            Stmt::Let(..) => true,
+            Stmt::Let(..) | Stmt::When(_) => true,
             Stmt::Store { buffer, offset, .. } => self.access(*buffer, offset, true),
         }
     }

@@ -114,6 +114,7 @@ impl Machine<'_> {
                 Ok(())
             }
             Stmt::Loop { var, carried, body } => self.looped(*var, carried, body),
+            Stmt::When(_) => Ok(()),
             Stmt::Store { buffer, offset, value, mask, accumulate } => {
                 self.store(*buffer, offset, *value, *mask, *accumulate)
             }

@@ -17,6 +17,9 @@
 //! - `Reduce` and `Dot` act on the tile in hand. A reduction over a whole variable is a loop that
 //!   carries an accumulator: a tile over the same variable, reduced after the loop, or a value
 //!   already reduced in each turn. The order of additions is fixed by the tile sizes alone.
+//! - `when m`, in a loop, promises that a turn in which no lane of `m` holds changes neither carried
+//!   values nor memory from there on, so that code may leave it out: tiles that a mask of attention
+//!   hides. The interpreter runs it all the same, and thereby tests the promise.
 //! - Grid points are independent: no point reads what another one writes, and no two points write
 //!   the same element. Inside a point, statements run in order.
 //! - Arithmetic is f32 (IEEE, round to nearest, denormals kept, no contraction of `mul` and
@@ -216,6 +219,9 @@ pub enum Stmt {
         /// Statements of one turn.
         body: Vec<Stmt>,
     },
+    /// In a loop's body, in front of its stores and inner loops: the rest of the turn changes
+    /// nothing unless a lane of this bool tile holds.
+    When(TileId),
     /// Writes a tile to a buffer.
     Store {
         /// Where to.

@@ -6,6 +6,7 @@
 //!          | "scalar" name | "var" name ":" extent "/" tile
 //! statement = value ":" type "=" expression
 //!          | "store" name "[" offset "]" ("=" | "+=") value ["where" value]
+//!          | "when" value
 //!          | "loop" name ["carry" "(" carry {"," carry} ")"] "{" statement* ["next" values] "}"
 //! carry    = value ":" type "=" value "->" value        argument, its type, first value, result
 //! expression = int | real | "true" | "false" | "index" offset
@@ -204,7 +205,8 @@ impl Scope<'_> {
     }
 
     fn stmt<'a>(&self, text: &'a str) -> Parsed<'a, Stmt> {
-        alt((|t| self.binding(t), |t| self.looped(t), |t| self.store(t))).parse(text)
+        let when = map(preceded(keyword("when"), cut(tile)), Stmt::When);
+        alt((|t| self.binding(t), |t| self.looped(t), |t| self.store(t), when)).parse(text)
     }
 
     /// Records a definition.

@@ -90,6 +90,7 @@ impl Kernel {
             Stmt::Let(value, expr) => {
                 writeln!(f, "{pad}{value}: {} = {}", self.type_text(*value), self.expr_text(expr))
             }
+            Stmt::When(mask) => writeln!(f, "{pad}when {mask}"),
             Stmt::Store { buffer, offset, value, mask, accumulate } => {
                 let place = self.place(buffer.0, offset);
                 let sign = if *accumulate { "+=" } else { "=" };

@@ -9,6 +9,8 @@
 //! - A value varies along exactly the variables of its operands (`load` and `index`: of offset
 //!   and mask), less the one that `reduce` or `dot` sums along. Only constants choose freely. A
 //!   carry's first and next values may vary along fewer variables than its argument.
+//! - `when` stands in a loop's body in front of its stores and inner loops, at most once, and
+//!   names a bool.
 //! - Element types fit: see [`Typing`]; reductions take reals or ints, `dot` takes reals; a stored value fits the storage.
 //! - Offsets known at compile time stay inside their buffer, unless masked.
 //! - Stores do not race, as far as offsets tell: the offset's digits determine the position of
@@ -84,6 +86,9 @@ pub enum KernelError {
         /// Name of the operation.
         operation: &'static str,
     },
+    /// A `when` outside of loops, behind a store, an inner loop or another one.
+    #[error("`when {0}` stands not first in a loop")]
+    When(TileId),
     /// A read of a written buffer, or a write to a read one.
     #[error("buffer `{0}` is not declared for this access")]
     Access(String),
@@ -110,7 +115,7 @@ pub enum KernelError {
 }
 
 /// Words with a meaning of their own where names stand.
-const KEYWORDS: &[&str] = &["loop", "store", "next", "carry", "where", "along", "grid"];
+const KEYWORDS: &[&str] = &["loop", "when", "store", "next", "carry", "where", "along", "grid"];
 
 impl Kernel {
     /// Checks that the kernel is well formed: see the list on top of `verify.rs`.
@@ -195,6 +200,13 @@ impl Verifier<'_> {
                     self.store(*buffer, offset, *value, *mask, *accumulate);
                 }
                 Stmt::Loop { var, carried, body } => self.looped(*var, carried, body),
+                Stmt::When(mask) => {
+                    let first = body.iter().find(|s| !matches!(s, Stmt::Let(..)));
+                    let first = first.is_some_and(|s| std::ptr::eq(s, stmt));
+                    let inside = self.positioned.len() > self.kernel.grid.len();
+                    self.check(first && inside, || KernelError::When(*mask));
+                    self.truth(*mask);
+                }
             }
         }
     }
@@ -275,6 +287,12 @@ impl Verifier<'_> {
         let (fits, expected) = (expected == found, self.type_of(&expected));
         let found = self.type_of(&found);
         self.check(fits, || KernelError::Type { value, found, expected });
+    }
+
+    fn truth(&mut self, value: TileId) {
+        let Some(ty) = self.operand(value) else { return };
+        let fits = ty.scalar == Scalar::Bool;
+        self.check(fits, || KernelError::Operands { value, operation: "when" });
     }
 
     fn mask_vars(&mut self, value: TileId, mask: Option<TileId>) -> Vec<VarId> {

@@ -461,7 +461,7 @@ fn offsets(stmts: &[Stmt]) -> Vec<Access> {
             Stmt::Let(_, Expr::Load { offset, .. }) | Stmt::Store { offset, .. } => {
                 found.push(Access { offset: offset.clone(), memory: true });
             }
-            Stmt::Let(..) => {}
+            Stmt::Let(..) | Stmt::When(_) => {}
             Stmt::Loop { body, .. } => found.extend(offsets(body)),
         }
     }

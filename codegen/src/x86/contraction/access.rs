@@ -4,7 +4,7 @@ use gigac_ir::kernel::{Factor, Kernel, Offset, Term, VarId};
 
 /// The lanes' elements in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(in crate::x86) enum Access {
     /// All the same one.
     Uniform,
     /// One after the other.
@@ -15,7 +15,7 @@ pub(super) enum Access {
 
 /// Classifies an offset along `var`, for vectors of `lanes` positions that start at multiples of
 /// `align`. Digits of merged axes change only between vectors where sizes allow.
-pub(super) fn classify(
+pub(in crate::x86) fn classify(
     kernel: &Kernel,
     offset: &Offset,
     var: VarId,

@@ -4,6 +4,7 @@ use gigac_ir::kernel::Kernel;
 
 use super::super::CpuTarget;
 use super::access::{Access, classify};
+use super::micro::Strides;
 use super::pattern::Contraction;
 
 /// The part of the result that is summed in registers.
@@ -12,30 +13,30 @@ use super::pattern::Contraction;
 /// broadcast row element; every step of k costs 14 loads for 24 multiply-adds. AVX2: 6 × 16 takes
 /// 12 + 2 + 1 of 16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RegisterTile {
+pub(in crate::x86) struct RegisterTile {
     /// f32 lanes of a register.
-    pub(super) lanes: u64,
+    pub(in crate::x86) lanes: u64,
     /// Rows.
-    pub(super) rows: u64,
+    pub(in crate::x86) rows: u64,
     /// Registers per row.
-    pub(super) vectors: u64,
+    pub(in crate::x86) vectors: u64,
 }
 
 impl RegisterTile {
-    pub(super) fn of(target: &CpuTarget) -> Self {
+    pub(in crate::x86) fn of(target: &CpuTarget) -> Self {
         let rows = if target.registers() >= 32 { 12 } else { 6 };
         Self { lanes: target.lanes(), rows, vectors: 2 }
     }
 
     /// Columns.
-    pub(super) fn cols(self) -> u64 {
+    pub(in crate::x86) fn cols(self) -> u64 {
         self.lanes * self.vectors
     }
 }
 
 /// How the rows' operand is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RowLayout {
+pub(in crate::x86) enum RowLayout {
     /// `[row][k]`: the copy of a source that is contiguous along k.
     ByRow,
     /// Panels `[k][row]` of as many rows as the register tile has: the copy of a source that is
@@ -131,6 +132,16 @@ impl Layout {
     pub(super) fn scratch_bytes(&self) -> u64 {
         let rows = if self.chunks == 1 { self.tile.rows } else { self.block[0] };
         self.sums_at() + rows * self.sum_stride * 4
+    }
+
+    /// How the micro-kernel finds its operands and sums.
+    pub(super) fn strides(&self) -> Strides {
+        Strides {
+            row_layout: self.row_layout,
+            rows: self.row_stride,
+            cols: self.tile.cols(),
+            sums: self.sum_stride,
+        }
     }
 
     /// Columns of one packed sliver times the steps that it has room for.

@@ -64,7 +64,7 @@ impl<'c> Driver<'_, 'c, '_, '_> {
     }
 
     fn micro(&self, shape: Shape) -> FunctionValue<'c> {
-        micro::emit(self.emit, &self.layout, shape, self.name())
+        micro::emit(self.emit, self.layout.strides(), shape, self.name())
     }
 
     /// Full tiles and those at the edges of full and last blocks.
@@ -192,7 +192,7 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         let start = emit.add(first_col, emit.int(inside.cast_signed()));
         let align = con.start_align(con.cols, self.layout.tile.lanes);
         let lanes = Lanes { var: con.cols, start, align, mask };
-        let lanewise = Lanewise::new(emit, con, frame, lanes);
+        let lanewise = Lanewise::new(emit, (con.kernel, &con.exprs), frame, lanes);
         let sum = emit.load(emit.vector_type(), emit.field(line, inside * 4));
         lanewise.set(con.sum, sum.into_vector_value());
         con.stores.iter().for_each(|store| lanewise.store(store));

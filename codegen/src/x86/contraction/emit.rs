@@ -18,28 +18,28 @@ use inkwell::values::{
 use super::super::emit::Emitter;
 
 /// Emits into one function at a time.
-pub(super) struct Emit<'c, 'm> {
+pub(in crate::x86) struct Emit<'c, 'm> {
     /// What all kernels share.
-    pub(super) base: &'m Emitter<'c>,
-    pub(super) context: &'c Context,
-    pub(super) builder: &'m Builder<'c>,
+    pub(in crate::x86) base: &'m Emitter<'c>,
+    pub(in crate::x86) context: &'c Context,
+    pub(in crate::x86) builder: &'m Builder<'c>,
     /// f32 lanes of a vector register.
-    pub(super) lanes: u32,
+    pub(in crate::x86) lanes: u32,
 }
 
 /// Unwraps what fails only for a bug in the emitter.
-pub(super) fn sound<T>(built: Result<T, BuilderError>) -> T {
+pub(in crate::x86) fn sound<T>(built: Result<T, BuilderError>) -> T {
     built.unwrap_or_else(|e| panic!("an emitted instruction is ill-typed: {e}"))
 }
 
 impl<'c, 'm> Emit<'c, 'm> {
-    pub(super) fn new(base: &'m Emitter<'c>) -> Self {
+    pub(in crate::x86) fn new(base: &'m Emitter<'c>) -> Self {
         let lanes = u32::try_from(base.target.lanes()).expect("registers hold a few lanes");
         Self { base, context: base.context, builder: &base.builder, lanes }
     }
 
     /// Starts a function of no result; its parameters are its values' `get_nth_param`.
-    pub(super) fn function(
+    pub(in crate::x86) fn function(
         &self,
         name: &str,
         params: &[BasicMetadataTypeEnum<'c>],
@@ -58,44 +58,44 @@ impl<'c, 'm> Emit<'c, 'm> {
     }
 
     /// Ends the function.
-    pub(super) fn finish(&self) {
+    pub(in crate::x86) fn finish(&self) {
         sound(self.builder.build_return(None));
     }
 
-    pub(super) fn pointer_type(&self) -> BasicTypeEnum<'c> {
+    pub(in crate::x86) fn pointer_type(&self) -> BasicTypeEnum<'c> {
         self.context.ptr_type(inkwell::AddressSpace::default()).into()
     }
 
     /// A register of f32.
-    pub(super) fn vector_type(&self) -> VectorType<'c> {
+    pub(in crate::x86) fn vector_type(&self) -> VectorType<'c> {
         self.context.f32_type().vec_type(self.lanes)
     }
 
-    pub(super) fn int(&self, value: i64) -> IntValue<'c> {
+    pub(in crate::x86) fn int(&self, value: i64) -> IntValue<'c> {
         self.context.i64_type().const_int(value.cast_unsigned(), true)
     }
 
-    pub(super) fn add(&self, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+    pub(in crate::x86) fn add(&self, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
         sound(self.builder.build_int_add(a, b, ""))
     }
 
-    pub(super) fn sub(&self, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+    pub(in crate::x86) fn sub(&self, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
         sound(self.builder.build_int_sub(a, b, ""))
     }
 
-    pub(super) fn times(&self, a: IntValue<'c>, by: i64) -> IntValue<'c> {
+    pub(in crate::x86) fn times(&self, a: IntValue<'c>, by: i64) -> IntValue<'c> {
         sound(self.builder.build_int_mul(a, a.get_type().const_int(by.cast_unsigned(), true), ""))
     }
 
-    pub(super) fn over(&self, a: IntValue<'c>, by: u64) -> IntValue<'c> {
+    pub(in crate::x86) fn over(&self, a: IntValue<'c>, by: u64) -> IntValue<'c> {
         sound(self.builder.build_int_unsigned_div(a, a.get_type().const_int(by, false), ""))
     }
 
-    pub(super) fn modulo(&self, a: IntValue<'c>, by: u64) -> IntValue<'c> {
+    pub(in crate::x86) fn modulo(&self, a: IntValue<'c>, by: u64) -> IntValue<'c> {
         sound(self.builder.build_int_unsigned_rem(a, a.get_type().const_int(by, false), ""))
     }
 
-    pub(super) fn compare(
+    pub(in crate::x86) fn compare(
         &self,
         predicate: IntPredicate,
         a: IntValue<'c>,
@@ -104,24 +104,28 @@ impl<'c, 'm> Emit<'c, 'm> {
         sound(self.builder.build_int_compare(predicate, a, b, ""))
     }
 
-    pub(super) fn smaller(&self, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+    pub(in crate::x86) fn smaller(&self, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
         let less = self.compare(IntPredicate::ULT, a, b);
         sound(self.builder.build_select(less, a, b, "")).into_int_value()
     }
 
     /// The address some bytes after another one.
-    pub(super) fn after(&self, base: PointerValue<'c>, bytes: IntValue<'c>) -> PointerValue<'c> {
+    pub(in crate::x86) fn after(
+        &self,
+        base: PointerValue<'c>,
+        bytes: IntValue<'c>,
+    ) -> PointerValue<'c> {
         // SAFETY: the verifier has shown the offsets of a kernel to be in bounds, and scratch
         // offsets stay inside the areas of `Layout`.
         sound(unsafe { self.builder.build_gep(self.context.i8_type(), base, &[bytes], "") })
     }
 
     /// The address some bytes, known now, after another one.
-    pub(super) fn field(&self, base: PointerValue<'c>, bytes: u64) -> PointerValue<'c> {
+    pub(in crate::x86) fn field(&self, base: PointerValue<'c>, bytes: u64) -> PointerValue<'c> {
         self.after(base, self.context.i64_type().const_int(bytes, false))
     }
 
-    pub(super) fn load(
+    pub(in crate::x86) fn load(
         &self,
         ty: impl BasicType<'c>,
         from: PointerValue<'c>,
@@ -133,21 +137,21 @@ impl<'c, 'm> Emit<'c, 'm> {
         value
     }
 
-    pub(super) fn store(&self, value: impl BasicValue<'c>, to: PointerValue<'c>) {
+    pub(in crate::x86) fn store(&self, value: impl BasicValue<'c>, to: PointerValue<'c>) {
         let bytes = element_bytes(value.as_basic_value_enum());
         let instruction = sound(self.builder.build_store(to, value));
         instruction.set_alignment(4.min(bytes)).expect("a power of two");
     }
 
-    pub(super) fn load_int(&self, from: PointerValue<'c>) -> IntValue<'c> {
+    pub(in crate::x86) fn load_int(&self, from: PointerValue<'c>) -> IntValue<'c> {
         self.load(self.context.i64_type(), from).into_int_value()
     }
 
-    pub(super) fn load_pointer(&self, from: PointerValue<'c>) -> PointerValue<'c> {
+    pub(in crate::x86) fn load_pointer(&self, from: PointerValue<'c>) -> PointerValue<'c> {
         sound(self.builder.build_load(self.pointer_type(), from, "")).into_pointer_value()
     }
 
-    pub(super) fn shuffle(
+    pub(in crate::x86) fn shuffle(
         &self,
         a: VectorValue<'c>,
         b: VectorValue<'c>,
@@ -159,7 +163,7 @@ impl<'c, 'm> Emit<'c, 'm> {
     }
 
     /// A vector with all lanes the same.
-    pub(super) fn splat(&self, value: BasicValueEnum<'c>, lanes: u32) -> VectorValue<'c> {
+    pub(in crate::x86) fn splat(&self, value: BasicValueEnum<'c>, lanes: u32) -> VectorValue<'c> {
         let ty = match value {
             BasicValueEnum::FloatValue(v) => v.get_type().vec_type(lanes),
             BasicValueEnum::IntValue(v) => v.get_type().vec_type(lanes),
@@ -172,13 +176,17 @@ impl<'c, 'm> Emit<'c, 'm> {
     }
 
     /// `0, 1, 2, …` as ints of a type.
-    pub(super) fn count_up(&self, ty: inkwell::types::IntType<'c>, lanes: u32) -> VectorValue<'c> {
+    pub(in crate::x86) fn count_up(
+        &self,
+        ty: inkwell::types::IntType<'c>,
+        lanes: u32,
+    ) -> VectorValue<'c> {
         let lanes: Vec<_> = (0..lanes).map(|l| ty.const_int(l.into(), false)).collect();
         VectorType::const_vector(&lanes)
     }
 
     /// A mask of the lanes below a count.
-    pub(super) fn lanes_below(&self, count: IntValue<'c>) -> VectorValue<'c> {
+    pub(in crate::x86) fn lanes_below(&self, count: IntValue<'c>) -> VectorValue<'c> {
         let int = self.context.i32_type();
         let count = self.smaller(count, self.int(self.lanes.into()));
         let count = sound(self.builder.build_int_truncate(count, int, ""));
@@ -188,7 +196,7 @@ impl<'c, 'm> Emit<'c, 'm> {
     }
 
     /// Calls an intrinsic, overloaded on the given types.
-    pub(super) fn intrinsic(
+    pub(in crate::x86) fn intrinsic(
         &self,
         name: &str,
         types: &[BasicTypeEnum<'c>],
@@ -197,7 +205,7 @@ impl<'c, 'm> Emit<'c, 'm> {
         self.base.intrinsic_call(name, types, arguments)
     }
 
-    pub(super) fn call(
+    pub(in crate::x86) fn call(
         &self,
         function: FunctionValue<'c>,
         arguments: &[BasicValueEnum<'c>],
@@ -208,7 +216,7 @@ impl<'c, 'm> Emit<'c, 'm> {
     }
 
     /// Lanes of memory from an address on; lanes outside the mask are not read and give zero.
-    pub(super) fn masked_load(
+    pub(in crate::x86) fn masked_load(
         &self,
         ty: VectorType<'c>,
         from: PointerValue<'c>,
@@ -219,7 +227,7 @@ impl<'c, 'm> Emit<'c, 'm> {
         self.intrinsic(name, &types, &arguments).expect("it has a result").into_vector_value()
     }
 
-    pub(super) fn masked_store(
+    pub(in crate::x86) fn masked_store(
         &self,
         value: VectorValue<'c>,
         to: PointerValue<'c>,
@@ -234,16 +242,16 @@ impl<'c, 'm> Emit<'c, 'm> {
         block.get_parent().expect("blocks stand in functions")
     }
 
-    pub(super) fn block(&self, name: &str) -> BasicBlock<'c> {
+    pub(in crate::x86) fn block(&self, name: &str) -> BasicBlock<'c> {
         self.context.append_basic_block(self.current_function(), name)
     }
 
-    pub(super) fn jump(&self, to: BasicBlock<'c>) {
+    pub(in crate::x86) fn jump(&self, to: BasicBlock<'c>) {
         sound(self.builder.build_unconditional_branch(to));
     }
 
     /// `for i in (from..to).step_by(step) { body(i) }`.
-    pub(super) fn each(
+    pub(in crate::x86) fn each(
         &self,
         from: IntValue<'c>,
         to: IntValue<'c>,
@@ -268,7 +276,7 @@ impl<'c, 'm> Emit<'c, 'm> {
     }
 
     /// `if condition { then() } else { otherwise() }`.
-    pub(super) fn branch(
+    pub(in crate::x86) fn branch(
         &self,
         condition: IntValue<'c>,
         then: impl FnOnce(),

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use gigac_ir::kernel::{BufferId, Expr, Factor, Offset, Storage, TileId, VarId};
+use gigac_ir::kernel::{BufferId, Expr, Factor, Kernel, Offset, Storage, TileId, VarId};
 use inkwell::types::{BasicTypeEnum, VectorType};
 use inkwell::values::{IntValue, PointerValue, VectorValue};
 
@@ -15,59 +15,62 @@ use super::super::noise::noise;
 use super::super::pointwise::pointwise;
 use super::access::{Access, classify};
 use super::emit::{Emit, sound};
-use super::pattern::{Contraction, Store};
+use super::pattern::Store;
 
 /// What a function of a kernel knows: where buffers are, and where variables stand.
-pub(super) struct Frame<'c> {
+pub(in crate::x86) struct Frame<'c> {
     /// Addresses of the buffers.
-    pub(super) buffers: Vec<PointerValue<'c>>,
+    pub(in crate::x86) buffers: Vec<PointerValue<'c>>,
     /// The kernel's int arguments.
-    pub(super) scalars: Vec<IntValue<'c>>,
+    pub(in crate::x86) scalars: Vec<IntValue<'c>>,
     /// Positions of variables.
-    pub(super) positions: BTreeMap<VarId, IntValue<'c>>,
+    pub(in crate::x86) positions: BTreeMap<VarId, IntValue<'c>>,
 }
 
 /// A run of positions of one variable, as many as a vector has lanes.
-pub(super) struct Lanes<'c> {
-    pub(super) var: VarId,
+pub(in crate::x86) struct Lanes<'c> {
+    pub(in crate::x86) var: VarId,
     /// The first position.
-    pub(super) start: IntValue<'c>,
+    pub(in crate::x86) start: IntValue<'c>,
     /// A number that divides every such start.
-    pub(super) align: u64,
+    pub(in crate::x86) align: u64,
     /// Lanes that exist; none when all do.
-    pub(super) mask: Option<VectorValue<'c>>,
+    pub(in crate::x86) mask: Option<VectorValue<'c>>,
 }
 
-/// Evaluates values of a contraction over some lanes.
-pub(super) struct Lanewise<'e, 'c, 'm, 'k> {
-    pub(super) emit: &'e Emit<'c, 'm>,
-    pub(super) contraction: &'e Contraction<'k>,
-    pub(super) frame: &'e Frame<'c>,
-    pub(super) lanes: Lanes<'c>,
+/// Evaluates values of a kernel over some lanes.
+pub(in crate::x86) struct Lanewise<'e, 'c, 'm, 'k> {
+    pub(in crate::x86) emit: &'e Emit<'c, 'm>,
+    pub(in crate::x86) kernel: &'k Kernel,
+    /// How every value is made that is not set.
+    pub(in crate::x86) exprs: &'e BTreeMap<TileId, &'k Expr>,
+    pub(in crate::x86) frame: &'e Frame<'c>,
+    pub(in crate::x86) lanes: Lanes<'c>,
     known: RefCell<BTreeMap<TileId, VectorValue<'c>>>,
 }
 
 impl<'e, 'c, 'm, 'k> Lanewise<'e, 'c, 'm, 'k> {
-    pub(super) fn new(
+    pub(in crate::x86) fn new(
         emit: &'e Emit<'c, 'm>,
-        contraction: &'e Contraction<'k>,
+        (kernel, exprs): (&'k Kernel, &'e BTreeMap<TileId, &'k Expr>),
         frame: &'e Frame<'c>,
         lanes: Lanes<'c>,
     ) -> Self {
-        Self { emit, contraction, frame, lanes, known: RefCell::default() }
+        Self { emit, kernel, exprs, frame, lanes, known: RefCell::default() }
     }
 
     /// Makes a value known that is not computed here.
-    pub(super) fn set(&self, value: TileId, vector: VectorValue<'c>) {
+    pub(in crate::x86) fn set(&self, value: TileId, vector: VectorValue<'c>) {
         self.known.borrow_mut().insert(value, vector);
     }
 
     /// The lanes of a value.
-    pub(super) fn value(&self, value: TileId) -> VectorValue<'c> {
+    pub(in crate::x86) fn value(&self, value: TileId) -> VectorValue<'c> {
         if let Some(known) = self.known.borrow().get(&value) {
             return *known;
         }
-        let vector = self.expr(self.contraction.expr(value));
+        let expr = self.exprs.get(&value).unwrap_or_else(|| panic!("{value} has no definition"));
+        let vector = self.expr(expr);
         self.set(value, vector);
         vector
     }
@@ -87,7 +90,7 @@ impl<'e, 'c, 'm, 'k> Lanewise<'e, 'c, 'm, 'k> {
             Expr::Load { buffer, offset, mask } => self.load(*buffer, offset, *mask),
             Expr::Pointwise(op, operands) => {
                 let last = operands.last().expect("pointwise functions have operands");
-                let of = self.contraction.kernel.ty(*last).scalar;
+                let of = self.kernel.ty(*last).scalar;
                 let operands: Vec<_> = operands.iter().map(|o| self.value(*o).into()).collect();
                 pointwise(self.emit.base, *op, of, &operands).into_vector_value()
             }
@@ -101,14 +104,14 @@ impl<'e, 'c, 'm, 'k> Lanewise<'e, 'c, 'm, 'k> {
                 noise(self.emit.base, [seed, key], counter).into_vector_value()
             }
             Expr::Reduce(..) | Expr::Dot(..) => {
-                panic!("`Contraction::recognise` admits no further reduction")
+                panic!("reductions and products are set, not evaluated")
             }
         }
     }
 
     fn classify(&self, offset: &Offset) -> Access {
         let Lanes { var, align, .. } = self.lanes;
-        classify(self.contraction.kernel, offset, var, align, self.emit.lanes.into())
+        classify(self.kernel, offset, var, align, self.emit.lanes.into())
     }
 
     /// Lanes that exist and that a mask admits; none when all do.
@@ -155,7 +158,7 @@ impl<'e, 'c, 'm, 'k> Lanewise<'e, 'c, 'm, 'k> {
     }
 
     /// Performs a store of the epilogue for these lanes.
-    pub(super) fn store(&self, store: &Store<'_>) {
+    pub(in crate::x86) fn store(&self, store: &Store<'_>) {
         let mut value = self.value(store.value);
         if store.accumulate {
             let old = self.load(store.buffer, store.offset, store.mask);
@@ -184,7 +187,7 @@ impl<'e, 'c, 'm, 'k> Lanewise<'e, 'c, 'm, 'k> {
     }
 
     fn storage(&self, buffer: BufferId) -> Storage {
-        self.contraction.kernel.buffers[buffer.0 as usize].storage
+        self.kernel.buffers[buffer.0 as usize].storage
     }
 
     fn memory_type(&self, buffer: BufferId) -> VectorType<'c> {

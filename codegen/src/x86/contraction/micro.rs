@@ -7,7 +7,7 @@
 use inkwell::module::Linkage;
 use inkwell::values::{BasicValueEnum, FunctionValue, IntValue, PointerValue, VectorValue};
 
-use super::blocking::{Layout, RowLayout};
+use super::blocking::RowLayout;
 use super::emit::{Emit, sound};
 
 /// Steps per turn of the main loop: enough to hide the loop's own instructions.
@@ -15,23 +15,36 @@ const UNROLL: u64 = 4;
 
 /// Rows and vectors of a tile; edges of blocks have smaller ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) rows: u64,
-    pub(super) vectors: u64,
+pub(in crate::x86) struct Shape {
+    pub(in crate::x86) rows: u64,
+    pub(in crate::x86) vectors: u64,
+}
+
+/// How the operands and the sums of a tile lie, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::x86) struct Strides {
+    /// Whether the rows' operand has the elements of a row side by side, or those of a step.
+    pub(in crate::x86) row_layout: RowLayout,
+    /// Distance of rows ([`RowLayout::ByRow`]) or of steps ([`RowLayout::ByStep`]).
+    pub(in crate::x86) rows: u64,
+    /// Distance of steps of the columns' operand.
+    pub(in crate::x86) cols: u64,
+    /// Distance of rows of sums.
+    pub(in crate::x86) sums: u64,
 }
 
 struct Micro<'e, 'c, 'm> {
     emit: &'e Emit<'c, 'm>,
-    layout: &'e Layout,
+    strides: Strides,
     shape: Shape,
     rows: PointerValue<'c>,
     cols: PointerValue<'c>,
 }
 
 /// Emits `micro(steps, packed rows, packed columns, sums, add)`.
-pub(super) fn emit<'c>(
+pub(in crate::x86) fn emit<'c>(
     emit: &Emit<'c, '_>,
-    layout: &Layout,
+    strides: Strides,
     shape: Shape,
     name: &str,
 ) -> FunctionValue<'c> {
@@ -42,7 +55,7 @@ pub(super) fn emit<'c>(
     let param = |i| function.get_nth_param(i).expect("five parameters");
     let (steps, sums) = (param(0).into_int_value(), param(3).into_pointer_value());
     let (rows, cols) = (param(1).into_pointer_value(), param(2).into_pointer_value());
-    let micro = Micro { emit, layout, shape, rows, cols };
+    let micro = Micro { emit, strides, shape, rows, cols };
     let zero = emit.vector_type().const_zero();
     let start = vec![zero; (shape.rows * shape.vectors) as usize];
     let whole = emit.times(emit.over(steps, UNROLL), UNROLL.cast_signed());
@@ -94,11 +107,11 @@ impl<'c> Micro<'_, 'c, '_> {
         mut sums: Vec<VectorValue<'c>>,
     ) -> Vec<VectorValue<'c>> {
         let emit = self.emit;
-        let vectors = self.shape.vectors;
-        let cols = self.layout.tile.cols();
+        let (vectors, lanes) = (self.shape.vectors, u64::from(emit.lanes));
+        let cols = self.strides.cols;
         let line = emit.after(self.cols, emit.times(step, (cols * 4).cast_signed()));
         let right: Vec<BasicValueEnum<'c>> = (0..vectors)
-            .map(|v| (ahead * cols + v * self.layout.tile.lanes) * 4)
+            .map(|v| (ahead * cols + v * lanes) * 4)
             .map(|bytes| emit.load(emit.vector_type(), emit.field(line, bytes)))
             .collect();
         for row in 0..self.shape.rows {
@@ -112,8 +125,8 @@ impl<'c> Micro<'_, 'c, '_> {
     }
 
     fn row_element(&self, step: IntValue<'c>, ahead: u64, row: u64) -> BasicValueEnum<'c> {
-        let (emit, stride) = (self.emit, self.layout.row_stride);
-        let (per_step, element) = match self.layout.row_layout {
+        let (emit, stride) = (self.emit, self.strides.rows);
+        let (per_step, element) = match self.strides.row_layout {
             RowLayout::ByRow => (1, row * stride + ahead),
             RowLayout::ByStep => (stride, ahead * stride + row),
         };
@@ -137,7 +150,7 @@ impl<'c> Micro<'_, 'c, '_> {
         let emit = self.emit;
         for (i, sum) in (0..).zip(sums) {
             let (row, v) = (i / self.shape.vectors, i % self.shape.vectors);
-            let element = row * self.layout.sum_stride + v * self.layout.tile.lanes;
+            let element = row * self.strides.sums + v * u64::from(emit.lanes);
             let place = emit.field(to, element * 4);
             let mut sum = *sum;
             if add {

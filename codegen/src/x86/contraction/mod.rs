@@ -15,15 +15,15 @@
 //!
 //! Operands may lie in memory in any way: see `pack.rs`. Which kernels qualify: see `pattern.rs`.
 
-mod access;
-mod blocking;
+pub(super) mod access;
+pub(super) mod blocking;
 mod driver;
-mod emit;
-mod lanewise;
-mod micro;
+pub(super) mod emit;
+pub(super) mod lanewise;
+pub(super) mod micro;
 mod pack;
-mod pattern;
-mod transpose;
+pub(super) mod pattern;
+pub(super) mod transpose;
 
 use gigac_ir::kernel::Kernel;
 

@@ -69,7 +69,8 @@ impl<'c> Pack<'_, 'c, '_, '_> {
         let (buffers, scalars) = (self.frame.buffers.clone(), self.frame.scalars.clone());
         let frame = Frame { buffers, scalars, positions };
         let lanes = Lanes { var, start, align, mask };
-        Lanewise::new(self.emit, self.contraction, &frame, lanes).value(operand)
+        let con = self.contraction;
+        Lanewise::new(self.emit, (con.kernel, &con.exprs), &frame, lanes).value(operand)
     }
 
     /// Runs `body` with no mask where `count` lanes all exist, else with a mask of the first ones.

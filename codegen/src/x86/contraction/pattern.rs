@@ -42,12 +42,12 @@ pub(super) struct Contraction<'k> {
 }
 
 /// A store of the epilogue.
-pub(super) struct Store<'k> {
-    pub(super) buffer: BufferId,
-    pub(super) offset: &'k Offset,
-    pub(super) value: TileId,
-    pub(super) mask: Option<TileId>,
-    pub(super) accumulate: bool,
+pub(in crate::x86) struct Store<'k> {
+    pub(in crate::x86) buffer: BufferId,
+    pub(in crate::x86) offset: &'k Offset,
+    pub(in crate::x86) value: TileId,
+    pub(in crate::x86) mask: Option<TileId>,
+    pub(in crate::x86) accumulate: bool,
 }
 
 /// Why a kernel is not of the pattern.
@@ -147,6 +147,7 @@ impl<'k> Parts<'k> {
             Stmt::Let(value, expr) => {
                 self.exprs.insert(*value, expr);
             }
+            Stmt::When(_) => return Err("it leaves turns out"),
             Stmt::Loop { var, carried, body } => {
                 require(self.looped.is_none(), "it has a second loop")?;
                 require(self.stores.is_empty(), "it stores before its loop")?;
@@ -208,7 +209,7 @@ fn is_contiguous(offset: &Offset, along: VarId) -> bool {
 }
 
 /// The values an expression reads.
-pub(super) fn expr_operands(expr: &Expr) -> Vec<TileId> {
+pub(in crate::x86) fn expr_operands(expr: &Expr) -> Vec<TileId> {
     match expr {
         Expr::Real(_) | Expr::Int(_) | Expr::Bool(_) => Vec::new(),
         Expr::Index(offset) => offset.tiles(),

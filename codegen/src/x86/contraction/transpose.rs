@@ -11,7 +11,7 @@ use super::emit::Emit;
 const PART: u32 = 4;
 
 /// The transposed square, as many vectors as lanes.
-pub(super) fn transpose<'c>(
+pub(in crate::x86) fn transpose<'c>(
     emit: &Emit<'c, '_>,
     rows: Vec<VectorValue<'c>>,
 ) -> Vec<VectorValue<'c>> {
