@@ -100,6 +100,8 @@ impl Count<'_> {
         for stmt in stmts {
             match stmt {
                 Stmt::Let(tile, expr) => self.define(*tile, expr),
+                // Priced as if no turn were left out.
+                Stmt::When(_) => {}
                 Stmt::Loop { var, body, .. } => {
                     self.blocks.push(*var);
                     self.stmts(body);
