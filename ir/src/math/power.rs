@@ -38,7 +38,7 @@ fn positive_power<L: Lanes>(l: &L, a: L::Real, y: L::Real) -> L::Real {
     let product = l.select(one, zero, l.mul(y, head));
     let rest = l.fma(y, tail, l.fma(y, head, l.sub(zero, product)));
     let ordinary = l.both(l.lt(l.abs(product), l.real(200.0)), l.not(one));
-    exp_of_sum(l, product, Some(l.select(ordinary, rest, zero)))
+    exp_of_sum(l, product, l.select(ordinary, rest, zero))
 }
 
 /// `log a` as `head + tail` for `a ≥ 0`; head is −∞ for 0, `a` for ∞ and NaN.
