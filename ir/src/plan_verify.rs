@@ -27,7 +27,7 @@ pub struct PlanError(pub Vec<String>);
 /// # Errors
 /// [`PlanError`] lists everything that is wrong.
 pub fn verify(plan: &Plan) -> Result<(), PlanError> {
-    let mut check = Check { plan, errors: Vec::new(), counts: Vec::new() };
+    let mut check = Check { plan, errors: Vec::new(), turns: Vec::new() };
     check.items(&plan.items);
     check.tensors();
     check.buffers();
@@ -37,8 +37,8 @@ pub fn verify(plan: &Plan) -> Result<(), PlanError> {
 struct Check<'p> {
     plan: &'p Plan,
     errors: Vec<String>,
-    /// Numbers of turns of the loops around the item.
-    counts: Vec<u64>,
+    /// Lowest and highest turns of the loops around the item.
+    turns: Vec<(u64, u64)>,
 }
 
 impl Check<'_> {
@@ -53,13 +53,16 @@ impl Check<'_> {
                         self.errors.push(format!("a copy at {} overlaps itself", from.base));
                     }
                 }
-                Item::Loop { count, body, .. } => {
+                Item::Loop { axis, first, count, body, .. } => {
                     // A loop without turns touches nothing.
-                    if *count > 0 {
-                        self.counts.push(*count);
-                        self.items(body);
-                        self.counts.pop();
-                    }
+                    let Some(more) = count.checked_sub(1) else { continue };
+                    let Some(last) = first.checked_add(more) else {
+                        self.errors.push(format!("loop `{axis}` has too many turns"));
+                        continue;
+                    };
+                    self.turns.push((*first, last));
+                    self.items(body);
+                    self.turns.pop();
                 }
             }
         }
@@ -77,18 +80,20 @@ impl Check<'_> {
             let what = format!("argument `{}` of `{}`", argument.name, info.name);
             self.address(&what, address, argument.bytes);
         }
-        if scalars.iter().any(|depth| *depth as usize >= self.counts.len()) {
+        if scalars.iter().any(|depth| *depth as usize >= self.turns.len()) {
             self.errors.push(format!("a launch of `{}` asks for a loop not around it", info.name));
         }
     }
 
     /// Checks the highest address that the loops reach.
     fn address(&mut self, what: &str, address: &Address, bytes: u64) {
-        if address.turns.iter().any(|t| t.depth as usize >= self.counts.len()) {
+        if address.turns.iter().any(|t| t.depth as usize >= self.turns.len()) {
             return self.errors.push(format!("{what}: its address asks for a loop not around it"));
         }
         let highest = address.turns.iter().try_fold(address.base, |sum, term| {
-            let last = (self.counts[term.depth as usize] - 1).checked_add(term.shift)?;
+            let (first, last) = self.turns[term.depth as usize];
+            first.checked_add_signed(term.shift)?;
+            let last = last.checked_add_signed(term.shift)?;
             // A modulus may be met before the last turn; its largest value bounds all turns.
             let turn = if term.modulus == 0 { last } else { last.min(term.modulus - 1) };
             sum.checked_add(term.stride.checked_mul(turn)?)
@@ -230,7 +235,7 @@ mod tests {
             results: vec![],
             buffers: vec![],
             kernels: vec![kernel],
-            items: vec![Item::Loop { axis: "L".into(), count: 4, reversed: false, body }],
+            items: vec![Item::Loop { axis: "L".into(), first: 0, count: 4, reversed: false, body }],
         }
     }
 
@@ -256,6 +261,23 @@ mod tests {
         let Item::Launch { buffers, .. } = &mut body[0] else { unreachable!() };
         buffers[0].turns[0].modulus = 2;
         verify(&plan).unwrap();
+    }
+
+    #[test]
+    fn segments_count_from_their_first_turn() {
+        let mut plan = Plan { arena_bytes: 128, ..plan() };
+        let segment = |plan: &mut Plan, from: u64, shift: i64| {
+            let Item::Loop { first, count, body, .. } = &mut plan.items[0] else { unreachable!() };
+            (*first, *count) = (from, 2);
+            let Item::Launch { buffers, .. } = &mut body[0] else { unreachable!() };
+            buffers[0].turns[0].shift = shift;
+        };
+        segment(&mut plan, 3, -3);
+        verify(&plan).unwrap();
+        segment(&mut plan, 3, -2);
+        assert!(error(&plan).contains("outside the arena"), "the last turn");
+        segment(&mut plan, 3, -4);
+        assert!(error(&plan).contains("outside the arena"), "the first turn");
     }
 
     #[test]

@@ -56,9 +56,9 @@ impl Arena<'_> {
                     let (from, to) = (from.at(turns) as usize, to.at(turns) as usize);
                     self.memory.copy_within(from..from + *bytes as usize, to);
                 }
-                Item::Loop { count, reversed, body, .. } => {
+                Item::Loop { first, count, reversed, body, .. } => {
                     for i in 0..*count {
-                        turns.push(if *reversed { count - 1 - i } else { i });
+                        turns.push(first + if *reversed { count - 1 - i } else { i });
                         self.run(body, turns);
                         turns.pop();
                     }

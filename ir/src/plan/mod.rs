@@ -2,7 +2,8 @@
 //!
 //! All executors read this one format. A plan works in one **arena**: the states (weights, then
 //! optimizer moments) lie first and at the same addresses in every plan of a program; inputs,
-//! results and everything transient follow. Repeated layers are loops; an address inside a loop
+//! results and everything transient follow. Repeated layers are loops, over all turns or some of
+//! them: layers that are computed differently are **segments** of one loop. An address inside a loop
 //! is `base + Σ stride · ((turn + shift) mod modulus)`, so the length of a plan does not depend on
 //! the depth of the model. Nothing is allocated and nothing depends on the host while a plan runs.
 
@@ -32,8 +33,8 @@ pub struct TurnTerm {
     pub depth: u32,
     /// Bytes per turn.
     pub stride: u64,
-    /// Added to the turn before the modulus, at least 0.
-    pub shift: u64,
+    /// Added to the turn before the modulus; the sum is never negative.
+    pub shift: i64,
     /// Number of slots used in rotation; 0 for one slot per turn.
     pub modulus: u64,
 }
@@ -47,7 +48,7 @@ impl Address {
     /// The address in the given turns, outermost loop first.
     pub fn at(&self, turns: &[u64]) -> u64 {
         self.turns.iter().fold(self.base, |address, term| {
-            let turn = turns[term.depth as usize] + term.shift;
+            let turn = turns[term.depth as usize].wrapping_add_signed(term.shift);
             address + term.stride * if term.modulus == 0 { turn } else { turn % term.modulus }
         })
     }
@@ -74,10 +75,12 @@ pub enum Item {
         /// Length.
         bytes: u64,
     },
-    /// Runs a body for the turns `0 … count − 1`, or down from `count − 1`.
+    /// Runs a body for the turns `first … first + count − 1`, or down from the last one.
     Loop {
         /// Name of the axis.
         axis: String,
+        /// The lowest turn.
+        first: u64,
         /// Number of turns.
         count: u64,
         /// Whether turns run down.

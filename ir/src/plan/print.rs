@@ -17,9 +17,9 @@ impl Display for TurnTerm {
         let Self { depth, stride, shift, modulus } = self;
         match (shift, modulus) {
             (0, 0) => write!(f, "{stride}*L{depth}"),
-            (_, 0) => write!(f, "{stride}*(L{depth} + {shift})"),
             (0, _) => write!(f, "{stride}*(L{depth} mod {modulus})"),
-            _ => write!(f, "{stride}*((L{depth} + {shift}) mod {modulus})"),
+            (_, 0) => write!(f, "{stride}*({})", shifted(*depth, *shift)),
+            _ => write!(f, "{stride}*(({}) mod {modulus})", shifted(*depth, *shift)),
         }
     }
 }
@@ -79,9 +79,10 @@ impl Plan {
                 Item::Copy { from, to, bytes } => {
                     writeln!(f, "{indent}copy @{from} to @{to}, {bytes} bytes")?;
                 }
-                Item::Loop { axis, count, reversed, body } => {
+                Item::Loop { axis, first, count, reversed, body } => {
                     let order = if *reversed { "down" } else { "up" };
-                    writeln!(f, "{indent}loop {axis} {count} {order} {{")?;
+                    let from = if *first == 0 { String::new() } else { format!(" from {first}") };
+                    writeln!(f, "{indent}loop {axis} {count}{from} {order} {{")?;
                     self.items(f, body, depth + 1)?;
                     writeln!(f, "{indent}}}")?;
                 }
@@ -89,6 +90,12 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// `L0 + 1` or `L0 - 1`.
+fn shifted(depth: u32, shift: i64) -> String {
+    let sign = if shift < 0 { '-' } else { '+' };
+    format!("L{depth} {sign} {}", shift.unsigned_abs())
 }
 
 fn shape(axes: &[(String, u64)]) -> String {

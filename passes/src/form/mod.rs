@@ -16,6 +16,7 @@ mod select;
 mod trace;
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use gigac_ir::graph::{AxisId, Graph, Node, Op, Region, ValueId};
 use gigac_ir::kernel::Kernel;
@@ -76,12 +77,32 @@ pub struct Loop {
     pub operands: Vec<ValueId>,
     /// Results of the repeat.
     pub results: Vec<ValueId>,
-    /// Arguments of the body.
+    /// Runs of turns with a body each, in the order in which they run; together they are all turns.
+    pub segments: Vec<Segment>,
+}
+
+/// Turns of a loop that are computed alike. The bodies of two segments define no value in common.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// The turns.
+    pub turns: Range<u64>,
+    /// Arguments of the body: the turn, carried values, slices of the loop's operands.
     pub arguments: Vec<ValueId>,
-    /// Results of the body.
+    /// Results of the body: next carried values, slices of the loop's results.
     pub next: Vec<ValueId>,
+    /// Stacks of these turns alone, with the slice that the body writes or reads.
+    pub stacks: Vec<Stack>,
     /// The body.
     pub body: Vec<Unit>,
+}
+
+/// What a segment of a forward loop keeps for the segment of a reversed loop with the same turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// Name of the whole: a value of the slice's type that stands for one slice a turn.
+    pub whole: ValueId,
+    /// The slice of a turn.
+    pub slice: ValueId,
 }
 
 /// A graph in kernels.
@@ -171,9 +192,13 @@ impl<'g> Former<'g, '_> {
             carried: carried as usize,
             operands: node.operands.clone(),
             results: node.results.clone(),
-            arguments: body.args.clone(),
-            next: body.results.clone(),
-            body: self.region(body),
+            segments: vec![Segment {
+                turns: 0..self.context.graph.size(axis),
+                arguments: body.args.clone(),
+                next: body.results.clone(),
+                stacks: Vec::new(),
+                body: self.region(body),
+            }],
         })
     }
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 
 use gigac_ir::graph::ValueId;
 
-use super::{Formed, Launch, Loop, Unit};
+use super::{Formed, Launch, Loop, Segment, Unit};
 
 impl Display for Formed {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -38,23 +38,39 @@ impl Formed {
     }
 
     fn repeat(&self, f: &mut Formatter<'_>, inner: &Loop, depth: usize) -> fmt::Result {
+        inner.segments.iter().try_for_each(|segment| self.segment(f, inner, segment, depth))
+    }
+
+    fn segment(
+        &self,
+        f: &mut Formatter<'_>,
+        inner: &Loop,
+        segment: &Segment,
+        depth: usize,
+    ) -> fmt::Result {
         let indent = "  ".repeat(depth);
-        let axis = &self.graph.axes[inner.axis.index()];
+        let name = &self.graph.axes[inner.axis.index()].name;
+        let (from, count) = (segment.turns.start, segment.turns.end - segment.turns.start);
+        let from = if from == 0 { String::new() } else { format!(" from {from}") };
         let order = if inner.reversed { "down" } else { "up" };
-        writeln!(f, "{indent}loop {} {} {order} {{", axis.name, axis.size)?;
+        writeln!(f, "{indent}loop {name} {count}{from} {order} {{")?;
+        let (arguments, next) = (&segment.arguments[1..], &segment.next);
         for i in 0..inner.carried {
             let [first, arg, next, last] =
-                [inner.operands[i], inner.arguments[1 + i], inner.next[i], inner.results[i]]
-                    .map(|v| self.value(v));
+                [inner.operands[i], arguments[i], next[i], inner.results[i]].map(|v| self.value(v));
             writeln!(f, "{indent}  carry {arg} = {first}, then {next}; at last {last}")?;
         }
-        for (whole, part) in inner.operands.iter().zip(&inner.arguments[1..]).skip(inner.carried) {
+        for (whole, part) in inner.operands.iter().zip(arguments).skip(inner.carried) {
             writeln!(f, "{indent}  slice {} of {}", self.value(*part), self.value(*whole))?;
         }
-        for (whole, part) in inner.results.iter().zip(&inner.next).skip(inner.carried) {
+        for (whole, part) in inner.results.iter().zip(next).skip(inner.carried) {
             writeln!(f, "{indent}  stack {} into {}", self.value(*part), self.value(*whole))?;
         }
-        self.units(f, &inner.body, depth + 1)?;
+        for stack in &segment.stacks {
+            let (slice, whole) = (self.value(stack.slice), self.value(stack.whole));
+            writeln!(f, "{indent}  keep {slice} in {whole}")?;
+        }
+        self.units(f, &segment.body, depth + 1)?;
         writeln!(f, "{indent}}}")
     }
 

@@ -61,8 +61,10 @@ fn mentions(unit: &Unit, value: ValueId) -> bool {
         Unit::Launch(launch) => launch.arguments.contains(&value),
         Unit::Repeat(inner) => {
             inner.operands.contains(&value)
-                || inner.next.contains(&value)
-                || inner.body.iter().any(|u| mentions(u, value))
+                || inner
+                    .segments
+                    .iter()
+                    .any(|s| s.next.contains(&value) || s.body.iter().any(|u| mentions(u, value)))
         }
     }
 }

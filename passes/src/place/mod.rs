@@ -182,7 +182,7 @@ fn infos(formed: &Formed) -> Vec<KernelInfo> {
         for unit in units {
             match unit {
                 Unit::Launch(launch) => found[launch.kernel] = launch.flops,
-                Unit::Repeat(inner) => flops(&inner.body, found),
+                Unit::Repeat(inner) => inner.segments.iter().for_each(|s| flops(&s.body, found)),
             }
         }
     }

@@ -7,7 +7,7 @@ use gigac_ir::plan::{Address, Category, Item, PlanBuffer, State, TurnTerm};
 
 use super::inplace::may_overwrite;
 use super::{aligned, state_of};
-use crate::form::{Formed, Launch, Loop, Unit, storage};
+use crate::form::{Formed, Launch, Loop, Segment, Stack, Unit, storage};
 
 /// Bytes that are live for a while.
 pub(crate) struct Buffer {
@@ -193,8 +193,8 @@ impl<'f> Walk<'f> {
         }
         units
             .iter()
-            .map(|unit| match unit {
-                Unit::Launch(launch) => self.launch(launch),
+            .flat_map(|unit| match unit {
+                Unit::Launch(launch) => vec![self.launch(launch)],
                 Unit::Repeat(inner) => self.repeat(inner),
             })
             .collect()
@@ -204,30 +204,35 @@ impl<'f> Walk<'f> {
     /// region is walked, since initial values are made there.
     fn prepare(&mut self, inner: &Loop) {
         for i in 0..inner.carried {
-            let (arg, next) = (inner.arguments[1 + i], inner.next[i]);
-            let held = inner.next[inner.carried..].contains(&arg);
-            let single = !held && may_overwrite(self.formed, &inner.body, arg, next);
-            let slot = aligned(self.bytes(arg));
+            let in_place = |s: &Segment| {
+                let (arg, next) = (s.arguments[1 + i], s.next[i]);
+                let kept = s.stacks.iter().map(|stack| stack.slice);
+                let held = s.next[inner.carried..].iter().copied().chain(kept).any(|v| v == arg);
+                !held && may_overwrite(self.formed, &s.body, arg, next)
+            };
+            let single = inner.segments.iter().all(in_place);
+            let slot = aligned(self.bytes(inner.operands[i]));
             let slots = if single { 1 } else { 2 };
             let buffer = self.buffer_of(inner.operands[i], slot * slots, Category::Transient, None);
             self.buffers[buffer].live = (u32::MAX, 0);
             let depth = self.open.len() as u32;
-            let term = |shift| TurnTerm { depth, stride: slot, shift, modulus: 2 };
+            let term = |shift| vec![TurnTerm { depth, stride: slot, shift, modulus: 2 }];
             let size = self.formed.graph.size(inner.axis);
             let first = if inner.reversed { size.saturating_sub(1) } else { 0 };
             let last = if inner.reversed { 1 } else { size };
             let mut put = |value: ValueId, turns: Vec<TurnTerm>| {
                 self.places.insert(value, Place { buffer, turns });
             };
-            if single {
-                for value in [inner.operands[i], inner.results[i], arg, next] {
-                    put(value, Vec::new());
-                }
+            let (before, after, now, then) = if single {
+                Default::default()
             } else {
-                put(inner.operands[i], fixed_slot(first % 2, slot));
-                put(inner.results[i], fixed_slot(last % 2, slot));
-                put(arg, vec![term(0)]);
-                put(next, vec![term(1)]);
+                (fixed_slot(first % 2, slot), fixed_slot(last % 2, slot), term(0), term(1))
+            };
+            put(inner.operands[i], before);
+            put(inner.results[i], after);
+            for segment in &inner.segments {
+                put(segment.arguments[1 + i], now.clone());
+                put(segment.next[i], then.clone());
             }
         }
         for (j, result) in inner.results[inner.carried..].iter().enumerate() {
@@ -236,8 +241,31 @@ impl<'f> Walk<'f> {
                 self.buffers[buffer].live = (u32::MAX, 0);
             }
             let slice = self.slice(*result, inner.axis);
-            self.places.insert(inner.next[inner.carried + j], slice);
+            for segment in &inner.segments {
+                self.places.insert(segment.next[inner.carried + j], slice.clone());
+            }
         }
+        for segment in &inner.segments {
+            for stack in &segment.stacks {
+                self.stack(segment, *stack);
+            }
+        }
+    }
+
+    /// Gives a segment's own stack a buffer of one slice a turn, unless the loop that writes it
+    /// did, and its slice the place of the turn in hand.
+    fn stack(&mut self, segment: &Segment, stack: Stack) {
+        let stride = self.bytes(stack.whole);
+        let turns = segment.turns.end - segment.turns.start;
+        if !self.places.contains_key(&stack.whole) {
+            let buffer = self.buffer_of(stack.whole, stride * turns, Category::Saved, None);
+            self.buffers[buffer].live = (u32::MAX, 0);
+        }
+        let depth = self.open.len() as u32;
+        let shift = -(segment.turns.start as i64);
+        let mut place = self.places[&stack.whole].clone();
+        place.turns.push(TurnTerm { depth, stride, shift, modulus: 0 });
+        self.places.insert(stack.slice, place);
     }
 
     /// The place of one turn's part of a stacked value.
@@ -251,21 +279,29 @@ impl<'f> Walk<'f> {
         place
     }
 
-    fn repeat(&mut self, inner: &Loop) -> Item {
+    fn repeat(&mut self, inner: &Loop) -> Vec<Item> {
         self.position += 1;
         for value in &inner.operands {
             self.touch(*value);
         }
         for (j, operand) in inner.operands.iter().enumerate().skip(inner.carried) {
             let slice = self.slice(*operand, inner.axis);
-            self.places.insert(inner.arguments[1 + j], slice);
+            for segment in &inner.segments {
+                self.places.insert(segment.arguments[1 + j], slice.clone());
+            }
         }
+        inner.segments.iter().map(|segment| self.segment(inner, segment)).collect()
+    }
+
+    fn segment(&mut self, inner: &Loop, segment: &Segment) -> Item {
+        self.position += 1;
         self.open.push(self.position);
         self.touched.push(Vec::new());
-        for value in inner.arguments[1..].iter().chain(&inner.next) {
+        let stacks = segment.stacks.iter().map(|stack| &stack.slice);
+        for value in segment.arguments[1..].iter().chain(&segment.next).chain(stacks) {
             self.touch(*value);
         }
-        let body = self.region(&inner.body);
+        let body = self.region(&segment.body);
         self.position += 1;
         self.open.pop();
         for buffer in self.touched.pop().expect("a loop is open") {
@@ -277,7 +313,8 @@ impl<'f> Walk<'f> {
         }
         Item::Loop {
             axis: self.formed.graph.axes[inner.axis.index()].name.clone(),
-            count: self.formed.graph.size(inner.axis),
+            first: segment.turns.start,
+            count: segment.turns.end - segment.turns.start,
             reversed: inner.reversed,
             body,
         }
@@ -331,7 +368,7 @@ impl<'f> Walk<'f> {
 
 /// A slot outside the loop: a turn term that no loop moves, resolved to a constant.
 fn fixed_slot(slot: u64, stride: u64) -> Vec<TurnTerm> {
-    vec![TurnTerm { depth: FIXED, stride, shift: slot, modulus: 0 }]
+    vec![TurnTerm { depth: FIXED, stride, shift: slot as i64, modulus: 0 }]
 }
 
 /// Marks a turn term that stands for a constant offset.
@@ -357,7 +394,7 @@ fn resolve_address(address: &mut Address, offsets: &[u64]) {
     let mut base = offsets[(address.base >> 32) as usize];
     address.turns.retain(|term| {
         if term.depth == FIXED {
-            base += term.stride * term.shift;
+            base += term.stride * term.shift as u64;
         }
         term.depth != FIXED
     });

@@ -109,9 +109,9 @@ impl<'p> Executor<'p> {
                 Item::Copy { from, to, bytes } => {
                     copy(arena, from.at(turns.inside()), to.at(turns.inside()), *bytes, pool);
                 }
-                Item::Loop { count, reversed, body, .. } => {
+                Item::Loop { first, count, reversed, body, .. } => {
                     for turn in 0..*count {
-                        let turn = if *reversed { count - 1 - turn } else { turn };
+                        let turn = first + if *reversed { count - 1 - turn } else { turn };
                         self.items(body, turns.enter(turn), arena, pool);
                     }
                 }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn repeat(count: u64, reversed: bool, body: Vec<Item>) -> Item {
-        Item::Loop { axis: "L".into(), count, reversed, body }
+        Item::Loop { axis: "L".into(), first: 0, count, reversed, body }
     }
 
     #[test]
@@ -246,6 +246,29 @@ mod tests {
         assert_eq!(arena.slice::<i32>(64, 3), [2, 11, 33]);
         // Lengths of the two lists as they were after each turn.
         assert_eq!(arena.slice::<i32>(128, 5), [1, 1, 2, 2, 3]);
+    }
+
+    #[test]
+    fn segments_begin_where_they_say() {
+        let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
+        let launch = |shift| {
+            let turns = vec![TurnTerm { depth: 0, stride: 64, shift, modulus: 0 }];
+            Item::Launch {
+                kernel: 0,
+                buffers: vec![Address { base: 0, turns }],
+                scalars: vec![0, 0],
+            }
+        };
+        let segment = |first, reversed| Item::Loop {
+            axis: "L".into(),
+            first,
+            count: 2,
+            reversed,
+            body: vec![launch(-(first as i64))],
+        };
+        let arena = run(&plan(vec![segment(3, false), segment(1, true)], vec![list]));
+        assert_eq!(arena.slice::<i32>(0, 3), [2, 33, 11]);
+        assert_eq!(arena.slice::<i32>(64, 3), [2, 44, 22]);
     }
 
     #[test]
