@@ -1,0 +1,127 @@
+//! What runs where and after what: the simulator's view of a plan.
+//!
+//! A schedule is a program for several **streams**. Tasks of one stream run one after another, in
+//! the order of the text; tasks of different streams run side by side, unless a task waits for an
+//! **event** that another one records. Loops stay loops.
+
+use gigac_ir::plan::{Item, Plan};
+
+/// Index of a stream in [`Schedule::streams`].
+pub type StreamId = usize;
+/// Index of an event, below [`Schedule::events`].
+pub type EventId = usize;
+
+/// Picoseconds: whole numbers, so that a loop that has settled repeats itself exactly.
+pub type Ticks = u64;
+
+const TICKS_PER_SECOND: f64 = 1e12;
+
+/// The ticks of a number of seconds, rounded; at most half a year.
+pub fn ticks(seconds: f64) -> Ticks {
+    (seconds * TICKS_PER_SECOND).round().clamp(0.0, u64::MAX as f64 / 2.0) as Ticks
+}
+
+/// The seconds of a number of ticks.
+pub fn seconds(ticks: Ticks) -> f64 {
+    ticks as f64 / TICKS_PER_SECOND
+}
+
+/// Waits until an event was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The event.
+    pub event: EventId,
+    /// Which record: 0 is the latest before this place of the program, 1 the one before it, and
+    /// so on. A record that never was is not waited for.
+    pub behind: usize,
+}
+
+/// A launch, a copy or a collective.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// What it does: an index in [`Schedule::labels`].
+    pub label: usize,
+    /// Where it runs.
+    pub stream: StreamId,
+    /// How long.
+    pub ticks: Ticks,
+    /// What must have happened before.
+    pub waits: Vec<Wait>,
+    /// Events recorded when it ends.
+    pub records: Vec<EventId>,
+}
+
+/// A piece of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// One task.
+    Task(Task),
+    /// A body that runs so many times.
+    Loop {
+        /// Name of the axis.
+        axis: String,
+        /// Number of turns.
+        count: u64,
+        /// One turn.
+        body: Vec<Step>,
+    },
+}
+
+/// A program for several streams.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// Names of the streams.
+    pub streams: Vec<String>,
+    /// Number of events.
+    pub events: usize,
+    /// What tasks do, for people.
+    pub labels: Vec<String>,
+    /// The program.
+    pub steps: Vec<Step>,
+}
+
+/// Name of the stream of launches and copies.
+pub const COMPUTE: &str = "compute";
+
+impl Schedule {
+    /// A plan whose launches take `launch[kernel]` seconds and whose copies of so many bytes take
+    /// `copy(bytes)`. The label of a launch is its kernel's index; that of a copy is the number
+    /// of kernels.
+    pub fn of(plan: &Plan, launch: &[f64], copy: &dyn Fn(u64) -> f64) -> Self {
+        let labels = plan.kernels.iter().map(|k| format!("{} ({})", k.name, k.origin));
+        Self {
+            streams: vec![COMPUTE.to_owned()],
+            events: 0,
+            labels: labels.chain(["copy".to_owned()]).collect(),
+            steps: steps(&plan.items, launch, copy),
+        }
+    }
+
+    /// Number of tasks that run in all, loops unrolled.
+    pub fn tasks(&self) -> u64 {
+        count(&self.steps)
+    }
+}
+
+fn count(steps: &[Step]) -> u64 {
+    let of = |step: &Step| match step {
+        Step::Task(_) => 1,
+        Step::Loop { count: turns, body, .. } => turns.saturating_mul(count(body)),
+    };
+    steps.iter().map(of).fold(0, u64::saturating_add)
+}
+
+fn steps(items: &[Item], launch: &[f64], copy: &dyn Fn(u64) -> f64) -> Vec<Step> {
+    let task = |label: usize, time: f64| {
+        let (waits, records) = (Vec::new(), Vec::new());
+        Step::Task(Task { label, stream: 0, ticks: ticks(time), waits, records })
+    };
+    let step = |item: &Item| match item {
+        Item::Launch { kernel, .. } => task(*kernel as usize, launch[*kernel as usize]),
+        Item::Copy { bytes, .. } => task(launch.len(), copy(*bytes)),
+        Item::Loop { axis, count, body, .. } => {
+            Step::Loop { axis: axis.clone(), count: *count, body: steps(body, launch, copy) }
+        }
+    };
+    items.iter().map(step).collect()
+}
