@@ -28,12 +28,15 @@ mod window;
 
 pub use target::CpuTarget;
 
-use gigac_ir::image::{Entry, Image};
+use std::collections::HashMap;
+
+use gigac_ir::image::{ALIGNMENT, Entry, Image};
 use gigac_ir::kernel::{Access, Buffer, Expr, Kernel, Stmt};
 use inkwell::context::Context;
 use inkwell::memory_buffer::MemoryBuffer;
 use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{FileType, TargetMachine};
+use rayon::prelude::*;
 
 use crate::CodegenError;
 use emit::Emitter;
@@ -43,26 +46,81 @@ use link::{Linked, link};
 const PASSES: &str = "function(early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,\
     loop-mssa(licm),early-cse,instcombine<no-verify-fixpoint>,simplifycfg)";
 
-/// Compiles verified kernels to one image. The same kernels and target give the same bytes.
+/// Kernels of one LLVM module: enough that setting a module up costs little, few enough that all
+/// cores have work. Part of what decides the bytes, so not a function of the machine.
+const BATCH: usize = 6;
+
+/// Compiles verified kernels to one image, on all cores. Kernels that differ in name and origin
+/// alone share their code. The same kernels and target give the same bytes.
 ///
 /// # Errors
 /// Kernels that the lowering does not support, by name.
 pub fn compile_cpu(kernels: &[Kernel], target: &CpuTarget) -> Result<Image, CodegenError> {
+    let Distinct { kernels: distinct, of } = Distinct::new(kernels);
+    let batches = distinct.par_chunks(BATCH).map(|batch| compile(batch, target));
+    let mut bytes = Vec::new();
+    let mut places = Vec::new();
+    for batch in batches.collect::<Result<Vec<_>, _>>()? {
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT as usize), 0);
+        let start = bytes.len() as u64;
+        places.extend(batch.functions.iter().map(|(offset, scratch)| (start + offset, *scratch)));
+        bytes.extend_from_slice(&batch.bytes);
+    }
+    let entry = |(kernel, of): (&Kernel, &usize)| {
+        let (offset, scratch) = places[*of];
+        Entry {
+            name: kernel.name.clone(),
+            offset,
+            grid_points: kernel.grid_points(),
+            scratch,
+            args: arguments(kernel).map(|b| b.access).collect(),
+            scalars: kernel.scalars.len() as u32,
+        }
+    };
+    let entries = kernels.iter().zip(&of).map(entry).collect();
+    let features = target.features().iter().map(|f| (*f).to_owned()).collect();
+    Ok(Image { bytes, features, entries })
+}
+
+/// Kernels without those that repeat another one's code.
+struct Distinct {
+    /// The first of each.
+    kernels: Vec<Kernel>,
+    /// By kernel: which of them has its code.
+    of: Vec<usize>,
+}
+
+impl Distinct {
+    fn new(all: &[Kernel]) -> Self {
+        let mut known = HashMap::new();
+        let mut distinct = Self { kernels: Vec::new(), of: Vec::new() };
+        for kernel in all {
+            let code = Kernel { name: String::new(), origin: String::new(), ..kernel.clone() };
+            let next = distinct.kernels.len();
+            let index = *known.entry(format!("{code:?}")).or_insert(next);
+            if index == next {
+                distinct.kernels.push(kernel.clone());
+            }
+            distinct.of.push(index);
+        }
+        distinct
+    }
+}
+
+/// Linked code of a few kernels: its bytes, and offset and scratch bytes of each kernel.
+struct Batch {
+    bytes: Vec<u8>,
+    functions: Vec<(u64, u64)>,
+}
+
+fn compile(kernels: &[Kernel], target: &CpuTarget) -> Result<Batch, CodegenError> {
     let context = Context::create();
     let module = Module::lower(&context, kernels, target)?;
     let object = module.write(FileType::Object)?;
     let Linked { bytes, functions } = link(object.as_slice())?;
-    let entry = |(kernel, scratch): (&Kernel, &u64)| Entry {
-        name: kernel.name.clone(),
-        offset: functions[&kernel.name],
-        grid_points: kernel.grid_points(),
-        scratch: *scratch,
-        args: arguments(kernel).map(|b| b.access).collect(),
-        scalars: kernel.scalars.len() as u32,
-    };
-    let entries = kernels.iter().zip(&module.scratch).map(entry).collect();
-    let features = target.features().iter().map(|f| (*f).to_owned()).collect();
-    Ok(Image { bytes, features, entries })
+    let places = kernels.iter().zip(&module.scratch);
+    let functions = places.map(|(k, scratch)| (functions[&k.name], *scratch)).collect();
+    Ok(Batch { bytes, functions })
 }
 
 /// The optimised LLVM module of kernels, as text.
