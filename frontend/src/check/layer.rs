@@ -84,7 +84,7 @@ impl Checker {
         carried.into_iter().collect()
     }
 
-    /// A real with exactly the wanted axes.
+    /// A real with exactly the wanted axes; a constant fills them.
     fn shaped(
         &mut self,
         operand: &Operand,
@@ -95,6 +95,11 @@ impl Checker {
     ) -> Eval<ValueId> {
         if self.kind(&operand.value) == Kind::Bool {
             return self.dtype_error(&format!("`{name}`"), "a number", "a bool", operand.span);
+        }
+        if let Value::Number(_) = operand.value {
+            let number = self.tensor(&operand.value, Kind::Real, operand.span)?;
+            let fill = Op::Broadcast { axes: wanted.to_vec() };
+            return if wanted.is_empty() { Ok(number) } else { self.emit(fill, &[number], operand.span) };
         }
         let own = self.axes_of(&operand.value);
         let same = own.len() == wanted.len() && own.iter().all(|axis| wanted.contains(axis));

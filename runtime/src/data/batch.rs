@@ -25,10 +25,12 @@ pub struct Column {
     pub default: Option<f64>,
     /// Number of samples.
     pub rows: u64,
-    /// Values of one sample: the length of the time axis, or 1 when it has none.
+    /// Sizes of the axes that a sample has.
+    pub sample: Vec<u64>,
+    /// Values of one sample.
     pub width: u64,
-    /// Whether it varies along time.
-    pub timed: bool,
+    /// Whether it has the axes of `tokens`.
+    pub like_tokens: bool,
     /// Place in the arena.
     offset: u64,
 }
@@ -36,7 +38,7 @@ pub struct Column {
 /// The columns that a plan wants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
-    /// All columns; those of one row agree in the number of samples.
+    /// All columns.
     pub columns: Vec<Column>,
     /// Number of samples.
     pub rows: u64,
@@ -45,14 +47,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// What a plan wants. Time is the last axis of `tokens`.
+    /// What a plan wants. Time is the last axis of `tokens`; the axes before it number the
+    /// samples.
     pub fn new(plan: &Plan) -> Self {
-        let axis = plan.input(TOKENS).and_then(|t| t.axes.last());
-        let columns: Vec<Column> = plan
-            .inputs
-            .iter()
-            .filter_map(|i| Column::new(i, axis.map(|(n, _)| n.as_str())))
-            .collect();
+        let tokens = plan.input(TOKENS).map_or(&[][..], |t| &t.axes);
+        let columns: Vec<Column> =
+            plan.inputs.iter().filter_map(|input| Column::new(input, tokens)).collect();
         let tokens = columns.iter().find(|c| c.name == TOKENS);
         let (rows, time) = tokens.map_or((1, 1), |c| (c.rows, c.width));
         Self { columns, rows, time }
@@ -65,23 +65,25 @@ impl Layout {
 }
 
 impl Column {
-    fn new(input: &PlanInput, time: Option<&str>) -> Option<Self> {
+    fn new(input: &PlanInput, tokens: &[(String, u64)]) -> Option<Self> {
         let default = match input.feed {
             Feed::Data => None,
             Feed::Optional(value) => Some(value),
             Feed::Step | Feed::Steps | Feed::Seed => return None,
         };
-        let elements: u64 = input.axes.iter().map(|(_, size)| size).product();
-        let timed = input.axes.last().is_some_and(|(name, _)| Some(name.as_str()) == time);
-        let width = if timed { input.axes.last().map_or(1, |(_, size)| *size) } else { 1 };
+        let batch = &tokens[..tokens.len().saturating_sub(1)];
+        let shared = input.axes.iter().zip(batch).take_while(|(a, b)| a == b).count();
+        let sizes: Vec<u64> = input.axes.iter().map(|(_, size)| *size).collect();
+        let (rows, sample) = sizes.split_at(shared);
         Some(Self {
             name: input.name.clone(),
             storage: input.storage,
             range: input.range,
             default,
-            rows: elements / width.max(1),
-            width,
-            timed,
+            rows: rows.iter().product(),
+            sample: sample.to_vec(),
+            width: sample.iter().product(),
+            like_tokens: input.axes == tokens,
             offset: input.offset,
         })
     }

@@ -69,8 +69,7 @@ impl TextSource {
 
     fn new(stream: Arc<Stream>, layout: &Layout, pick: Pick) -> Result<Self> {
         for column in &layout.columns {
-            let known = [TOKENS, TARGETS].contains(&column.name.as_str());
-            if !known && column.default.is_none() {
+            if !of_text(column) && column.default.is_none() {
                 let what = format!(
                     "the model wants a column `{}`, which texts do not have: give it with --batches",
                     column.name
@@ -98,7 +97,8 @@ impl TextSource {
 
     fn row(&mut self, row: u64, start: u64, batch: &mut Batch) -> Result<()> {
         let layout = &self.layout;
-        let (tokens, targets) = (layout.find(TOKENS), layout.find(TARGETS));
+        let column = |name| layout.find(name).filter(|c| of_text(&layout.columns[*c]));
+        let (tokens, targets) = (column(TOKENS), column(TARGETS));
         let admits = |column: Option<usize>, token: u32| {
             column.is_none_or(|c| layout.columns[c].admits(token.into()))
         };
@@ -118,9 +118,7 @@ impl Source for TextSource {
     fn fill(&mut self, step: u64, batch: &mut Batch) -> Result<()> {
         batch.step = step;
         for (i, column) in self.layout.columns.iter().enumerate() {
-            if let (Some(value), false) =
-                (column.default, [TOKENS, TARGETS].contains(&column.name.as_str()))
-            {
+            if let (Some(value), false) = (column.default, of_text(column)) {
                 batch.fill(&self.layout, i, value);
             }
         }
@@ -128,8 +126,14 @@ impl Source for TextSource {
     }
 }
 
-/// A safetensors file of batches: `tokens` `[steps, B, T + 1]`; other columns `[steps, B, T]`, or
-/// `[steps, B]` without time. `targets` are the tokens shifted by one unless the file has them.
+/// Whether texts give a column: `tokens`, and `targets` of the same axes.
+fn of_text(column: &Column) -> bool {
+    [TOKENS, TARGETS].contains(&column.name.as_str()) && column.like_tokens
+}
+
+/// A safetensors file of batches: `tokens` `[steps, B, T + 1]`; other columns `[steps, B, …]` with
+/// the other axes of their inputs. `targets` with the axes of `tokens` are the tokens shifted by
+/// one unless the file has them.
 pub struct BatchFile {
     file: TensorFile,
     layout: Layout,
@@ -149,14 +153,14 @@ impl BatchFile {
         expect(&file, TOKENS, &tokens, &[steps, layout.rows, layout.time + 1])?;
         for column in layout.columns.iter().filter(|c| c.name != TOKENS) {
             let Some(tensor) = file.get(&column.name) else {
-                if column.default.is_none() && column.name != TARGETS {
+                if column.default.is_none() && !of_text(column) {
                     let what = format!("it has no tensor `{}`, which the model wants", column.name);
                     return Err(Error::file(path, what));
                 }
                 continue;
             };
-            let timed: &[u64] = if column.timed { &[column.width] } else { &[] };
-            expect(&file, &column.name, &tensor, &[&[steps, column.rows], timed].concat())?;
+            let shape = [&[steps, column.rows], &column.sample[..]].concat();
+            expect(&file, &column.name, &tensor, &shape)?;
         }
         Ok(Self { file, layout: layout.clone(), steps })
     }
@@ -241,7 +245,7 @@ impl Source for BatchFile {
             let own = (column.width, 0);
             let (tensor, place) = match (self.file.get(&column.name), column.name.as_str()) {
                 (tensor, TOKENS) => (tensor, (long, 0)),
-                (None, TARGETS) => (self.file.get(TOKENS), (long, 1)),
+                (None, TARGETS) if of_text(column) => (self.file.get(TOKENS), (long, 1)),
                 (tensor, _) => (tensor, own),
             };
             match tensor {
