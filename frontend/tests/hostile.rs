@@ -1,12 +1,7 @@
-//! No text makes the compiler panic or run long: random bytes, token soup, and mutated shipped models.
-
-use std::time::{Duration, Instant};
+//! No text makes the compiler panic: random bytes, token soup, and mutated shipped models.
 
 use gigac_frontend::{Mode, Source, compile};
 use proptest::prelude::*;
-
-/// Far above what any small text needs on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 const MODELS: [&str; 3] = [
     include_str!("../../models/nano.giga"),
@@ -102,7 +97,6 @@ const SOUP: [&str; 84] = [
 ];
 
 fn survives(text: &str) {
-    let start = Instant::now();
     let load = |path: &str| match path {
         "self.giga" => Ok(Source::new(path, text)),
         _ => Err("no such file".to_string()),
@@ -113,8 +107,6 @@ fn survives(text: &str) {
             assert!(!errors.render(false).is_empty());
         }
     }
-    let shown: String = text.chars().take(400).collect();
-    assert!(start.elapsed() < PATIENCE, "{:?} for:\n{shown}", start.elapsed());
 }
 
 /// Cuts, doubles, swaps and replaces pieces of a text.

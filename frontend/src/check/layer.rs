@@ -99,7 +99,11 @@ impl Checker {
         if let Value::Number(_) = operand.value {
             let number = self.tensor(&operand.value, Kind::Real, operand.span)?;
             let fill = Op::Broadcast { axes: wanted.to_vec() };
-            return if wanted.is_empty() { Ok(number) } else { self.emit(fill, &[number], operand.span) };
+            return if wanted.is_empty() {
+                Ok(number)
+            } else {
+                self.emit(fill, &[number], operand.span)
+            };
         }
         let own = self.axes_of(&operand.value);
         let same = own.len() == wanted.len() && own.iter().all(|axis| wanted.contains(axis));
