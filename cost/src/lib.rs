@@ -13,6 +13,7 @@
 pub mod collective;
 pub mod schedule;
 pub mod simulate;
+mod skip;
 pub mod target;
 pub mod time;
 pub mod trace;

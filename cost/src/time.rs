@@ -68,7 +68,11 @@ pub struct Time {
 
 /// The time of a launch.
 pub fn time(work: &Work, device: &Device) -> Time {
-    let product: f64 = work.products.iter().map(|p| product_seconds(p, device)).sum();
+    let product: f64 = match &work.products[..] {
+        [product] => product_seconds(product, device),
+        // Products that share a grid point keep its tile.
+        products => products.iter().map(|p| tiled_seconds(p, p.tile, device)).sum(),
+    };
     let waves = waves(work.points, device);
     let vector = waves * work.vector / work.points.max(1) as f64 / per_unit(&device.vector, device);
     let memory = work.bytes() / reachable(work.points, device);
@@ -117,7 +121,7 @@ pub fn tiled_seconds(product: &Product, [rows, cols]: [u64; 2], device: &Device)
         Kind::Gpu => 1.0,
         Kind::Cpu => (product.rows * product.cols) as f64 / whole,
     };
-    waves(points, device) * tile * present
+    waves(points, device) * tile * present * product.share
 }
 
 /// Pieces of the fullest unit.
@@ -145,7 +149,7 @@ mod tests {
     }
 
     fn product(rows: u64, cols: u64, depth: u64, storage: Storage) -> Product {
-        Product { batch: 1, rows, cols, depth, tile: [256, 256], storage }
+        Product { batch: 1, rows, cols, depth, tile: [256, 256], storage, share: 1.0 }
     }
 
     #[test]

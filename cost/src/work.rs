@@ -12,11 +12,13 @@ use gigac_ir::kernel::{
 };
 use gigac_ir::pointwise::Pointwise;
 
+use crate::skip::{Definitions, definitions, share};
+
 /// Vector operations of one random number: the rounds of Philox.
 const NOISE: u64 = 60;
 
 /// A matrix product inside a kernel, or many equal ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Product {
     /// Number of products.
     pub batch: u64,
@@ -30,12 +32,16 @@ pub struct Product {
     pub tile: [u64; 2],
     /// How the operands lie in memory: bf16 only when both do.
     pub storage: Storage,
+    /// The share that is computed, where turns of loops are left out.
+    pub share: f64,
 }
 
 impl Product {
     /// Floating-point operations; a multiply-add is two.
     pub fn flops(&self) -> f64 {
-        2.0 * self.batch as f64 * self.rows as f64 * self.cols as f64 * self.depth as f64
+        let [batch, rows, cols, depth] =
+            [self.batch, self.rows, self.cols, self.depth].map(|n| n as f64);
+        2.0 * batch * rows * cols * depth * self.share
     }
 }
 
@@ -66,6 +72,8 @@ impl Work {
             touched: BTreeMap::new(),
             memory: BTreeMap::new(),
             dots: BTreeSet::new(),
+            definitions: definitions(kernel),
+            share: 1.0,
         };
         count.stmts(&kernel.body);
         count.finish()
@@ -93,6 +101,9 @@ struct Count<'k> {
     memory: BTreeMap<TileId, Storage>,
     /// Results of dots.
     dots: BTreeSet<TileId>,
+    definitions: Definitions<'k>,
+    /// The share of the turns of the loops around the statement that are not left out.
+    share: f64,
 }
 
 impl Count<'_> {
@@ -100,13 +111,8 @@ impl Count<'_> {
         for stmt in stmts {
             match stmt {
                 Stmt::Let(tile, expr) => self.define(*tile, expr),
-                // Priced as if no turn were left out.
                 Stmt::When(_) => {}
-                Stmt::Loop { var, body, .. } => {
-                    self.blocks.push(*var);
-                    self.stmts(body);
-                    self.blocks.pop();
-                }
+                Stmt::Loop { var, body, .. } => self.turns(*var, body),
                 Stmt::Store { buffer, offset, value, accumulate, .. } => {
                     let vars = &self.kernel.ty(*value).vars;
                     self.access(*buffer, offset, vars, true);
@@ -116,6 +122,19 @@ impl Count<'_> {
                 }
             }
         }
+    }
+
+    /// The turns of a loop that are not left out.
+    fn turns(&mut self, var: VarId, body: &[Stmt]) {
+        let (before, masks) = (self.share, body.iter());
+        self.blocks.push(var);
+        for mask in masks.filter_map(|s| if let Stmt::When(mask) = s { Some(*mask) } else { None })
+        {
+            self.share *= share(self.kernel, &self.definitions, mask, &self.blocks);
+        }
+        self.stmts(body);
+        self.blocks.pop();
+        self.share = before;
     }
 
     fn define(&mut self, tile: TileId, expr: &Expr) {
@@ -160,7 +179,7 @@ impl Count<'_> {
         });
         let lanes = vars.iter().filter(|v| !self.blocks.contains(v));
         let lanes = lanes.map(|v| self.kernel.var(*v).tile.min(self.kernel.var(*v).extent));
-        turns.chain(lanes).map(|n| n as f64).product()
+        self.share * turns.chain(lanes).map(|n| n as f64).product::<f64>()
     }
 
     fn access(&mut self, buffer: BufferId, offset: &Offset, vars: &[VarId], written: bool) {
@@ -218,6 +237,7 @@ impl Count<'_> {
             depth: if inside { depth.extent } else { depth.tile.min(depth.extent) },
             tile: [tile(&mut left.difference(&right)), tile(&mut right.difference(&left))],
             storage,
+            share: self.share,
         });
     }
 
@@ -275,6 +295,7 @@ mod tests {
             depth: 256,
             tile: [128, 100],
             storage: Storage::Bf16,
+            share: 1.0,
         };
         assert_eq!(work.products, [product]);
         assert_eq!(work.vector, 0.0, "the sum is part of the multiply-add");
@@ -315,6 +336,24 @@ mod tests {
         assert_eq!(work.vector, 700.0 * 13.0 + 7.0 * 64.0 + 700.0 * 4.0);
         assert_eq!((work.read, work.written), (2800.0, 2828.0));
         assert_eq!(work.moved, 2.0 * 2800.0 + 2800.0 + 28.0);
+    }
+
+    /// The attention of `docs/kernel-ir.md`: a causal mask leaves out 6 of 16 tiles.
+    #[test]
+    fn masked_tiles_cost_nothing() {
+        let page = include_str!("../../docs/kernel-ir.md");
+        let blocks = page.split("```kernel").skip(1).filter_map(|b| b.split("```").next());
+        let text = blocks.into_iter().find(|b| b.contains("kernel attention")).unwrap();
+        let masked = work(text);
+        let full = work(&text.replace("when %15", ""));
+        assert_eq!(masked.products.len(), 2);
+        for (masked, full) in masked.products.iter().zip(&full.products) {
+            assert_eq!(full.flops(), 2.0 * 2.0 * 256.0 * 256.0 * 64.0);
+            assert_eq!(masked.flops(), full.flops() * 10.0 / 16.0);
+        }
+        assert_eq!(masked.products[1].tile, [64, 64]);
+        assert!(masked.vector < 0.7 * full.vector);
+        assert_eq!(masked.bytes(), full.bytes(), "everything is read by some tile");
     }
 
     #[test]
