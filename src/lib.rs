@@ -8,4 +8,6 @@ pub mod commands;
 pub mod compile;
 pub mod emulate;
 pub mod failure;
+pub mod machine;
+pub mod report;
 pub mod watch;

@@ -130,6 +130,7 @@ fn step(forward: &Graph, settings: &Settings, micro: u64) -> Graph {
 fn check(graph: &Graph) -> Plan {
     let placed = place::place(form::form(graph.clone(), "k"), "test");
     let plan = &placed.plan;
+    launches_touch_what_lives(plan);
     let bindings = bindings(graph);
     let expected = interpret(graph, &bindings).expect("the graph runs");
     let mut arena =
@@ -180,6 +181,39 @@ fn check(graph: &Graph) -> Plan {
         }
     }
     placed.plan
+}
+
+/// The positions of a plan are those that lifetimes are counted in: whatever a launch touches
+/// lies in a buffer that lives where the launch stands.
+fn launches_touch_what_lives(plan: &Plan) {
+    fn launches<'p>(items: &'p [Item], found: &mut Vec<&'p Item>) {
+        for item in items {
+            match item {
+                Item::Launch { .. } => found.push(item),
+                Item::Copy { .. } => {}
+                Item::Loop { body, .. } => launches(body, found),
+            }
+        }
+    }
+    let mut all = Vec::new();
+    launches(&plan.items, &mut all);
+    let moments = place::moments(plan);
+    let positions = moments.iter().filter(|m| matches!(m.what, place::What::Launch(_)));
+    for (moment, item) in positions.zip(&all) {
+        let Item::Launch { kernel, buffers, .. } = item else { unreachable!() };
+        assert_eq!(moment.what, place::What::Launch(*kernel));
+        for address in buffers {
+            let holds = |b: &&gigac_ir::plan::PlanBuffer| {
+                b.offset <= address.base && address.base < b.offset + b.bytes.max(1)
+            };
+            let lives = |b: &gigac_ir::plan::PlanBuffer| {
+                b.live.0 <= moment.position && moment.position <= b.live.1
+            };
+            assert!(plan.buffers.iter().filter(holds).any(lives), "{moment:?} {address}");
+        }
+    }
+    let last = plan.buffers.iter().map(|b| b.live.1).max();
+    assert!(last <= moments.last().map(|m| m.position), "nothing lives after the end");
 }
 
 struct Maker {

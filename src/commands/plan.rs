@@ -1,95 +1,109 @@
-//! `gigac plan`: the memory of a step by category.
+//! `gigac plan`: the memory of a training step and its time on a target.
 
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use gigac_ir::plan::{Category, Plan};
+use gigac_cost::target::{Cluster, Device, TargetError, cpu};
+use gigac_cost::trace;
 use gigac_passes::driver::Alone;
-use gigac_passes::place::launches;
-use serde_json::json;
 
 use super::{ModelArgs, print};
-use crate::compile;
 use crate::failure::Failure;
+use crate::report::{Report, html, json, text};
+use crate::{compile, machine};
 
 /// Flags of `plan`.
 #[derive(Args, Debug)]
 pub struct PlanArgs {
     #[command(flatten)]
     model: ModelArgs,
+    /// The device whose time is simulated: cpu, a100, h100, or a cluster (a100x8 …), of which one
+    /// device is taken.
+    #[arg(long, default_value = "cpu")]
+    target: String,
+    /// A cluster from a file, or a built-in one by name.
+    #[arg(long, value_name = "C.toml", conflicts_with = "target")]
+    cluster: Option<String>,
+    /// Measures this CPU first instead of taking figures that follow from its features.
+    #[arg(long)]
+    measure: bool,
+    /// Threads of the CPU (default: all cores).
+    #[arg(long)]
+    threads: Option<u32>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
+    /// Writes the simulated step for Perfetto (https://ui.perfetto.dev).
+    #[arg(long, value_name = "T.json")]
+    trace: Option<PathBuf>,
+    /// Writes the report as one self-contained page.
+    #[arg(long, value_name = "R.html")]
+    html: Option<PathBuf>,
 }
 
 /// Runs `plan`.
 ///
 /// # Errors
-/// Mistakes of the model.
+/// Mistakes of the model or the cluster, an unknown target, files that cannot be written.
 pub fn run(args: &PlanArgs) -> Result<(), Failure> {
-    for phase in compile::phases(&args.model.read()?, &mut Alone)? {
-        let plan = &phase.programs.step.plan;
-        let rows = categories(plan);
+    let device = device(args)?;
+    let phases = compile::phases(&args.model.read()?, &mut Alone)?;
+    let many = phases.len() > 1;
+    for (i, phase) in phases.iter().enumerate() {
+        let report = Report::new(phase, &device);
+        let file = |path: &Path| if many { numbered(path, i) } else { path.to_owned() };
+        if let Some(path) = &args.trace {
+            write(&file(path), &trace::chrome(&report.schedule, &report.simulation))?;
+        }
+        if let Some(path) = &args.html {
+            write(&file(path), &html::html(&report))?;
+        }
         if args.json {
-            let categories: BTreeMap<String, u64> =
-                rows.iter().map(|(c, b)| (format!("{c:?}").to_lowercase(), *b)).collect();
-            let object = json!({
-                "arena_bytes": plan.arena_bytes,
-                "live_bytes": plan.live_bytes,
-                "categories": categories,
-                "kernels": plan.kernels.len(),
-                "launches": launches(&plan.items),
-            });
-            print(&format!("{object}\n"))?;
-            continue;
+            print(&format!("{}\n", json::json(&report)))?;
+        } else {
+            print(&text::text(&report))?;
         }
-        let mut text = String::new();
-        for (category, bytes) in rows {
-            text += &format!(
-                "{:<12} {:>12.2} MiB\n",
-                format!("{category:?}").to_lowercase(),
-                mib(bytes)
-            );
-        }
-        text += &format!(
-            "arena        {:>12.2} MiB (lower bound {:.2} MiB)\n{} kernels, {} launches a step\n",
-            mib(plan.arena_bytes),
-            mib(plan.live_bytes),
-            plan.kernels.len(),
-            launches(&plan.items)
-        );
-        print(&text)?;
     }
     Ok(())
 }
 
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
+/// `report.html` as `report-1.html`.
+fn numbered(path: &Path, phase: usize) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map_or(String::new(), |e| format!(".{}", e.to_string_lossy()));
+    path.with_file_name(format!("{stem}-{phase}{extension}"))
 }
 
-/// Bytes of every category at the position where most is live; states always count.
-fn categories(plan: &Plan) -> Vec<(Category, u64)> {
-    let moving = |b: &&gigac_ir::plan::PlanBuffer| {
-        !matches!(b.category, Category::Weights | Category::Optimizer)
-    };
-    let live_at = |at: u32| {
-        let live = plan.buffers.iter().filter(moving);
-        live.filter(move |b| b.live.0 <= at && at <= b.live.1)
-    };
-    let peak = plan
-        .buffers
-        .iter()
-        .map(|b| b.live.0)
-        .max_by_key(|at| (live_at(*at).map(|b| b.bytes).sum::<u64>(), std::cmp::Reverse(*at)))
-        .unwrap_or(0);
-    let mut rows: BTreeMap<Category, u64> = BTreeMap::new();
-    for state in &plan.states {
-        let weights = state.slot == gigac_ir::graph::Slot::Weight;
-        let category = if weights { Category::Weights } else { Category::Optimizer };
-        *rows.entry(category).or_default() += 4 * plan.params[state.param as usize].elements();
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|e| Failure::io("write", path, &e))
+}
+
+fn device(args: &PlanArgs) -> Result<Device, Failure> {
+    let wrong = |e: TargetError| Failure::Usage(e.to_string());
+    if let Some(cluster) = &args.cluster {
+        return Ok(match Cluster::named(cluster) {
+            Ok(cluster) => cluster.device,
+            Err(_) => {
+                let path = Path::new(cluster);
+                let text = std::fs::read_to_string(path).map_err(|e| {
+                    Failure::Input(format!(
+                        "{}; as a file: {e}",
+                        TargetError::Unknown(cluster.clone())
+                    ))
+                })?;
+                let named = |e| Failure::Input(format!("{cluster}: {e}"));
+                Cluster::parse(&text).map_err(named)?.device
+            }
+        });
     }
-    for buffer in live_at(peak) {
-        *rows.entry(buffer.category).or_default() += buffer.bytes;
+    if args.target == "cpu" {
+        let facts = if args.measure {
+            machine::measured(args.threads)?
+        } else {
+            machine::facts(args.threads)
+        };
+        return Ok(cpu(&facts));
     }
-    rows.into_iter().collect()
+    let cluster = |_| Cluster::named(&args.target).map(|cluster| cluster.device);
+    Device::named(&args.target).or_else(cluster).map_err(wrong)
 }

@@ -18,6 +18,13 @@ pub struct CpuFacts {
     pub bandwidth: Option<f64>,
 }
 
+impl Default for CpuFacts {
+    /// Two threads with AVX2, nothing measured: figures that do not depend on the machine in hand.
+    fn default() -> Self {
+        Self { threads: 2, avx512: false, memory: None, peak: None, bandwidth: None }
+    }
+}
+
 /// Cycles per second of a server core under vector load.
 const HERTZ: f64 = 2.6e9;
 /// Fused multiply-adds that a core starts in a cycle.
@@ -74,12 +81,10 @@ pub fn cpu(facts: &CpuFacts) -> Device {
 mod tests {
     use super::*;
 
-    const FACTS: CpuFacts =
-        CpuFacts { threads: 2, avx512: false, memory: None, peak: None, bandwidth: None };
-
     #[test]
     fn measured_figures_win() {
-        let device = cpu(&CpuFacts { peak: Some(199e9), bandwidth: Some(21e9), ..FACTS });
+        let measured = CpuFacts { peak: Some(199e9), bandwidth: Some(21e9), ..CpuFacts::default() };
+        let device = cpu(&measured);
         assert_eq!(device.product_f32.value, 199e9);
         assert_eq!(device.vector.value, 99.5e9);
         assert_eq!(device.bandwidth.value, 21e9);
@@ -88,7 +93,8 @@ mod tests {
 
     #[test]
     fn defaults_follow_from_features() {
-        let (narrow, wide) = (cpu(&FACTS), cpu(&CpuFacts { avx512: true, ..FACTS }));
+        let facts = CpuFacts::default();
+        let (narrow, wide) = (cpu(&facts), cpu(&CpuFacts { avx512: true, ..facts }));
         assert_eq!(narrow.product_f32.value, 2.0 * 8.0 * 2.0 * 2.0 * 2.6e9);
         assert_eq!(wide.product_f32.value, 2.0 * narrow.product_f32.value);
     }

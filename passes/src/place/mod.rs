@@ -8,6 +8,7 @@
 
 mod arena;
 mod inplace;
+mod moments;
 mod walk;
 
 use gigac_ir::graph::{Feed, Graph, NamePart, Param, Role, Slot, ValueId};
@@ -15,6 +16,8 @@ use gigac_ir::kernel::Kernel;
 use gigac_ir::plan::{
     ALIGNMENT, Argument, Item, KernelInfo, Plan, PlanInput, PlanParam, PlanResult, State,
 };
+
+pub use moments::{Moment, What, moments};
 
 use crate::form::{Formed, Unit, storage};
 use crate::pass::{Need, Pass, Report, Run, Scope};

@@ -6,6 +6,7 @@ use gigac_ir::graph::{AxisId, Op, Role, ValueId};
 use gigac_ir::plan::{Address, Category, Item, PlanBuffer, State, TurnTerm};
 
 use super::inplace::may_overwrite;
+use super::moments::BEGINNING;
 use super::{aligned, state_of};
 use crate::form::{Formed, Launch, Loop, Segment, Stack, Unit, storage};
 
@@ -59,7 +60,7 @@ impl<'f> Walk<'f> {
             places: HashMap::new(),
             open: Vec::new(),
             touched: Vec::new(),
-            position: 1,
+            position: BEGINNING,
         };
         for node in &formed.graph.root.nodes {
             let value = node.results.first().copied();
@@ -96,13 +97,13 @@ impl<'f> Walk<'f> {
         }
         let mut items = self.region(&formed.units);
         for (value, old) in updates {
+            self.position += 1;
             copies.push(Item::Copy {
                 from: self.address(value),
                 to: self.address(old),
                 bytes: self.bytes(old),
             });
         }
-        self.position += 1;
         items.extend(copies);
         self.finish();
         items
@@ -280,7 +281,6 @@ impl<'f> Walk<'f> {
     }
 
     fn repeat(&mut self, inner: &Loop) -> Vec<Item> {
-        self.position += 1;
         for value in &inner.operands {
             self.touch(*value);
         }

@@ -2,6 +2,7 @@
 
 pub mod allocations;
 pub mod arena;
+pub mod bandwidth;
 pub mod code;
 pub mod executor;
 pub mod peak;

@@ -1,0 +1,255 @@
+//! What `gigac plan` says of a step: its memory, and its time on a target.
+
+pub mod html;
+pub mod json;
+pub mod text;
+
+use std::collections::BTreeMap;
+
+use gigac_cost::schedule::{Schedule, seconds};
+use gigac_cost::simulate::{Simulation, simulate};
+use gigac_cost::target::{Device, Figure};
+use gigac_cost::time::{Bound, Time, time};
+use gigac_cost::work::Work;
+use gigac_ir::graph::Slot;
+use gigac_ir::kernel::Storage;
+use gigac_ir::plan::{Category, Plan, PlanBuffer};
+use gigac_passes::place::{Placed, What, moments};
+use gigac_passes::price;
+
+use crate::compile::{CompiledPhase, tokens_of};
+
+/// What `gigac plan` says of one phase's step.
+pub struct Report {
+    /// Name of the model.
+    pub model: String,
+    /// The device.
+    pub device: Device,
+    /// Where the bytes are.
+    pub memory: Memory,
+    /// How long the step takes.
+    pub step: Step,
+    /// The kernels, the one that takes longest first.
+    pub kernels: Vec<KernelRow>,
+    /// Seconds by what launches wait for, all launches together.
+    pub bounds: Vec<(Bound, f64)>,
+    /// The simulated schedule.
+    pub schedule: Schedule,
+    /// Its simulation.
+    pub simulation: Simulation,
+}
+
+/// The memory of a step.
+pub struct Memory {
+    /// Bytes of every category where most is live; states always count.
+    pub rows: Vec<(Category, u64)>,
+    /// Bytes of the arena.
+    pub arena: u64,
+    /// Lower bound for it: the most that is live at one time.
+    pub live: u64,
+    /// What the device has for an arena.
+    pub limit: u64,
+    /// Where most is live.
+    pub peak: Peak,
+    /// Bytes by category at every position of the program.
+    pub curve: Vec<BTreeMap<Category, u64>>,
+}
+
+/// The position where most is live.
+pub struct Peak {
+    /// The position.
+    pub position: u32,
+    /// The last position of the program.
+    pub last: u32,
+    /// What happens there.
+    pub what: String,
+    /// What lives there, largest first: name, category, bytes.
+    pub live: Vec<(String, Category, u64)>,
+}
+
+/// The time of a step.
+pub struct Step {
+    /// Seconds.
+    pub seconds: f64,
+    /// Tokens of the step.
+    pub tokens: u64,
+    /// The model's own operations, by the formula of `gigac check`.
+    pub flops: f64,
+    /// The rate that they are compared with.
+    pub peak: Figure,
+    /// The storage that products read, which decides the rate.
+    pub precision: &'static str,
+    /// Number of launches, loops unrolled.
+    pub launches: u64,
+}
+
+impl Step {
+    /// The model's own operations over what the peak could do in that time.
+    pub fn utilisation(&self) -> f64 {
+        self.flops / self.seconds / self.peak.value
+    }
+}
+
+/// A kernel and its launches.
+pub struct KernelRow {
+    /// Name.
+    pub name: String,
+    /// What it computes.
+    pub origin: String,
+    /// How often it is launched.
+    pub launches: u64,
+    /// Seconds of all launches.
+    pub seconds: f64,
+    /// One launch.
+    pub time: Time,
+}
+
+impl Report {
+    /// The report of a phase's training step.
+    pub fn new(phase: &CompiledPhase, device: &Device) -> Self {
+        let graph = &phase.checked.graph;
+        let placed = &phase.programs.step;
+        let tokens = tokens_of(graph) * phase.checked.micro;
+        let flops = price::price(graph).model_flops_per_token * tokens as f64;
+        let works: Vec<Work> = placed.kernels.iter().map(Work::of).collect();
+        let times: Vec<Time> = works.iter().map(|work| time(work, device)).collect();
+        let schedule = schedule(placed, &times, device);
+        let simulation = simulate(&schedule);
+        let (precision, peak) = precision(&works, &simulation, device);
+        let step = Step {
+            seconds: seconds(simulation.end),
+            tokens,
+            flops,
+            peak,
+            precision,
+            launches: schedule.tasks(),
+        };
+        let kernels = kernels(&placed.plan, &times, &simulation);
+        let mut bounds: BTreeMap<Bound, f64> = BTreeMap::new();
+        for row in &kernels {
+            *bounds.entry(row.time.bound).or_default() += row.seconds;
+        }
+        let mut bounds: Vec<(Bound, f64)> = bounds.into_iter().collect();
+        bounds.sort_by(|a, b| b.1.total_cmp(&a.1));
+        Self {
+            model: graph.name.clone(),
+            device: device.clone(),
+            memory: Memory::new(&placed.plan, device.arena_limit()),
+            step,
+            kernels,
+            bounds,
+            schedule,
+            simulation,
+        }
+    }
+}
+
+fn schedule(placed: &Placed, times: &[Time], device: &Device) -> Schedule {
+    let launch: Vec<f64> = times.iter().map(|t| t.seconds).collect();
+    let rate = device.bandwidth.value * device.bandwidth_share.value;
+    let copy = |bytes: u64| device.launch.value + 2.0 * bytes as f64 / rate;
+    Schedule::of(&placed.plan, &launch, &copy)
+}
+
+/// The rate that products could run at: that of bf16 when they mostly read it.
+fn precision(works: &[Work], run: &Simulation, device: &Device) -> (&'static str, Figure) {
+    let flops = |storage: Storage| -> f64 {
+        let of = |(i, work): (usize, &Work)| {
+            let products = work.products.iter().filter(|p| p.storage == storage);
+            products.map(|p| p.flops()).sum::<f64>() * run.labels[i].tasks as f64
+        };
+        works.iter().enumerate().map(of).sum()
+    };
+    if flops(Storage::Bf16) > flops(Storage::F32) {
+        ("bf16", device.product_bf16.clone())
+    } else {
+        ("f32", device.product_f32.clone())
+    }
+}
+
+fn kernels(plan: &Plan, times: &[Time], run: &Simulation) -> Vec<KernelRow> {
+    let row = |(i, time): (usize, &Time)| KernelRow {
+        name: plan.kernels[i].name.clone(),
+        origin: plan.kernels[i].origin.clone(),
+        launches: run.labels[i].tasks,
+        seconds: seconds(run.labels[i].busy),
+        time: *time,
+    };
+    let mut rows: Vec<KernelRow> = times.iter().enumerate().map(row).collect();
+    rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    rows
+}
+
+impl Memory {
+    fn new(plan: &Plan, limit: u64) -> Self {
+        let moments = moments(plan);
+        let last = moments.last().map_or(0, |m| m.position);
+        let live_at = |at: u32| plan.buffers.iter().filter(move |b| moving(b) && lives(b, at));
+        let position = (0..=last)
+            .max_by_key(|at| (live_at(*at).map(|b| b.bytes).sum::<u64>(), last - at))
+            .unwrap_or(0);
+        let states = states(plan);
+        let at = |position: u32| {
+            let mut rows = states.clone();
+            for buffer in live_at(position) {
+                *rows.entry(buffer.category).or_default() += buffer.bytes;
+            }
+            rows
+        };
+        let mut live: Vec<(String, Category, u64)> =
+            live_at(position).map(|b| (b.name.clone(), b.category, b.bytes)).collect();
+        live.sort_by_key(|(.., bytes)| std::cmp::Reverse(*bytes));
+        let what = match moments.iter().find(|m| m.position == position) {
+            None => "before the first launch".to_owned(),
+            Some(moment) => {
+                let loops: Vec<String> = moment.loops.iter().map(|l| format!("loop {l}")).collect();
+                let what = match moment.what {
+                    What::Launch(kernel) => {
+                        let kernel = &plan.kernels[kernel as usize];
+                        format!("launch of {} ({})", kernel.name, kernel.origin)
+                    }
+                    What::Copy => "a copy".to_owned(),
+                    What::Loop => "the edge of a turn".to_owned(),
+                };
+                loops.into_iter().chain([what]).collect::<Vec<_>>().join(", ")
+            }
+        };
+        Self {
+            rows: at(position).into_iter().collect(),
+            arena: plan.arena_bytes,
+            live: plan.live_bytes,
+            limit,
+            peak: Peak { position, last, what, live },
+            curve: (0..=last).map(at).collect(),
+        }
+    }
+}
+
+fn moving(buffer: &PlanBuffer) -> bool {
+    !matches!(buffer.category, Category::Weights | Category::Optimizer)
+}
+
+fn lives(buffer: &PlanBuffer, at: u32) -> bool {
+    buffer.live.0 <= at && at <= buffer.live.1
+}
+
+/// Bytes of the states, which are always there.
+fn states(plan: &Plan) -> BTreeMap<Category, u64> {
+    let mut rows = BTreeMap::new();
+    for state in &plan.states {
+        let category =
+            if state.slot == Slot::Weight { Category::Weights } else { Category::Optimizer };
+        *rows.entry(category).or_default() += 4 * plan.params[state.param as usize].elements();
+    }
+    rows
+}
+
+/// A category as a word.
+pub fn word(category: Category) -> String {
+    format!("{category:?}").to_lowercase()
+}
+
+/// Bytes in MiB.
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

@@ -1,0 +1,86 @@
+//! `gigac plan`: what it says is about the plan that it describes.
+
+use gigac::compile::{self, CompiledPhase, Request};
+use gigac::report::{Report, html, json, text};
+use gigac_cost::schedule::seconds;
+use gigac_cost::target::{CpuFacts, Device, cpu};
+use gigac_passes::driver::Alone;
+use gigac_passes::options::Options;
+use std::path::Path;
+
+fn phase(model: &str, sets: &[&str]) -> CompiledPhase {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(model);
+    let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+    let request = Request::read(&path, &sets, Options::default()).expect("the model is there");
+    compile::phases(&request, &mut Alone).expect("it compiles").remove(0)
+}
+
+fn devices() -> Vec<Device> {
+    let gpu = |name| Device::named(name).expect("built in");
+    vec![cpu(&CpuFacts::default()), gpu("a100"), gpu("h100")]
+}
+
+#[test]
+fn figures_agree_with_each_other() {
+    let phase = phase("nano.giga", &[]);
+    let plan = &phase.programs.step.plan;
+    for device in devices() {
+        let report = Report::new(&phase, &device);
+        let memory = &report.memory;
+        let sum: u64 = memory.rows.iter().map(|(_, bytes)| bytes).sum();
+        // Buffers are rounded up to whole cache lines.
+        assert!(sum <= memory.live && memory.live <= sum + 64 * plan.buffers.len() as u64);
+        assert!(memory.live <= memory.arena);
+        let most = memory.curve.iter().map(|at| at.values().sum::<u64>()).max();
+        assert_eq!(most, Some(sum), "the peak is the highest point of the curve");
+        // One stream: kernels and copies one after another.
+        let kernels: f64 = report.kernels.iter().map(|k| k.seconds).sum();
+        assert!(kernels <= report.step.seconds * (1.0 + 1e-9));
+        assert_eq!(report.simulation.busy, [report.simulation.end]);
+        assert!(report.step.utilisation() > 0.0 && report.step.utilisation() < 1.0);
+    }
+}
+
+#[test]
+fn a_faster_device_is_faster_and_layers_add_up() {
+    let [shallow, deep] = ["L=2", "L=200"].map(|layers| phase("nano.giga", &[layers]));
+    let [slow, fast] = ["a100", "h100"].map(|name| Device::named(name).expect("built in"));
+    let of = |phase, device| Report::new(phase, device).step.seconds;
+    assert!(of(&deep, &fast) < of(&deep, &slow));
+    let (two, many) = (of(&shallow, &slow), of(&deep, &slow));
+    assert!(many > 30.0 * two, "{two} s for 2 layers, {many} s for 200");
+    let spans = |phase| Report::new(phase, &slow).simulation.spans.len();
+    let some = phase("nano.giga", &["L=20"]);
+    assert_eq!(spans(&deep), spans(&some), "what is simulated does not grow with depth");
+}
+
+#[test]
+fn all_forms_say_the_same() {
+    let phase = phase("nano.giga", &[]);
+    let report = Report::new(&phase, &Device::named("a100").expect("built in"));
+    let (text, json, html) = (text::text(&report), json::json(&report), html::html(&report));
+    let step = report.step.seconds;
+    assert_eq!(json["step_s"].as_f64(), Some(step));
+    assert_eq!(json["arena_bytes"].as_u64(), Some(report.memory.arena));
+    assert_eq!(json["kernel_times"].as_array().map(Vec::len), Some(report.kernels.len()));
+    assert!(text.contains(&format!("{step:.6} s")), "{text}");
+    assert!(text.contains(&report.memory.peak.what), "{text}");
+    assert!(html.contains(&format!("{step:.6} s")));
+    for outside in ["http:", "https:", "src=", "@import"] {
+        assert!(!html.contains(outside), "the page needs nothing else");
+    }
+}
+
+#[test]
+fn traces_are_whole() {
+    let phase = phase("nano.giga", &["L=50"]);
+    let report = Report::new(&phase, &Device::named("a100").expect("built in"));
+    let text = gigac_cost::trace::chrome(&report.schedule, &report.simulation);
+    let trace: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let events = trace["traceEvents"].as_array().expect("a list");
+    let spans = events.iter().filter(|e| e["ph"] == "X");
+    let total: f64 = spans.clone().map(|e| e["dur"].as_f64().expect("a length")).sum();
+    let busy: f64 = report.simulation.busy.iter().map(|b| seconds(*b)).sum();
+    assert!((total / 1e6 / busy - 1.0).abs() < 1e-9, "{total} us of {busy} s");
+    assert!(spans.count() < 1000);
+}
