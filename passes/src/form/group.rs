@@ -26,6 +26,9 @@ const MOST_TASKS: usize = 16;
 /// Fewest rows for which pointwise work may be bound to the rows of a reduction.
 const FEWEST_ROWS: u64 = 16;
 
+/// Elements that one thread may compute alone.
+const LITTLE_WORK: u64 = 1024;
+
 /// A stored value computed by loops over elements.
 #[derive(Clone)]
 pub(crate) struct Task<'g> {
@@ -269,7 +272,10 @@ impl<'g> Grouping<'_, 'g> {
         };
         match (&group.rows, task.reduced.is_empty()) {
             (Some(rows), true) => {
-                rows.is_subset(&task.set()) && cats_fit(rows) && self.runs_along_rows(group, task)
+                rows.is_subset(&task.set())
+                    && self.has_rows_for(rows, task)
+                    && cats_fit(rows)
+                    && self.runs_along_rows(group, task)
             }
             (Some(rows), false) => *rows == task.rows() && first.axes.last() == task.axes.last(),
             (None, true) => {
@@ -278,13 +284,23 @@ impl<'g> Grouping<'_, 'g> {
             }
             (None, false) => {
                 let rows = task.rows();
-                let sizes = rows.difference(&self.depth).map(|a| self.context.graph.size(*a));
                 rows.is_subset(&first.set())
-                    && sizes.product::<u64>() >= FEWEST_ROWS
+                    && self.elements(&rows) >= FEWEST_ROWS
                     && cats_fit(&rows)
                     && task.axes.last().is_some_and(|a| task.reduced.contains(a))
             }
         }
+    }
+
+    /// Whether a task is shared out to enough threads when it runs over the rows of a reduction:
+    /// there are many, or it is little work.
+    fn has_rows_for(&self, rows: &BTreeSet<AxisId>, task: &Task<'g>) -> bool {
+        self.elements(rows) >= FEWEST_ROWS || self.elements(&task.set()) <= LITTLE_WORK
+    }
+
+    /// Positions along axes, those of repeats left out.
+    fn elements(&self, axes: &BTreeSet<AxisId>) -> u64 {
+        axes.difference(&self.depth).map(|a| self.context.graph.size(*a)).product()
     }
 
     /// A pointwise task with axes beyond the rows joins a reduction only when the reduction runs
