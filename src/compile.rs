@@ -60,6 +60,17 @@ impl Request {
         &self.sets
     }
 
+    /// Changes more constants.
+    pub fn set(&mut self, sets: Vec<(String, String)>) {
+        self.sets.extend(sets);
+    }
+
+    /// The same model compiled with other passes.
+    #[must_use]
+    pub fn with(&self, options: Options) -> Self {
+        Self { options, ..self.clone() }
+    }
+
     /// Parses and checks the model, with `more` constants changed.
     ///
     /// # Errors

@@ -10,4 +10,5 @@ pub mod emulate;
 pub mod failure;
 pub mod machine;
 pub mod report;
+mod shrink;
 pub mod watch;

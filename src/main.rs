@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use gigac::commands::{bench, build, check, emit, plan, train};
+use gigac::commands::{ablate, bench, bisect, build, check, emit, plan, train};
 use gigac::emulate;
 
 /// Compiles transformers, described in a small language, to training executables.
@@ -22,6 +22,10 @@ enum Command {
     Emit(emit::EmitArgs),
     /// Prints the memory of a training step.
     Plan(plan::PlanArgs),
+    /// Prints what each optimisation is worth, one row for each pass switched on.
+    Ablate(ablate::AblateArgs),
+    /// Finds the first pass after which results differ.
+    Bisect(bisect::BisectArgs),
     /// Builds one self-contained training executable.
     Build(build::BuildArgs),
     /// Builds and trains.
@@ -37,6 +41,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Emit(args) => emit::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Ablate(args) => ablate::run(&args),
+        Command::Bisect(args) => bisect::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Bench(args) => bench::run(&args),

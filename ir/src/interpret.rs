@@ -2,29 +2,15 @@
 //!
 //! Slow and exact. Passes and kernels are judged by it. Only casts to bf16 round.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use thiserror::Error;
 
-use crate::graph::{DType, Feed, Graph, InputId, Node, Op, ParamId, Region, Slot, Type, ValueId};
+pub use crate::bindings::Bindings;
+use crate::graph::{Graph, InputId, Node, Op, ParamId, Region, Slot, Type, ValueId};
 use crate::ops::{self, Eval, EvalError};
 use crate::tensor::Tensor;
-
-/// What comes from outside.
-#[derive(Clone, Debug, Default)]
-pub struct Bindings {
-    /// States in storage order. Moments that are absent are zero.
-    pub params: BTreeMap<(ParamId, Slot), Vec<f64>>,
-    /// Columns of the data in the order of the input's axes.
-    pub inputs: BTreeMap<InputId, Vec<f64>>,
-    /// Number of the step.
-    pub step: u64,
-    /// Number of steps of the run.
-    pub steps: u64,
-    /// Seed of the run.
-    pub seed: u64,
-}
 
 /// Why a graph has no value for some bindings.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -158,46 +144,15 @@ impl Machine<'_> {
     }
 
     fn param(&self, param: ParamId, slot: Slot) -> Result<Tensor, InterpretError> {
-        let def = &self.graph.params[param.index()];
-        let axes = def.axes();
-        match self.bindings.params.get(&(param, slot)) {
-            Some(data) => self.tensor(&def.name, &axes, data),
-            None if slot == Slot::Weight => Err(InterpretError::Unbound(def.name.clone())),
-            None => Ok(Tensor::full(&axes, &self.sizes(&axes), 0.0)),
-        }
+        let axes = self.graph.params[param.index()].axes();
+        let data = self.bindings.state(self.graph, param, slot)?;
+        Ok(Tensor { sizes: self.sizes(&axes), axes, data })
     }
 
     fn input(&self, input: InputId) -> Result<Tensor, InterpretError> {
-        let def = &self.graph.inputs[input.index()];
-        let all = |x: f64| Ok(Tensor::full(&def.ty.axes, &self.sizes(&def.ty.axes), x));
-        let tensor = match (self.bindings.inputs.get(&input), def.feed) {
-            (Some(data), _) => self.tensor(&def.name, &def.ty.axes, data),
-            (None, Feed::Optional(x)) => all(x),
-            (None, Feed::Step) => all(self.bindings.step as f64),
-            (None, Feed::Steps) => all(self.bindings.steps as f64),
-            (None, Feed::Seed) => all(self.bindings.seed as f64),
-            (None, Feed::Data) => Err(InterpretError::Unbound(def.name.clone())),
-        }?;
-        if let DType::Int { lo, hi } = def.ty.dtype {
-            let legal = |x: &f64| *x >= lo as f64 && *x < hi as f64 && x.fract() == 0.0;
-            if let Some(value) = tensor.data.iter().copied().find(|x| !legal(x)) {
-                return Err(InterpretError::Range { name: def.name.clone(), value, lo, hi });
-            }
-        }
-        Ok(tensor)
-    }
-
-    fn tensor(
-        &self,
-        name: &str,
-        axes: &[crate::graph::AxisId],
-        data: &[f64],
-    ) -> Result<Tensor, InterpretError> {
-        let (expected, got) = (self.graph.elements(axes), data.len());
-        if expected != got as u64 {
-            return Err(InterpretError::Count { name: name.to_owned(), expected, got });
-        }
-        Ok(Tensor { axes: axes.to_vec(), sizes: self.sizes(axes), data: data.to_vec() })
+        let axes = self.graph.inputs[input.index()].ty.axes.clone();
+        let data = self.bindings.input(self.graph, input)?;
+        Ok(Tensor { sizes: self.sizes(&axes), axes, data })
     }
 
     fn zeros(&self, ty: &Type) -> Tensor {

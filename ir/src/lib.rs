@@ -9,6 +9,7 @@
 //!
 //! **Invariant:** no LLVM, no CUDA, no files, no sibling crate.
 
+mod bindings;
 pub mod graph;
 pub mod image;
 pub mod interpret;

@@ -13,6 +13,7 @@ pub mod driver;
 pub mod form;
 pub mod optimizer;
 pub mod options;
+pub mod outcome;
 pub mod pass;
 pub mod pipeline;
 pub mod place;

@@ -59,6 +59,20 @@ impl Options {
         Ok(())
     }
 
+    /// Switches a pass on again.
+    pub fn enable(&mut self, pass: &Pass) {
+        self.disabled.remove(pass.name);
+    }
+
+    /// These options with the other optional passes off as well, and the passes that this takes
+    /// away, in their order.
+    pub fn bare(&self) -> (Self, Vec<&'static Pass>) {
+        let mut bare = self.clone();
+        let taken = PIPELINE.iter().filter(|p| p.need == Need::Optional);
+        let taken = taken.filter(|p| bare.disabled.insert(p.name)).collect();
+        (bare, taken)
+    }
+
     /// The passes that are switched off, by name.
     pub fn disabled(&self) -> impl Iterator<Item = &'static str> {
         self.disabled.iter().copied()
@@ -103,6 +117,17 @@ mod tests {
             error.to_string(),
             "`form` cannot be switched off: without it there are no kernels"
         );
+    }
+
+    #[test]
+    fn bare_options_leave_out_what_is_left() {
+        let mut options = Options::default();
+        options.disable("fold").expect("an optional pass");
+        let (mut bare, taken) = options.bare();
+        let names: Vec<&str> = taken.iter().map(|p| p.name).collect();
+        assert!(names.starts_with(&["hoist", "dead"]), "{names:?}");
+        taken.iter().for_each(|p| bare.enable(p));
+        assert_eq!(bare, options);
     }
 
     #[test]

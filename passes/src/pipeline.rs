@@ -65,6 +65,15 @@ pub fn find(name: &str) -> Option<&'static Pass> {
     PIPELINE.iter().find(|p| p.name == name)
 }
 
+/// The position of the first pass of a name.
+///
+/// # Panics
+/// When there is none: names in code are right.
+pub fn position(name: &str) -> usize {
+    let found = PIPELINE.iter().position(|p| p.name == name);
+    found.unwrap_or_else(|| panic!("there is no pass `{name}`"))
+}
+
 /// What is compiled: one phase of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'m> {
@@ -92,7 +101,7 @@ pub struct Programs {
 
 /// Compiles a model to plans.
 pub fn programs(source: Source<'_>, options: &Options, observer: &mut dyn Observer) -> Programs {
-    let mut finish = |purpose| match compile(source, purpose, options, None, observer) {
+    let mut finish = |purpose| match compile(source, purpose, options, PIPELINE.len(), observer) {
         Stage::Placed(placed) => placed,
         _ => unreachable!("the list ends with a plan"),
     };
@@ -103,12 +112,12 @@ pub fn programs(source: Source<'_>, options: &Options, observer: &mut dyn Observ
     }
 }
 
-/// Compiles one program of a model, to the end or up to the first pass of a name.
+/// Compiles one program of a model by the passes before a position of the list.
 pub fn compile(
     source: Source<'_>,
     purpose: Purpose,
     options: &Options,
-    before: Option<&str>,
+    end: usize,
     observer: &mut dyn Observer,
 ) -> Stage {
     let graph = match purpose {
@@ -118,16 +127,15 @@ pub fn compile(
     };
     let Source { settings, micro, prefix, .. } = source;
     let context = Context { purpose, settings, micro, prefix, options };
-    let end = PIPELINE.iter().position(|p| Some(p.name) == before).unwrap_or(PIPELINE.len());
     drive(&PIPELINE[..end], 0, Stage::Graph(graph), &context, observer)
 }
 
-/// One program of a model as a graph, with default options: up to the first pass of a name.
+/// One program of a model as a graph, with default options: what the first pass of a name takes.
 ///
 /// # Panics
 /// When that pass comes after kernels are formed.
 pub fn graph_before(source: Source<'_>, purpose: Purpose, before: &str) -> Graph {
-    match compile(source, purpose, &Options::default(), Some(before), &mut Alone) {
+    match compile(source, purpose, &Options::default(), position(before), &mut Alone) {
         Stage::Graph(graph) => graph,
         _ => panic!("`{before}` does not take a graph"),
     }

@@ -1,8 +1,6 @@
-//! A plan computes what its graph means: every kernel of the plan is interpreted over one arena,
-//! and the results are compared with the graph's, both in f64. The arena starts as NaN, so that
-//! memory read before it is written shows.
-
-use std::collections::BTreeMap;
+//! Kernels and plans compute what their graph means: both are interpreted in f64, and the results
+//! are compared with the graph's. Memory starts as NaN, so that what is read before it is written
+//! shows.
 
 use gigac_ir::graph::{
     AxisId, Builder, DType, Feed, Graph, Init, Input, InputId, NamePart, Op, Param, ParamId, Role,
@@ -13,102 +11,10 @@ use gigac_ir::kernel::{Arithmetic, Reduction};
 use gigac_ir::plan::{Item, Plan};
 use gigac_ir::pointwise::Pointwise::{self, *};
 use gigac_ir::train::{OnNan, Settings};
+use gigac_passes::outcome::{Difference, Outcome, of_graph};
 use gigac_passes::pass::Purpose;
 use gigac_passes::pipeline::{self, Source};
-use gigac_passes::place::Placed;
 use gigac_passes::{form, place};
-
-/// An arena with one f64 for each byte address.
-struct Arena<'p> {
-    placed: &'p Placed,
-    memory: Vec<f64>,
-}
-
-impl Arena<'_> {
-    fn run(&mut self, items: &[Item], turns: &mut Vec<u64>) {
-        for item in items {
-            match item {
-                Item::Launch { kernel, buffers, scalars } => {
-                    let kernel = &self.placed.kernels[*kernel as usize];
-                    kernel.verify().unwrap_or_else(|e| panic!("{kernel}\n{e:?}"));
-                    let at: Vec<u64> = buffers.iter().map(|a| a.at(turns)).collect();
-                    let mut arguments: Vec<Vec<f64>> = kernel
-                        .buffers
-                        .iter()
-                        .zip(&at)
-                        .map(|(b, at)| {
-                            let address = |i: u64| (at + i * b.storage.bytes()) as usize;
-                            (0..b.elements).map(|i| self.memory[address(i)]).collect()
-                        })
-                        .collect();
-                    let scalars: Vec<i64> =
-                        scalars.iter().map(|d| turns[*d as usize] as i64).collect();
-                    kernel.interpret(&mut arguments, &scalars, Arithmetic::F64).expect("runs");
-                    for ((buffer, at), data) in kernel.buffers.iter().zip(&at).zip(arguments) {
-                        if buffer.access != gigac_ir::kernel::Access::Read {
-                            for (i, x) in data.into_iter().enumerate() {
-                                self.memory[(at + i as u64 * buffer.storage.bytes()) as usize] = x;
-                            }
-                        }
-                    }
-                }
-                Item::Copy { from, to, bytes } => {
-                    let (from, to) = (from.at(turns) as usize, to.at(turns) as usize);
-                    self.memory.copy_within(from..from + *bytes as usize, to);
-                }
-                Item::Loop { first, count, reversed, body, .. } => {
-                    for i in 0..*count {
-                        turns.push(first + if *reversed { count - 1 - i } else { i });
-                        self.run(body, turns);
-                        turns.pop();
-                    }
-                }
-            }
-        }
-    }
-
-    fn put(&mut self, offset: u64, bytes: u64, data: &[f64]) {
-        for (i, x) in data.iter().enumerate() {
-            self.memory[(offset + i as u64 * bytes) as usize] = *x;
-        }
-    }
-
-    fn get(&self, offset: u64, bytes: u64, count: u64) -> Vec<f64> {
-        (0..count).map(|i| self.memory[(offset + i * bytes) as usize]).collect()
-    }
-}
-
-/// Numbers that look random: the fractional parts of multiples of an irrational.
-fn numbers(seed: usize, count: u64) -> Vec<f64> {
-    (0..count)
-        .map(|i| ((seed as f64 + 1.0) * 0.754_877 + i as f64 * 0.569_840_29).fract() - 0.5)
-        .collect()
-}
-
-fn bindings(graph: &Graph) -> Bindings {
-    let mut params = BTreeMap::new();
-    for (i, param) in graph.params.iter().enumerate() {
-        let count = graph.elements(&param.axes());
-        params.insert((ParamId(i as u32), Slot::Weight), numbers(i, count));
-        params.insert((ParamId(i as u32), Slot::Moment1), numbers(i + 50, count));
-        let squares = numbers(i + 90, count).into_iter().map(|x| x * x).collect();
-        params.insert((ParamId(i as u32), Slot::Moment2), squares);
-    }
-    let mut inputs = BTreeMap::new();
-    for (i, input) in graph.inputs.iter().enumerate() {
-        let count = graph.elements(&input.ty.axes);
-        let data = match (input.ty.dtype, input.feed) {
-            (_, Feed::Step) => vec![3.0],
-            (_, Feed::Steps) => vec![10.0],
-            (DType::Int { lo, hi }, _) => {
-                (0..count as i64).map(|j| (lo + (j * 7 + 3) % (hi - lo)) as f64).collect()
-            }
-            _ => numbers(i + 20, count),
-        };
-        inputs.insert(InputId(i as u32), data);
-    }
-    Bindings { params, inputs, step: 3, ..Bindings::default() }
-}
 
 /// A program of a model as the graph that a pass would take.
 fn graph_of(
@@ -127,60 +33,26 @@ fn step(forward: &Graph, settings: &Settings, micro: u64) -> Graph {
     graph_of(forward, settings, micro, Purpose::Step, "form")
 }
 
+/// Graph, kernels and plan compute the same.
 fn check(graph: &Graph) -> Plan {
-    let placed = place::place(form::form(graph.clone(), "k"), "test");
-    let plan = &placed.plan;
-    launches_touch_what_lives(plan);
-    let bindings = bindings(graph);
-    let expected = interpret(graph, &bindings).expect("the graph runs");
-    let mut arena =
-        Arena { placed: &placed, memory: vec![f64::NAN; plan.arena_bytes as usize + 64] };
-    for state in &plan.states {
-        arena.put(state.offset, 4, &bindings.params[&(ParamId(state.param), state.slot)]);
-    }
-    for input in &plan.inputs {
-        let index = graph.inputs.iter().position(|i| i.name == input.name).expect("an input");
-        arena.put(input.offset, input.storage.bytes(), &bindings.inputs[&InputId(index as u32)]);
-    }
-    arena.run(&plan.items, &mut Vec::new());
-    for (i, (role, value)) in graph.results().enumerate() {
-        let tensor = &expected[i];
-        let (layout, got) = match role {
-            Role::Update(param, slot) => {
-                let state = plan
-                    .states
-                    .iter()
-                    .find(|s| s.param == param.0 && s.slot == *slot)
-                    .expect("state");
-                let axes = graph.params[param.index()].axes();
-                let got = arena.get(state.offset, 4, graph.elements(&axes));
-                (axes, got)
-            }
-            role => {
-                let result = plan.result(role).expect("a result");
-                let count = result.axes.iter().map(|(_, n)| n).product();
-                let axes: Vec<AxisId> =
-                    result
-                        .axes
-                        .iter()
-                        .map(|(name, _)| {
-                            AxisId(graph.axes.iter().position(|a| a.name == *name).expect("axis")
-                                as u32)
-                        })
-                        .collect();
-                (axes, arena.get(result.offset, result.storage.bytes(), count))
-            }
-        };
-        let sizes: Vec<usize> = layout.iter().map(|a| graph.size(*a) as usize).collect();
-        let want = tensor.arranged(&layout, &sizes).data;
-        for (j, (g, w)) in got.iter().zip(&want).enumerate() {
-            assert!(
-                (g - w).abs() <= 1e-9 * (1.0 + w.abs()),
-                "{role:?} {value}[{j}]: {g} instead of {w}"
-            );
-        }
-    }
+    let bindings = Bindings::example(graph);
+    let expected = of_graph(graph, interpret(graph, &bindings).expect("the graph runs"));
+    let formed = form::form(graph.clone(), "k");
+    formed.kernels.iter().for_each(|k| k.verify().unwrap_or_else(|e| panic!("{k}\n{e:?}")));
+    compare("kernels", &expected, &formed.interpret(&bindings, Arithmetic::F64));
+    let placed = place::place(formed, "test");
+    launches_touch_what_lives(&placed.plan);
+    compare("the plan", &expected, &placed.interpret(graph, &bindings, Arithmetic::F64));
     placed.plan
+}
+
+fn compare(what: &str, expected: &[Outcome], got: &[Outcome]) {
+    assert_eq!(expected.len(), got.len());
+    for (want, got) in expected.iter().zip(got) {
+        let Difference { relative, worst: (index, w, g) } = want.difference(got);
+        let (name, place) = (&want.name, want.place(index));
+        assert!(relative <= 1e-9, "{what}: {name} {place}: {g} instead of {w}");
+    }
 }
 
 /// The positions of a plan are those that lifetimes are counted in: whatever a launch touches

@@ -4,10 +4,11 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::build::{self, TargetName};
 use super::{ModelArgs, print};
+use crate::compile::Request;
 use crate::failure::Failure;
 
 /// Flags of `bench`.
@@ -31,15 +32,31 @@ pub struct BenchArgs {
 /// # Errors
 /// Mistakes of the model and failures of the machine.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let request = args.model.read()?;
+    let figures = measure(&args.model.read()?, args.steps, args.threads)?;
+    if args.json {
+        return print(&format!("{}\n", Value::Object(figures)));
+    }
+    let lines = figures.iter().map(|(name, value)| format!("{name:<16} {value}\n"));
+    print(&lines.collect::<String>())
+}
+
+/// Builds a model and times its steps in a process of their own.
+///
+/// # Errors
+/// See [`run`].
+pub fn measure(
+    request: &Request,
+    steps: u32,
+    threads: Option<u32>,
+) -> Result<Map<String, Value>, Failure> {
     let started = Instant::now();
     let target = TargetName::Cpu.cpu()?;
     let binary = std::env::temp_dir().join(format!("gigac-bench-{}", std::process::id()));
-    build::build(&request, &target, &binary)?;
+    build::build(request, &target, &binary)?;
     let compile_s = started.elapsed().as_secs_f64();
     let mut command = Command::new(&binary);
-    command.arg("--bench").arg(args.steps.to_string()).stdout(Stdio::piped());
-    if let Some(threads) = args.threads {
+    command.arg("--bench").arg(steps.to_string()).stdout(Stdio::piped());
+    if let Some(threads) = threads {
         command.arg("--threads").arg(threads.to_string());
     }
     let output = command.output();
@@ -50,15 +67,8 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         eprint!("{}", String::from_utf8_lossy(&output.stderr));
         return Err(Failure::Child(output.status.code().map_or(3, |c| c as u8)));
     }
-    let mut figures: Value = serde_json::from_slice(&output.stdout)
+    let mut figures: Map<String, Value> = serde_json::from_slice(&output.stdout)
         .map_err(|e| Failure::Machine(format!("the run printed no figures: {e}")))?;
-    figures["compile_s"] = compile_s.into();
-    if args.json {
-        return print(&format!("{figures}\n"));
-    }
-    let Value::Object(figures) = figures else {
-        return Err(Failure::Machine("the run printed no figures".into()));
-    };
-    let lines = figures.iter().map(|(name, value)| format!("{name:<16} {value}\n"));
-    print(&lines.collect::<String>())
+    figures.insert("compile_s".to_owned(), compile_s.into());
+    Ok(figures)
 }

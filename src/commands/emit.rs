@@ -85,12 +85,11 @@ pub fn run(args: &EmitArgs) -> Result<(), Failure> {
         return print(&format!("{}\n", request.model(&[], true)?.graph));
     }
     for phase in compile::checked(&request)? {
-        let (purpose, before) = match args.stage {
-            Stage::Joint => (Purpose::Step, Some("optimizer")),
-            _ => (args.program.purpose(), None),
+        let (purpose, end) = match args.stage {
+            Stage::Joint => (Purpose::Step, pipeline::position("optimizer")),
+            _ => (args.program.purpose(), pipeline::PIPELINE.len()),
         };
-        let stage =
-            pipeline::compile(phase.source(), purpose, &request.options, before, &mut watch);
+        let stage = pipeline::compile(phase.source(), purpose, &request.options, end, &mut watch);
         match stage {
             _ if args.stage == Stage::Passes => print(&watch.table())?,
             Compiled::Graph(graph) => print(&format!("{graph}\n"))?,

@@ -1,6 +1,8 @@
 //! The commands.
 
+pub mod ablate;
 pub mod bench;
+pub mod bisect;
 pub mod build;
 pub mod check;
 pub mod emit;

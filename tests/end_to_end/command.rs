@@ -81,6 +81,46 @@ fn passes_are_listed_shown_and_switched_off() {
 }
 
 #[test]
+fn optimisations_are_added_up() {
+    let place = Place::new();
+    let text = |words: &[&str]| {
+        String::from_utf8(passed(&place.gigac(words)).stdout.clone()).expect("text")
+    };
+    let table: Value =
+        serde_json::from_str(&text(&["ablate", &model("nano"), "--json"])).expect("an object");
+    let rows = table["rows"].as_array().expect("rows");
+    assert!(rows.len() > 4 && rows[0]["pass"].is_null() && rows[1]["pass"] == "hoist");
+    let plan: Value =
+        serde_json::from_str(&text(&["plan", &model("nano"), "--json"])).expect("an object");
+    let last = rows.last().expect("rows");
+    for figure in ["arena_bytes", "kernels", "launches"] {
+        assert_eq!(last[figure], plan[figure], "{figure}");
+    }
+    let listed = text(&["ablate", &model("nano"), "--disable", "hoist"]);
+    assert_eq!(listed.lines().count(), rows.len(), "one row less, and a head: {listed}");
+    let flags = ["ablate", &model("nano"), "--measure", "--steps", "1", "--json"];
+    let table: Value = serde_json::from_str(&text(&flags)).expect("an object");
+    let rows = table["rows"].as_array().expect("rows");
+    assert!(rows.iter().all(|row| row["measured_step_s"].as_f64().is_some_and(|s| s > 0.0)));
+}
+
+#[test]
+fn the_first_pass_that_changes_results_is_named() {
+    let place = Place::new();
+    for name in ["nano", "moe-nano"] {
+        let output = place.gigac(&["bisect", &model(name)]);
+        let text = String::from_utf8_lossy(&passed(&output).stdout).into_owned();
+        assert!(text.contains("form ") && text.contains("machine code"), "{text}");
+        assert!(text.ends_with("no pass changes a result by more than 1e-4\n"), "{text}");
+    }
+    // Machine code computes in f32, everything before it in f64.
+    let output = place.gigac(&["bisect", &model("nano"), "--tolerance", "1e-9"]);
+    let message = failed(&output, 3);
+    assert!(message.contains("results differ after `machine code`: "), "{message}");
+    assert!(message.contains(" instead of "), "{message}");
+}
+
+#[test]
 fn a_resumed_run_has_the_same_bits() {
     let place = Place::new();
     let run = |name: &str, steps: &str, resume: bool| {

@@ -4,4 +4,5 @@
 
 mod architectures;
 mod command;
+mod passes_off;
 mod support;

@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What [`Place::follow`] compares: relative, as the contract states them.
+/// How far a run may be from a golden trace: relative, as the contract states them.
 const LOSS: f64 = 1e-4;
 const NORM: f64 = 1e-3;
 const GRADIENTS: f64 = 1e-4;
@@ -55,21 +55,56 @@ impl Place {
 
     /// Follows a golden trace with one thread and with two.
     pub(crate) fn follow(&self, model: &str, golden: &Path) {
-        let file = |name: &str| golden.join(format!("{name}.safetensors")).display().to_string();
-        let (init, batches) = (file("init"), file("batches"));
         let exports = ["1", "2"].map(|threads| {
-            let (out, export) = (self.path(threads), self.path(&format!("{threads}.export")));
-            let grads = self.path(&format!("{threads}.grads"));
-            let mut flags = vec!["train", model, "--init", &init, "--batches", &batches];
-            flags.extend(["--dump-grads", &grads, "--export", &export, "--out", &out]);
-            flags.extend(["--threads", threads, "--quiet"]);
-            passed(&self.gigac(&flags));
-            close(&grads, &file("grads0"), GRADIENTS);
-            follow(&metrics(&out), golden);
-            close(&export, &file("final"), WEIGHTS);
-            (read(&export), read(&grads), metrics(&out))
+            let run = Run::under(self.path(threads));
+            let mut flags = run.flags(golden);
+            flags.extend(["--threads", threads].map(str::to_owned));
+            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            passed(&self.gigac(&[&["train", model], &flags[..]].concat()));
+            run.judge(golden);
+            (read(&run.export), read(&run.grads), metrics(&run.out))
         });
         assert!(exports[0] == exports[1], "one thread and two differ");
+    }
+}
+
+/// The files of a run that a golden trace judges.
+pub(crate) struct Run {
+    /// The output directory.
+    out: String,
+    /// Gradients of the first step.
+    grads: String,
+    /// Weights at the end.
+    export: String,
+}
+
+impl Run {
+    /// Files under a prefix.
+    pub(crate) fn under(prefix: String) -> Self {
+        let (grads, export) = (format!("{prefix}.grads"), format!("{prefix}.export"));
+        Self { out: prefix, grads, export }
+    }
+
+    /// The flags that train as a golden trace was made.
+    pub(crate) fn flags(&self, golden: &Path) -> Vec<String> {
+        let file = |name: &str| golden.join(format!("{name}.safetensors")).display().to_string();
+        let (init, batches) = (file("init"), file("batches"));
+        let flags = [
+            ["--init", &init],
+            ["--batches", &batches],
+            ["--dump-grads", &self.grads],
+            ["--export", &self.export],
+            ["--out", &self.out],
+        ];
+        flags.as_flattened().iter().copied().chain(["--quiet"]).map(str::to_owned).collect()
+    }
+
+    /// Compares everything with the golden trace.
+    pub(crate) fn judge(&self, golden: &Path) {
+        let file = |name: &str| golden.join(format!("{name}.safetensors")).display().to_string();
+        close(&self.grads, &file("grads0"), GRADIENTS);
+        follow(&metrics(&self.out), golden);
+        close(&self.export, &file("final"), WEIGHTS);
     }
 }
 

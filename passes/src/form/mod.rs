@@ -8,6 +8,7 @@ mod contraction;
 mod defs;
 mod digits;
 mod group;
+mod interpret;
 mod layout;
 mod nest;
 mod print;

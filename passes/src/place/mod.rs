@@ -8,6 +8,7 @@
 
 mod arena;
 mod inplace;
+mod interpret;
 mod moments;
 mod walk;
 

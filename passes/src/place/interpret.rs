@@ -1,0 +1,132 @@
+//! What a plan means: every launch is interpreted over one arena.
+//!
+//! The arena starts as NaN, so that memory that is read before it is written shows.
+
+use gigac_ir::graph::{Graph, Role};
+use gigac_ir::interpret::Bindings;
+use gigac_ir::kernel::{Access, Arithmetic, Storage};
+use gigac_ir::plan::{Address, Item};
+
+use super::Placed;
+use crate::outcome::{Outcome, describe};
+
+impl Placed {
+    /// The results of one run, given the states and inputs of the graph that the plan was made of.
+    ///
+    /// # Panics
+    /// When something that the plan reads is not bound, or a kernel leaves its buffers: both are
+    /// faults of the compiler.
+    pub fn interpret(
+        &self,
+        graph: &Graph,
+        bindings: &Bindings,
+        arithmetic: Arithmetic,
+    ) -> Vec<Outcome> {
+        let memory = vec![f64::NAN; self.plan.arena_bytes as usize];
+        let mut arena = Arena { placed: self, memory, arithmetic, turns: Vec::new() };
+        for state in &self.plan.states {
+            let param = gigac_ir::graph::ParamId(state.param);
+            let data = bindings.state(graph, param, state.slot).unwrap_or_else(|e| panic!("{e}"));
+            arena.put(state.offset, 4, &data);
+        }
+        for input in &self.plan.inputs {
+            let index = graph.inputs.iter().position(|i| i.name == input.name);
+            let index = index.expect("the inputs of a plan are those of its graph") as u32;
+            let data = bindings.input(graph, gigac_ir::graph::InputId(index));
+            let data = data.unwrap_or_else(|e| panic!("{e}"));
+            arena.put(input.offset, input.storage.bytes(), &data);
+        }
+        arena.items(&self.plan.items);
+        self.outcomes(&graph.roles, |offset, storage, count| {
+            arena.get(offset, storage.bytes(), count)
+        })
+    }
+
+    /// The results of a run, read from its memory: `read` gives the elements at an offset.
+    pub fn outcomes(
+        &self,
+        roles: &[Role],
+        read: impl Fn(u64, Storage, u64) -> Vec<f64>,
+    ) -> Vec<Outcome> {
+        let plan = &self.plan;
+        let outcome = |role: &Role| {
+            let (axes, offset, storage) = match role {
+                Role::Update(param, slot) => {
+                    let state = plan.states.iter().find(|s| s.param == param.0 && s.slot == *slot);
+                    let offset = state.expect("what is updated is a state").offset;
+                    (&plan.params[param.index()].axes, offset, Storage::F32)
+                }
+                role => {
+                    let result = plan.result(role).expect("a plan has the results of its graph");
+                    (&result.axes, result.offset, result.storage)
+                }
+            };
+            let count = axes.iter().map(|(_, size)| size).product();
+            Outcome {
+                role: role.clone(),
+                name: describe(role, |i| plan.params[i].name.clone()),
+                axes: axes.clone(),
+                data: read(offset, storage, count),
+            }
+        };
+        roles.iter().map(outcome).collect()
+    }
+}
+
+/// One f64 for each byte address; only the first of an element's bytes holds it.
+struct Arena<'p> {
+    placed: &'p Placed,
+    memory: Vec<f64>,
+    arithmetic: Arithmetic,
+    turns: Vec<u64>,
+}
+
+impl Arena<'_> {
+    fn items(&mut self, items: &[Item]) {
+        for item in items {
+            match item {
+                Item::Launch { kernel, buffers, scalars } => {
+                    self.launch(*kernel as usize, buffers, scalars);
+                }
+                Item::Copy { from, to, bytes } => {
+                    let (from, to) = (from.at(&self.turns), to.at(&self.turns));
+                    self.memory.copy_within(from as usize..(from + bytes) as usize, to as usize);
+                }
+                Item::Loop { first, count, reversed, body, .. } => {
+                    for i in 0..*count {
+                        self.turns.push(first + if *reversed { count - 1 - i } else { i });
+                        self.items(body);
+                        self.turns.pop();
+                    }
+                }
+            }
+        }
+    }
+
+    fn launch(&mut self, kernel: usize, buffers: &[Address], scalars: &[u32]) {
+        let kernel = &self.placed.kernels[kernel];
+        let at: Vec<u64> = buffers.iter().map(|a| a.at(&self.turns)).collect();
+        let places = || kernel.buffers.iter().zip(&at);
+        let mut arguments: Vec<Vec<f64>> =
+            places().map(|(b, at)| self.get(*at, b.storage.bytes(), b.elements)).collect();
+        let scalars: Vec<i64> = scalars.iter().map(|d| self.turns[*d as usize] as i64).collect();
+        kernel
+            .interpret(&mut arguments, &scalars, self.arithmetic)
+            .unwrap_or_else(|e| panic!("`{}`: {e}", kernel.name));
+        for ((buffer, at), data) in kernel.buffers.iter().zip(&at).zip(arguments) {
+            if buffer.access != Access::Read {
+                self.put(*at, buffer.storage.bytes(), &data);
+            }
+        }
+    }
+
+    fn put(&mut self, offset: u64, bytes: u64, data: &[f64]) {
+        for (i, x) in data.iter().enumerate() {
+            self.memory[(offset + i as u64 * bytes) as usize] = *x;
+        }
+    }
+
+    fn get(&self, offset: u64, bytes: u64, count: u64) -> Vec<f64> {
+        (0..count).map(|i| self.memory[(offset + i * bytes) as usize]).collect()
+    }
+}
