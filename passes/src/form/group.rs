@@ -19,7 +19,6 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use super::defs::{Class, Def, class};
 use super::select::is_product_reduction;
 use super::trace::Context;
-use crate::depth::repeated_axes;
 
 /// Most tasks of one kernel.
 const MOST_TASKS: usize = 16;
@@ -77,19 +76,12 @@ struct Grouping<'c, 'g> {
     units: DiGraph<(), ()>,
     work: Vec<Work<'g>>,
     maker: HashMap<ValueId, NodeIndex>,
-    /// Axes of repeats: no decision depends on their sizes.
-    depth: BTreeSet<AxisId>,
 }
 
 /// The units of a region, in a legal order.
 pub(crate) fn group<'g>(context: &Context<'g>, region: &'g Region) -> Vec<Work<'g>> {
-    let mut grouping = Grouping {
-        context,
-        units: DiGraph::new(),
-        work: Vec::new(),
-        maker: HashMap::new(),
-        depth: repeated_axes(&context.graph.root),
-    };
+    let mut grouping =
+        Grouping { context, units: DiGraph::new(), work: Vec::new(), maker: HashMap::new() };
     for node in &region.nodes {
         grouping.node(node);
     }
@@ -300,7 +292,7 @@ impl<'g> Grouping<'_, 'g> {
 
     /// Positions along axes, those of repeats left out.
     fn elements(&self, axes: &BTreeSet<AxisId>) -> u64 {
-        axes.difference(&self.depth).map(|a| self.context.graph.size(*a)).product()
+        axes.difference(&self.context.depth).map(|a| self.context.graph.size(*a)).product()
     }
 
     /// A pointwise task with axes beyond the rows joins a reduction only when the reduction runs

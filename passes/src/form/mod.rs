@@ -24,6 +24,7 @@ use gigac_ir::kernel::Kernel;
 
 pub(crate) use trace::storage;
 
+use crate::depth::repeated_axes;
 use crate::pass::{Need, Pass, Report, Run, Scope};
 use group::Work;
 use trace::{Context, Traced};
@@ -122,7 +123,8 @@ pub struct Formed {
 pub fn form(graph: Graph, name: &str) -> Formed {
     let (graph, layouts) = layout::normalise(graph);
     let stored = select::stored(&graph);
-    let context = Context { graph: &graph, defs: defs::Defs::new(&graph), stored, layouts };
+    let (defs, depth) = (defs::Defs::new(&graph), repeated_axes(&graph.root));
+    let context = Context { graph: &graph, defs, stored, layouts, depth };
     let mut former = Former { context, kernels: Vec::new(), known: HashMap::new(), name };
     let units = former.region(&graph.root);
     let kernels = former.kernels;

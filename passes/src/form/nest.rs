@@ -173,7 +173,7 @@ impl<'a, 'g> Schedule<'a, 'g> {
 
     /// Joins axes that behave as one in every access of the draft, and chooses the vector.
     fn merge(&self, draft: &Kernel) -> Space {
-        let offsets = offsets(&draft.body);
+        let offsets = self.offsets(&draft.body, 1);
         let mut next = 0;
         let mut join = |axes: &[AxisId]| {
             let vars: Vec<VarId> = (0..axes.len()).map(|i| VarId((next + i) as u32)).collect();
@@ -193,13 +193,13 @@ impl<'a, 'g> Schedule<'a, 'g> {
         };
         let rows = join(&self.rows);
         let inner: Vec<_> = self.phases.iter().map(|p| join(&p.inner)).collect();
-        let score = |var: VarId| {
+        let score = |var: VarId| -> u64 {
             let unit = |o: &&Access| coefficient(&o.offset, var) == Some(1) && o.memory;
-            offsets.iter().filter(unit).count()
+            offsets.iter().filter(unit).map(|o| o.turns).sum()
         };
         let best_row = (0..rows.len()).max_by_key(|i| (score(rows[*i].1), *i));
         let row_score = best_row.map_or(0, |i| score(rows[i].1));
-        let inner_score: usize =
+        let inner_score: u64 =
             inner.iter().map(|g| g.iter().map(|(_, v)| score(*v)).max().unwrap_or(0)).sum();
         let vector = match best_row {
             Some(i) if row_score > inner_score => Vector::Row(i),
@@ -216,6 +216,35 @@ impl<'a, 'g> Schedule<'a, 'g> {
         let axes = |groups: Vec<(Vec<AxisId>, VarId)>| groups.into_iter().map(|g| g.0).collect();
         Space { rows: axes(rows), inner: inner.into_iter().map(axes).collect(), vector }
             .flattened(self)
+    }
+
+    /// The offsets of a draft, whose variables are the axes of rows and phases in their order.
+    fn offsets(&self, stmts: &[Stmt], turns: u64) -> Vec<Access> {
+        let mut found = Vec::new();
+        for stmt in stmts {
+            match stmt {
+                Stmt::Let(_, Expr::Index(offset)) => {
+                    found.push(Access { offset: offset.clone(), memory: false, turns });
+                }
+                Stmt::Let(_, Expr::Load { offset, .. }) | Stmt::Store { offset, .. } => {
+                    found.push(Access { offset: offset.clone(), memory: true, turns });
+                }
+                Stmt::Let(..) | Stmt::When(_) => {}
+                Stmt::Loop { var, body, .. } => {
+                    let turns = turns.saturating_mul(self.turns(*var));
+                    found.extend(self.offsets(body, turns));
+                }
+            }
+        }
+        found
+    }
+
+    /// Turns of the loop over a draft's variable; one for axes of repeats, whose sizes decide
+    /// nothing.
+    fn turns(&self, var: VarId) -> u64 {
+        let mut axes = self.rows.iter().chain(self.phases.iter().flat_map(|p| &p.inner));
+        let axis = axes.nth(var.0 as usize).expect("a draft has a variable for each axis");
+        if self.context.depth.contains(axis) { 1 } else { self.context.graph.size(*axis) }
     }
 
     /// Traces the group with the given variables.
@@ -445,27 +474,11 @@ fn row_tile(extent: u64, others: u64) -> u64 {
     tile
 }
 
-/// An offset that occurs in a kernel, and whether memory is accessed there.
+/// An offset that occurs in a kernel, whether memory is accessed there, and how often at a point.
 struct Access {
     offset: Offset,
     memory: bool,
-}
-
-fn offsets(stmts: &[Stmt]) -> Vec<Access> {
-    let mut found = Vec::new();
-    for stmt in stmts {
-        match stmt {
-            Stmt::Let(_, Expr::Index(offset)) => {
-                found.push(Access { offset: offset.clone(), memory: false });
-            }
-            Stmt::Let(_, Expr::Load { offset, .. }) | Stmt::Store { offset, .. } => {
-                found.push(Access { offset: offset.clone(), memory: true });
-            }
-            Stmt::Let(..) | Stmt::When(_) => {}
-            Stmt::Loop { body, .. } => found.extend(offsets(body)),
-        }
-    }
-    found
+    turns: u64,
 }
 
 /// The coefficient of a whole variable; nothing when only a digit of it is used.

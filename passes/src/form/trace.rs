@@ -1,7 +1,7 @@
 //! Traces graph values into tile programs: turns "the value at these positions" into kernel
 //! statements, inlining everything that is not stored.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use gigac_ir::graph::{AxisId, DType, Graph, Node, Op, ValueId};
 use gigac_ir::kernel::{
@@ -26,6 +26,8 @@ pub(crate) struct Context<'g> {
     pub(crate) stored: HashSet<ValueId>,
     /// In which order of axes.
     pub(crate) layouts: Layouts,
+    /// Axes of repeats: no decision depends on their sizes.
+    pub(crate) depth: BTreeSet<AxisId>,
 }
 
 /// How a value of a type lies in memory.
