@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! kernel ── frame, grid ──┬─ region (no `dot`) ──┬─ LLVM ── object ── link ── image
-//!                         └─ contraction (`dot`) ┘
+//!                         ├─ contraction (`dot`) ┤
+//!                         └─ block (several)     ┘
 //! ```
 //! A kernel becomes one function with the interface of [`KernelFn`](gigac_ir::image::KernelFn).
 //! Vectors are explicit and loops are written as they shall run, so LLVM's vectoriser and
@@ -10,6 +11,7 @@
 //! Floats follow IEEE exactly: no fast-math flag is ever set.
 
 mod address;
+mod block;
 mod contraction;
 mod convert;
 mod emit;
@@ -183,10 +185,15 @@ impl<'c> Module<'c> {
 
 /// Emits the function of a kernel; returns the bytes of scratch memory it needs.
 fn lower(emit: &Emitter<'_>, kernel: &Kernel) -> Result<u64, CodegenError> {
-    match holds_dot(&kernel.body) {
-        true => contraction::lower(emit, kernel),
-        false => region::lower(emit, kernel),
+    if !holds_dot(&kernel.body) {
+        return region::lower(emit, kernel);
     }
+    contraction::lower(emit, kernel).or_else(|product| {
+        block::lower(emit, kernel).map_err(|block| CodegenError::Unsupported {
+            kernel: kernel.name.clone(),
+            what: format!("it is no matrix product ({product}) and no block program ({block})"),
+        })
+    })
 }
 
 fn holds_dot(body: &[Stmt]) -> bool {

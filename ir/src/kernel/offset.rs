@@ -89,6 +89,15 @@ impl Offset {
         self.terms.iter().filter_map(tile).collect()
     }
 
+    /// The variables among the factors, in order.
+    pub fn vars(&self) -> Vec<VarId> {
+        let var = |term: &Term| match term.factor {
+            Factor::Digit { var, .. } => Some(var),
+            Factor::Tile(_) | Factor::Scalar(_) => None,
+        };
+        self.terms.iter().filter_map(var).collect()
+    }
+
     /// Smallest and largest value over the extents; none when scalars or tiles take part.
     pub fn range(&self, kernel: &Kernel) -> Option<(i128, i128)> {
         let mut range = (i128::from(self.constant), i128::from(self.constant));

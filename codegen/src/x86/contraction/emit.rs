@@ -275,6 +275,37 @@ impl<'c, 'm> Emit<'c, 'm> {
         self.builder.position_at_end(end);
     }
 
+    /// `for i in (from..to).step_by(step) { values = body(i, values) }`.
+    pub(in crate::x86) fn fold(
+        &self,
+        (from, to): (IntValue<'c>, IntValue<'c>),
+        step: u64,
+        start: &[BasicValueEnum<'c>],
+        body: impl FnOnce(IntValue<'c>, Vec<BasicValueEnum<'c>>) -> Vec<BasicValueEnum<'c>>,
+    ) -> Vec<BasicValueEnum<'c>> {
+        let before = self.builder.get_insert_block().expect("a block is being emitted");
+        let [head, inside, end] = ["head", "body", "end"].map(|name| self.block(name));
+        self.jump(head);
+        self.builder.position_at_end(head);
+        let index = sound(self.builder.build_phi(from.get_type(), ""));
+        let phis: Vec<_> =
+            start.iter().map(|v| sound(self.builder.build_phi(v.get_type(), ""))).collect();
+        let i = index.as_basic_value().into_int_value();
+        let more = self.compare(IntPredicate::ULT, i, to);
+        sound(self.builder.build_conditional_branch(more, inside, end));
+        self.builder.position_at_end(inside);
+        let next = body(i, phis.iter().map(|phi| phi.as_basic_value()).collect());
+        let following = self.add(i, self.context.i64_type().const_int(step, false));
+        let last = self.builder.get_insert_block().expect("a block is being emitted");
+        self.jump(head);
+        index.add_incoming(&[(&from, before), (&following, last)]);
+        for ((phi, start), next) in phis.iter().zip(start).zip(&next) {
+            phi.add_incoming(&[(start, before), (next, last)]);
+        }
+        self.builder.position_at_end(end);
+        phis.iter().map(|phi| phi.as_basic_value()).collect()
+    }
+
     /// `if condition { then() } else { otherwise() }`.
     pub(in crate::x86) fn branch(
         &self,

@@ -28,6 +28,7 @@ pub(in crate::x86) struct Frame<'c> {
 }
 
 /// A run of positions of one variable, as many as a vector has lanes.
+#[derive(Clone, Copy)]
 pub(in crate::x86) struct Lanes<'c> {
     pub(in crate::x86) var: VarId,
     /// The first position.

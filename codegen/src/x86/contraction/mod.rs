@@ -28,7 +28,6 @@ pub(super) mod transpose;
 use gigac_ir::kernel::Kernel;
 
 use super::emit::Emitter;
-use crate::CodegenError;
 use blocking::{Layout, RegisterTile};
 use driver::Driver;
 use emit::Emit;
@@ -38,13 +37,9 @@ use pattern::Contraction;
 /// memory that a thread needs.
 ///
 /// # Errors
-/// [`CodegenError::Unsupported`] says why the kernel is not of the pattern of `pattern.rs`.
-pub(super) fn lower(base: &Emitter<'_>, kernel: &Kernel) -> Result<u64, CodegenError> {
-    let unsupported = |reason: &str| CodegenError::Unsupported {
-        kernel: kernel.name.clone(),
-        what: format!("its `dot` is no matrix product with prologue and epilogue: {reason}"),
-    };
-    let contraction = Contraction::recognise(kernel).map_err(unsupported)?;
+/// Why the kernel is not of the pattern of `pattern.rs`.
+pub(super) fn lower(base: &Emitter<'_>, kernel: &Kernel) -> Result<u64, &'static str> {
+    let contraction = Contraction::recognise(kernel)?;
     let layout = Layout::new(&contraction, RegisterTile::of(&base.target));
     let emit = Emit::new(base);
     Driver { emit: &emit, contraction: &contraction, layout }.run();

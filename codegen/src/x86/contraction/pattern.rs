@@ -42,6 +42,7 @@ pub(super) struct Contraction<'k> {
 }
 
 /// A store of the epilogue.
+#[derive(Clone, Copy, Debug)]
 pub(in crate::x86) struct Store<'k> {
     pub(in crate::x86) buffer: BufferId,
     pub(in crate::x86) offset: &'k Offset,
