@@ -1,6 +1,6 @@
 //! Decomposition: replaces operations that have no kernels of their own.
 //!
-//! - Attention becomes products, a softmax and the score function in the open.
+//! - Attention over axes that its kernels do not take becomes products, a softmax and the score function in the open.
 //! - `top` becomes ranks: an element's rank is the number of those that beat it.
 //! - A scatter over few elements becomes a sum of one-hot choices, which fuses.
 //! - A product without free axes becomes multiply and sum.
@@ -12,6 +12,7 @@ use gigac_ir::kernel::Reduction;
 use gigac_ir::ops::{self, OpError};
 use gigac_ir::pointwise::Pointwise;
 
+use crate::form::has_kernels;
 use crate::pass::{Need, Pass, Report, Run, Scope};
 use crate::rebuild::rebuild;
 
@@ -33,7 +34,14 @@ pub fn decompose(graph: Graph) -> Graph {
 }
 
 fn run(graph: Graph) -> (Graph, Report) {
-    let graph = attention(graph);
+    let mut attentions = 0;
+    let graph = rebuild(graph, &mut |b, node, operands| match node.op {
+        Op::Attend { .. } | Op::AttendGrad { .. } if !has_kernels(&b.graph, node) => {
+            attentions += 1;
+            ops::attend::decompose(b, node, operands).map(Some)
+        }
+        _ => Ok(None),
+    });
     let (mut tops, mut scatters, mut products) = (0, 0, 0);
     let graph = rebuild(graph, &mut |b, node, operands| match &node.op {
         Op::Top { axis, to } => {
@@ -52,6 +60,7 @@ fn run(graph: Graph) -> (Graph, Report) {
         _ => Ok(None),
     });
     let report = Report::new()
+        .count(attentions, "attentions of odd shapes in the open")
         .count(tops, "`top` as ranks")
         .count(scatters, "small scatters as sums")
         .count(products, "products without free axes as sums");

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use gigac_ir::graph::Graph;
 use gigac_ir::train::Settings;
 use gigac_passes::chunk::{Limits, chunk};
+use gigac_passes::decompose::attention;
 use gigac_passes::driver::{Alone, drive};
 use gigac_passes::options::{Options, named};
 use gigac_passes::pass::{Context, Purpose, Stage};
@@ -110,6 +111,9 @@ fn outcome(command: &str, input: &str) -> Result<Stage, Errors> {
             let Stage::Graph(graph) = stage else { return Err(vec![(0, "no graph".into())]) };
             let limits = Limits { least_elements: 32, expansion: 4, least_rows: 2 };
             stage = Stage::Graph(chunk(graph, &limits));
+        } else if word == "open attention" {
+            let Stage::Graph(graph) = stage else { return Err(vec![(0, "no graph".into())]) };
+            stage = Stage::Graph(attention(graph));
         } else if word != "cat" {
             let pass = named(word).map_err(|e| vec![(0, e.to_string())])?;
             let (purpose, prefix) = (Purpose::Step, "");

@@ -39,7 +39,7 @@ mod verify;
 
 pub use interpret::{Arithmetic, InterpretError};
 pub use offset::{Factor, Offset, Term};
-pub use tiles::{ContractionTiles, contraction_tiles};
+pub use tiles::{AttentionTiles, ContractionTiles, attention_tiles, contraction_tiles};
 pub use verify::KernelError;
 
 use serde::{Deserialize, Serialize};

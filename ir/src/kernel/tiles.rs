@@ -94,6 +94,22 @@ fn equal_parts(extent: u64, parts: u64, unit: u64) -> u64 {
     if parts <= 1 { extent.max(1) } else { extent.div_ceil(parts).next_multiple_of(unit) }
 }
 
+/// Queries and keys of the tiles of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionTiles {
+    /// Tile of the queries.
+    pub queries: u64,
+    /// Tile of the keys.
+    pub keys: u64,
+}
+
+/// Tiles for `queries × keys` scores of heads of some width.
+pub fn attention_tiles(queries: u64, keys: u64, _width: u64, _forward: bool) -> AttentionTiles {
+    let tile =
+        |extent: u64| equal_parts(extent, extent.div_ceil(64), LANES).next_multiple_of(LANES);
+    AttentionTiles { queries: tile(queries), keys: tile(keys) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

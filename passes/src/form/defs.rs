@@ -11,7 +11,7 @@ pub(crate) enum Def<'g> {
     Node(&'g Node),
     /// The turn of the repeat at this nesting depth (0: outermost).
     Turn(u32),
-    /// A carried value or a slice of a stacked one.
+    /// A carried value or a slice of a stacked one; an argument of a score function.
     Argument,
 }
 
@@ -31,10 +31,17 @@ impl<'g> Defs<'g> {
     fn region(&mut self, region: &'g Region, depth: u32) {
         for node in &region.nodes {
             self.map.extend(node.results.iter().map(|r| (*r, Def::Node(node))));
-            if let Some(body) = &node.region {
-                self.map.insert(body.args[0], Def::Turn(depth));
-                self.map.extend(body.args[1..].iter().map(|a| (*a, Def::Argument)));
-                self.region(body, depth + 1);
+            match (&node.op, &node.region) {
+                (Op::Repeat { .. }, Some(body)) => {
+                    self.map.insert(body.args[0], Def::Turn(depth));
+                    self.map.extend(body.args[1..].iter().map(|a| (*a, Def::Argument)));
+                    self.region(body, depth + 1);
+                }
+                (_, Some(score)) => {
+                    self.map.extend(score.args.iter().map(|a| (*a, Def::Argument)));
+                    self.region(score, depth);
+                }
+                (_, None) => {}
             }
         }
     }
@@ -70,6 +77,8 @@ pub(crate) enum Class {
     Scatter,
     /// Pieces end to end.
     Cat,
+    /// Attention, or its gradient.
+    Attend,
     /// A loop.
     Repeat,
 }
@@ -85,9 +94,8 @@ pub(crate) fn class(op: &Op) -> Class {
         Op::Scatter { .. } => Class::Scatter,
         Op::Cat { .. } => Class::Cat,
         Op::Repeat { .. } => Class::Repeat,
-        Op::Top { .. } | Op::Attend { .. } | Op::AttendGrad { .. } => {
-            panic!("{op:?} is decomposed before kernels are formed")
-        }
+        Op::Attend { .. } | Op::AttendGrad { .. } => Class::Attend,
+        Op::Top { .. } => panic!("`top` is decomposed before kernels are formed"),
         _ => Class::Inline,
     }
 }

@@ -67,6 +67,8 @@ pub(crate) enum Work<'g> {
     Contract(&'g Node),
     /// A scatter.
     Scatter(&'g Node),
+    /// Attention.
+    Attend(&'g Node),
     /// A loop.
     Repeat(&'g Node),
 }
@@ -94,7 +96,7 @@ pub(crate) fn reads(context: &Context<'_>, node: &Node) -> BTreeMap<ValueId, boo
     for operand in &node.operands {
         collect(context, *operand, true, &mut found);
     }
-    if let Some(body) = &node.region {
+    if let (Op::Repeat { .. }, Some(body)) = (&node.op, &node.region) {
         captured(context, body, &mut found);
     }
     found
@@ -139,6 +141,7 @@ impl<'g> Grouping<'_, 'g> {
                 self.unit(node, Work::Contract(node));
             }
             Class::Scatter => self.unit(node, Work::Scatter(node)),
+            Class::Attend => self.unit(node, Work::Attend(node)),
             Class::Repeat => self.unit(node, Work::Repeat(node)),
             Class::Reduce | Class::Contract | Class::Cat => self.task(node),
             Class::View | Class::Inline if stored => self.task(node),

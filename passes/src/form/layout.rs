@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use gigac_ir::graph::{AxisId, Graph, Node, Op, Region, Role, ValueId, ValueInfo};
 
+use super::attention;
 use super::defs::{Class, class};
 
 /// The order of axes of every value.
@@ -108,7 +109,7 @@ impl State<'_> {
         let mut index = region.nodes.len();
         while index > 0 {
             index -= 1;
-            if region.nodes[index].region.is_some() {
+            if matches!(region.nodes[index].op, Op::Repeat { .. }) {
                 let copies = self.repeat(&mut region.nodes, index, &mut claimed);
                 region.nodes.splice(index..index, copies);
             }
@@ -127,7 +128,7 @@ impl State<'_> {
             .flat_map(|n| n.results.iter().map(|r| (*r, class(&n.op))))
             .collect();
         let node = &mut nodes[index];
-        let Op::Repeat { axis, carried, .. } = node.op else { unreachable!("has a region") };
+        let Op::Repeat { axis, carried, .. } = node.op else { unreachable!("a repeat") };
         let carried = carried as usize;
         let mut body = node.region.take().expect("a repeat has a region");
         let mut copies = Vec::new();
@@ -290,6 +291,9 @@ fn natural(graph: &Graph, node: &Node, result: ValueId, order: &Orders) -> Vec<A
         new
     };
     let of = |value: &ValueId| &order.axes[value.index()][..];
+    if class(&node.op) == Class::Attend {
+        return attention::order(graph, node, result, &|v| of(&v).to_vec());
+    }
     let mut found: Vec<AxisId> = match (&node.op, operands.first()) {
         (Op::Rename { from, to }, Some(x)) => replace(of(x), &[*from], &[*to]),
         (Op::Split { from, to }, Some(x)) => replace(of(x), &[*from], to),

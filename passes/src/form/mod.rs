@@ -4,6 +4,7 @@
 //! [`select`](self) chooses what lies in memory, grouping fuses loops, and one file per family
 //! emits the kernels. Equal kernels are compiled once.
 
+mod attention;
 mod contraction;
 mod defs;
 mod digits;
@@ -22,6 +23,7 @@ use std::ops::Range;
 use gigac_ir::graph::{AxisId, Graph, Node, Op, Region, ValueId};
 use gigac_ir::kernel::Kernel;
 
+pub(crate) use attention::has_kernels;
 pub(crate) use trace::storage;
 
 use crate::depth::repeated_axes;
@@ -147,6 +149,10 @@ impl<'g> Former<'g, '_> {
         let external = self.external(region, &work);
         let mut units = Vec::new();
         for item in &work {
+            if let Work::Attend(node) = item {
+                units.extend(self.attention(node));
+                continue;
+            }
             units.push(match item {
                 Work::Group(group) => {
                     let traced = nest::emit(&self.context, group, &external);
@@ -161,6 +167,7 @@ impl<'g> Former<'g, '_> {
                     let traced = scatter::emit(&self.context, node);
                     self.launch(traced, &[node])
                 }
+                Work::Attend(_) => unreachable!("taken above"),
                 Work::Repeat(node) => self.repeat(node),
             });
         }
@@ -176,7 +183,9 @@ impl<'g> Former<'g, '_> {
                     g.tasks.iter().map(|t| t.node).collect(),
                     g.tasks.iter().map(|t| t.value).collect(),
                 ),
-                Work::Contract(n) | Work::Scatter(n) | Work::Repeat(n) => (vec![n], HashSet::new()),
+                Work::Contract(n) | Work::Scatter(n) | Work::Attend(n) | Work::Repeat(n) => {
+                    (vec![n], HashSet::new())
+                }
             };
             for node in nodes {
                 let read = group::reads(&self.context, node).into_keys();
@@ -184,6 +193,17 @@ impl<'g> Former<'g, '_> {
             }
         }
         external
+    }
+
+    /// The launches of attention share its price.
+    fn attention(&mut self, node: &'g Node) -> Vec<Unit> {
+        let traced = attention::emit(&self.context, node);
+        let count = traced.len() as u64;
+        let launches = traced.into_iter().map(|traced| match self.launch(traced, &[node]) {
+            Unit::Launch(launch) => Unit::Launch(Launch { flops: launch.flops / count, ..launch }),
+            other => other,
+        });
+        launches.collect()
     }
 
     fn repeat(&mut self, node: &'g Node) -> Unit {

@@ -1,12 +1,13 @@
 //! Chooses the values that lie in memory; all others are computed where they are used.
 //!
 //! Stored are: parameters, inputs, arguments and results of regions, results of reductions,
-//! products, scatters and concatenations, operands of products, and pointwise values that would
+//! products, attention, scatters and concatenations, operands of products and attention, and pointwise values that would
 //! cost more to compute again than to read back.
 
 use std::collections::{HashMap, HashSet};
 
 use gigac_ir::graph::{Graph, Node, Op, Region, ValueId};
+use gigac_ir::ops::attend;
 
 use super::defs::{Class, Def, Defs, class};
 
@@ -88,7 +89,10 @@ impl Select<'_> {
     fn count_users(&mut self, region: &Region, turns: u64) {
         for node in &region.nodes {
             let size = node.results.iter().map(|r| self.size(*r)).max().unwrap_or(1);
-            let work = node.operands.iter().map(|v| self.size(*v)).max().unwrap_or(1);
+            let work = match class(&node.op) {
+                Class::Attend => self.pairs(node),
+                _ => node.operands.iter().map(|v| self.size(*v)).max().unwrap_or(1),
+            };
             for value in &node.operands {
                 self.users.entry(*value).or_default().push(size.max(work) * turns);
             }
@@ -96,6 +100,12 @@ impl Select<'_> {
                 self.count_users(body, turns * self.graph.size(*axis));
             }
         }
+    }
+
+    /// Elements of the score of attention, for each of which captured values are read.
+    fn pairs(&self, node: &Node) -> u64 {
+        let types: Vec<_> = node.operands.iter().map(|v| self.graph.ty(*v)).collect();
+        self.graph.elements(&attend::Parts::new(&node.op, &types).score)
     }
 
     fn size(&self, value: ValueId) -> u64 {
@@ -123,6 +133,16 @@ impl Select<'_> {
                         if self.needs_memory(base) {
                             self.stored.insert(base);
                         }
+                    }
+                }
+            }
+            Class::Attend => {
+                self.stored.extend(node.results.iter().copied());
+                // Captured values are read or computed where the score is.
+                for value in &node.operands[..attend::fixed(&node.op)] {
+                    let base = base(&self.defs, *value);
+                    if self.needs_memory(base) {
+                        self.stored.insert(base);
                     }
                 }
             }

@@ -30,6 +30,18 @@ pub(crate) struct Context<'g> {
     pub(crate) depth: BTreeSet<AxisId>,
 }
 
+impl Context<'_> {
+    /// The axes of a value in the order of the memory that it is read from, slowest first; those
+    /// that a view makes last.
+    pub(crate) fn order(&self, value: ValueId) -> Vec<AxisId> {
+        let ty = self.graph.ty(value);
+        let mut axes: Vec<AxisId> = self.layouts.of(value).to_vec();
+        axes.retain(|a| ty.has(*a));
+        axes.extend(ty.axes.iter().filter(|a| !axes.contains(a)).copied().collect::<Vec<_>>());
+        axes
+    }
+}
+
 /// How a value of a type lies in memory.
 pub(crate) fn storage(dtype: DType) -> Storage {
     match dtype {
@@ -119,6 +131,11 @@ impl<'c, 'g> Tracer<'c, 'g> {
         vars.dedup();
         self.kernel.values.push(TileType { scalar, vars });
         TileId(self.kernel.values.len() as u32 - 1)
+    }
+
+    /// Adds a statement to the innermost block.
+    pub(crate) fn push(&mut self, stmt: Stmt) {
+        self.innermost().stmts.push(stmt);
     }
 
     /// The type of a tile.

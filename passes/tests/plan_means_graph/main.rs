@@ -2,6 +2,8 @@
 //! are compared with the graph's. Memory starts as NaN, so that what is read before it is written
 //! shows.
 
+mod attention;
+
 use gigac_ir::graph::{
     AxisId, Builder, DType, Feed, Graph, Init, Input, InputId, NamePart, Op, Param, ParamId, Role,
     Slot, Stored, Type, ValueId,
