@@ -23,7 +23,7 @@ use std::time::Instant;
 use attention::{Attention, Mask};
 use gigac_codegen::x86::{CpuTarget, compile_cpu};
 use gigac_ir::image::KernelFn;
-use gigac_ir::kernel::Kernel;
+use gigac_ir::kernel::{Kernel, attention_tiles};
 use memmap2::{Mmap, MmapMut};
 
 /// `b` batches of `h` heads of width `c` over `t` positions.
@@ -56,7 +56,7 @@ const CHUNKS: u64 = 4;
 fn main() {
     let threads = available_parallelism().map_or(1, |n| n.get() as u64);
     let numbers: Vec<u64> = std::env::args().filter_map(|a| a.parse().ok()).collect();
-    let tiles = if let [t, s] = numbers[..] { [t, s] } else { [64, 64] };
+    let given = if let [t, s] = numbers[..] { Some([t, s]) } else { None };
     let shapes: Vec<Shape> =
         SHAPES.iter().map(|&(b, h, t, c, causal)| Shape { b, h, t, c, causal }).collect();
     let peers = peer::times(&shapes, threads);
@@ -66,6 +66,8 @@ fn main() {
     );
     for (i, shape) in shapes.iter().enumerate() {
         for (pass, products) in [("forward", 2.0), ("backward", 5.0)] {
+            let chosen = attention_tiles(shape.t, shape.t);
+            let tiles = given.unwrap_or([chosen.queries, chosen.keys]);
             let (name, rate) = run(*shape, tiles, pass, products, threads);
             let peer = peers.get(i).map_or(String::new(), |p| {
                 format!("{:8.3}", p[usize::from(pass == "backward")] * 1e3)

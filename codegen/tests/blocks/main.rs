@@ -25,6 +25,7 @@ fn arguments(text: &str) -> Vec<Vec<f64>> {
     for (buffer, numbers) in kernel.buffers.iter().zip(&mut arguments) {
         match buffer.name.as_str() {
             "lse" => numbers.iter_mut().for_each(|x| *x += 4.0),
+            "slope" => numbers.iter_mut().for_each(|x| *x *= 0.05),
             "dt" | "ds" => {
                 let count = numbers.len();
                 numbers.iter_mut().enumerate().for_each(|(i, x)| *x = (i * 3 / count) as f64);
@@ -44,9 +45,10 @@ fn check_both(attention: &Attention) {
 #[test]
 fn sizes_and_masks() {
     let masks = [Mask::Full, Mask::Causal(0), Mask::Causal(5), Mask::Window(20), Mask::Documents];
-    let shapes = [(1, 1, 16, [16, 16]), (33, 20, 24, [16, 32]), (70, 100, 40, [32, 16])];
-    for mask in masks {
-        for (t, s, c, tiles) in shapes {
+    let shapes = [(1, 1, 16, [16, 16]), (33, 20, 24, [16, 32]), (40, 70, 36, [32, 16])];
+    for (i, mask) in masks.into_iter().enumerate() {
+        let (t, s, c, tiles) = shapes[i % shapes.len()];
+        for (t, s) in [(t, s), (s, t)] {
             let heads = Attention::heads(1, 2, t, c, tiles, mask);
             check_both(&Attention { s, ..heads });
         }
@@ -65,4 +67,38 @@ fn scores() {
 fn grouped_queries() {
     let heads = Attention::heads(2, 2, 50, 24, [32, 32], Mask::Causal(0));
     check_both(&Attention { r: 3, ..heads });
+}
+
+/// Shapes, tiles, masks and scores drawn at random.
+#[test]
+fn random_programs() {
+    let mut state = 7u64;
+    let mut draw = |from: u64, to: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        from + (state >> 33) % (to - from)
+    };
+    for _ in 0..8 {
+        let tile = |draw: &mut dyn FnMut(u64, u64) -> u64| 16 * draw(1, 4);
+        let tiles = [tile(&mut draw), tile(&mut draw)];
+        let mask = match draw(0, 5) {
+            0 => Mask::Full,
+            1 => Mask::Causal(draw(0, 30).cast_signed() - 15),
+            2 | 3 => Mask::Window(draw(1, 50).cast_signed()),
+            _ => Mask::Documents,
+        };
+        let score = [Score::Scale, Score::Cap, Score::Alibi][draw(0, 3) as usize];
+        let attention = Attention {
+            b: draw(1, 3),
+            g: draw(1, 3),
+            r: draw(1, 3),
+            t: draw(1, 60),
+            s: draw(1, 60),
+            c: draw(2, 40),
+            e: draw(2, 40),
+            tiles,
+            mask,
+            score,
+        };
+        check_both(&attention);
+    }
 }

@@ -1,4 +1,4 @@
-//! Tile sizes for matrix products on CPUs.
+//! Tile sizes for matrix products and attention on CPUs.
 //!
 //! One grid point computes a block of `rows × cols` of the result; one turn of its loop packs
 //! `rows × depth` and `depth × cols` operands. What the sizes weigh:
@@ -103,11 +103,19 @@ pub struct AttentionTiles {
     pub keys: u64,
 }
 
-/// Tiles for `queries × keys` scores of heads of some width.
-pub fn attention_tiles(queries: u64, keys: u64, _width: u64, _forward: bool) -> AttentionTiles {
-    let tile =
-        |extent: u64| equal_parts(extent, extent.div_ceil(64), LANES).next_multiple_of(LANES);
-    AttentionTiles { queries: tile(queries), keys: tile(keys) }
+/// From so many positions on, the tiles that a causal mask cuts are few enough to be large.
+const LONG: u64 = 1024;
+
+/// Tiles for scores of `queries × keys` positions. What they weigh: small ones waste less where a
+/// mask cuts them; large ones spread the work on running sums and outputs, which is done once for
+/// each pair of tiles, over more products.
+pub fn attention_tiles(queries: u64, keys: u64) -> AttentionTiles {
+    let most = if keys < LONG { 64 } else { 128 };
+    let tile = |extent: u64| equal_parts(extent, extent.div_ceil(most), LANES);
+    AttentionTiles {
+        queries: tile(queries).next_multiple_of(LANES),
+        keys: tile(keys).next_multiple_of(LANES),
+    }
 }
 
 #[cfg(test)]

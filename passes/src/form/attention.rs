@@ -98,8 +98,7 @@ impl<'c, 'g> Heads<'c, 'g> {
         let extent = |axes: &[AxisId]| graph.elements(axes);
         let (t, s) = (graph.size(tiled), graph.size(parts.keys));
         let (c, e) = (extent(&inner), extent(&columns));
-        let tiles = attention_tiles(t, s, c.max(e), matches!(node.op, Op::Attend { .. }));
-        let AttentionTiles { queries: tile_t, keys: tile_s } = tiles;
+        let AttentionTiles { queries: tile_t, keys: tile_s } = attention_tiles(t, s);
 
         let single = |(i, a): (usize, &AxisId), name| Var {
             name: format!("{name}{i}"),
