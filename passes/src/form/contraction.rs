@@ -1,21 +1,32 @@
-//! Emits a matrix product: batch axes and blocks of m and n in the grid, a loop over blocks of k.
+//! Emits a matrix product: batch axes and blocks of m and n in the grid, a loop over blocks of k,
+//! then the epilogue, on sums that are still in registers.
 //!
 //! m are the axes of one operand alone, n those of the other; n is the side that has the fastest
 //! axis of the result. Axes of one side become one variable; where they do not lie one behind
 //! the other the offset has digits, and packing reads through them.
 
-use gigac_ir::graph::{AxisId, Node, Op};
-use gigac_ir::kernel::{Carry, Expr, Scalar, Var, VarId, contraction_tiles};
+use std::collections::HashSet;
+
+use gigac_ir::graph::{AxisId, Node, Op, ValueId};
+use gigac_ir::kernel::{Carry, Expr, Scalar, TileId, Var, VarId, contraction_tiles};
 use gigac_ir::pointwise::Pointwise;
 
+use super::group::Product;
 use super::nest::positions;
 use super::trace::{Context, Traced, Tracer};
 
-/// Emits a product.
-pub(crate) fn emit(context: &Context<'_>, node: &Node) -> Traced {
-    let graph = context.graph;
+/// Emits a product. `external` are the values that other units or results read.
+pub(crate) fn emit(
+    context: &Context<'_>,
+    product: &Product<'_>,
+    external: &HashSet<ValueId>,
+) -> Traced {
+    let (graph, node) = (context.graph, product.node);
     let Op::Dot { axes } = &node.op else { unreachable!("only products are contracted") };
-    let result = context.layouts.of(node.results[0]);
+    let ends = product.epilogue.iter().map(|t| t.value);
+    let kept: Vec<ValueId> =
+        [node.results[0]].into_iter().chain(ends).filter(|v| external.contains(v)).collect();
+    let result = context.layouts.of(*kept.last().unwrap_or(&node.results[0]));
     let [a, b] = [0, 1].map(|i| graph.ty(node.operands[i]));
     let batch: Vec<AxisId> = result.iter().copied().filter(|x| a.has(*x) && b.has(*x)).collect();
     let only_a: Vec<AxisId> = result.iter().copied().filter(|x| a.has(*x) && !b.has(*x)).collect();
@@ -59,9 +70,19 @@ pub(crate) fn emit(context: &Context<'_>, node: &Node) -> Traced {
     let arg = tracer.fresh(Scalar::F32, along.clone());
     let sum = Expr::Pointwise(Pointwise::Add, vec![arg, dot]);
     let next = tracer.emit_here(sum, Scalar::F32, along.clone());
-    let product = tracer.fresh(Scalar::F32, along);
-    tracer.close(vec![Carry { init: zero, arg, next, result: product }]);
-    tracer.store(node.results[0], &at, product, false);
+    let sum = tracer.fresh(Scalar::F32, along);
+    tracer.close(vec![Carry { init: zero, arg, next, result: sum }]);
+    let mut end = |tracer: &mut Tracer<'_, '_>, value: ValueId, tile: TileId| {
+        if kept.contains(&value) {
+            tracer.store(value, &at, tile, false);
+        }
+        tracer.computed.insert(value, tile);
+    };
+    end(&mut tracer, node.results[0], sum);
+    for task in &product.epilogue {
+        let tile = tracer.node(task.node, &at, None);
+        end(&mut tracer, task.value, tile);
+    }
     tracer.finish()
 }
 

@@ -59,12 +59,20 @@ pub(crate) struct Group<'g> {
     pub(crate) rows: Option<BTreeSet<AxisId>>,
 }
 
+/// A matrix product, and pointwise tasks that its kernel computes from the sums in registers.
+pub(crate) struct Product<'g> {
+    /// The product.
+    pub(crate) node: &'g Node,
+    /// Its epilogue, in a legal order; all tasks have the axes of the product.
+    pub(crate) epilogue: Vec<Task<'g>>,
+}
+
 /// What a region is made of.
 pub(crate) enum Work<'g> {
     /// A kernel of loops over elements.
     Group(Group<'g>),
     /// A matrix product.
-    Contract(&'g Node),
+    Contract(Product<'g>),
     /// A scatter.
     Scatter(&'g Node),
     /// Attention.
@@ -138,7 +146,7 @@ impl<'g> Grouping<'_, 'g> {
             Class::Contract
                 if !is_product_reduction(self.context.graph, &self.context.defs, node) =>
             {
-                self.unit(node, Work::Contract(node));
+                self.unit(node, Work::Contract(Product { node, epilogue: Vec::new() }));
             }
             Class::Scatter => self.unit(node, Work::Scatter(node)),
             Class::Attend => self.unit(node, Work::Attend(node)),
@@ -194,13 +202,18 @@ impl<'g> Grouping<'_, 'g> {
     }
 
     fn join(&mut self, index: NodeIndex, task: Task<'g>, node: &'g Node) {
-        let Work::Group(group) = &mut self.work[index.index()] else {
-            unreachable!("only groups fit a task")
-        };
-        if !task.reduced.is_empty() {
-            group.rows = Some(task.rows());
+        match &mut self.work[index.index()] {
+            Work::Group(group) => {
+                if !task.reduced.is_empty() {
+                    group.rows = Some(task.rows());
+                }
+                group.tasks.push(task);
+            }
+            Work::Contract(product) => product.epilogue.push(task),
+            Work::Scatter(_) | Work::Attend(_) | Work::Repeat(_) => {
+                unreachable!("a task fits no such unit")
+            }
         }
-        group.tasks.push(task);
         self.connect(node, index);
     }
 
@@ -246,7 +259,38 @@ impl<'g> Grouping<'_, 'g> {
     }
 
     fn fits(&self, index: NodeIndex, task: &Task<'g>, reads: &BTreeMap<ValueId, bool>) -> bool {
-        let Work::Group(group) = &self.work[index.index()] else { return false };
+        match &self.work[index.index()] {
+            Work::Group(group) => self.fits_group(group, task, reads),
+            Work::Contract(product) => self.ends(product, task, reads),
+            Work::Scatter(_) | Work::Attend(_) | Work::Repeat(_) => false,
+        }
+    }
+
+    /// Whether a task may be part of a product's epilogue: it is pointwise, has the product's
+    /// axes, and reads what the kernel computes at its own position.
+    fn ends(
+        &self,
+        product: &Product<'g>,
+        task: &Task<'g>,
+        reads: &BTreeMap<ValueId, bool>,
+    ) -> bool {
+        let axes = &self.context.graph.ty(product.node.results[0]).axes;
+        let made = product.epilogue.iter().map(|t| t.value).chain([product.node.results[0]]);
+        let mut read = made.filter_map(|v| reads.get(&v)).peekable();
+        task.reduced.is_empty()
+            && !matches!(task.node.op, Op::Cat { .. })
+            && product.epilogue.len() < MOST_TASKS
+            && axes.iter().copied().collect::<BTreeSet<_>>() == task.set()
+            && read.peek().is_some()
+            && read.all(|aligned| *aligned)
+    }
+
+    fn fits_group(
+        &self,
+        group: &Group<'g>,
+        task: &Task<'g>,
+        reads: &BTreeMap<ValueId, bool>,
+    ) -> bool {
         if group.tasks.len() >= MOST_TASKS {
             return false;
         }

@@ -159,9 +159,11 @@ impl<'g> Former<'g, '_> {
                     let nodes: Vec<&Node> = group.tasks.iter().map(|t| t.node).collect();
                     self.launch(traced, &nodes)
                 }
-                Work::Contract(node) => {
-                    let traced = contraction::emit(&self.context, node);
-                    self.launch(traced, &[node])
+                Work::Contract(product) => {
+                    let traced = contraction::emit(&self.context, product, &external);
+                    let ends = product.epilogue.iter().map(|t| t.node);
+                    let nodes: Vec<&Node> = [product.node].into_iter().chain(ends).collect();
+                    self.launch(traced, &nodes)
                 }
                 Work::Scatter(node) => {
                     let traced = scatter::emit(&self.context, node);
@@ -183,9 +185,12 @@ impl<'g> Former<'g, '_> {
                     g.tasks.iter().map(|t| t.node).collect(),
                     g.tasks.iter().map(|t| t.value).collect(),
                 ),
-                Work::Contract(n) | Work::Scatter(n) | Work::Attend(n) | Work::Repeat(n) => {
-                    (vec![n], HashSet::new())
+                Work::Contract(p) => {
+                    let ends = || p.epilogue.iter();
+                    let nodes = [p.node].into_iter().chain(ends().map(|t| t.node)).collect();
+                    (nodes, p.node.results.iter().copied().chain(ends().map(|t| t.value)).collect())
                 }
+                Work::Scatter(n) | Work::Attend(n) | Work::Repeat(n) => (vec![n], HashSet::new()),
             };
             for node in nodes {
                 let read = group::reads(&self.context, node).into_keys();

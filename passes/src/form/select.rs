@@ -4,7 +4,7 @@
 //! products, attention, scatters and concatenations, operands of products and attention, and pointwise values that would
 //! cost more to compute again than to read back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use gigac_ir::graph::{Graph, Node, Op, Region, ValueId};
 use gigac_ir::ops::attend;
@@ -32,6 +32,8 @@ struct Select<'g> {
     defs: Defs<'g>,
     stored: HashSet<ValueId>,
     prices: HashMap<ValueId, Price>,
+    /// Products, and pointwise values that their epilogues compute.
+    fresh: HashSet<ValueId>,
     /// Direct users, as values (or the region itself), with the size of what they compute.
     users: HashMap<ValueId, Vec<u64>>,
 }
@@ -43,6 +45,7 @@ pub(crate) fn stored(graph: &Graph) -> HashSet<ValueId> {
         defs: Defs::new(graph),
         stored: HashSet::new(),
         prices: HashMap::new(),
+        fresh: HashSet::new(),
         users: HashMap::new(),
     };
     select.count_users(&graph.root, 1);
@@ -128,6 +131,7 @@ impl Select<'_> {
             Class::Contract => {
                 self.stored.insert(node.results[0]);
                 if !is_product_reduction(self.graph, &self.defs, node) {
+                    self.fresh.insert(node.results[0]);
                     for value in &node.operands {
                         let base = base(&self.defs, *value);
                         if self.needs_memory(base) {
@@ -170,10 +174,34 @@ impl Select<'_> {
             && (price.loads > MOST_LOADS
                 || repeated && price.flops >= DEAR_TO_REPEAT
                 || shared && (price.flops >= DEAR_TO_SHARE || price.loads >= MANY_LOADS));
-        if keep {
+        if keep || self.ends_product(node) {
             self.stored.insert(value);
         }
         self.prices.insert(value, price);
+    }
+
+    /// Whether a node is the only reader of a product, or of the end of its epilogue so far, and
+    /// takes its place: what is in registers need not reach memory before its last function.
+    fn ends_product(&mut self, node: &Node) -> bool {
+        if !matches!(node.op, Op::Pointwise(_) | Op::Cast(_)) {
+            return false;
+        }
+        let axes = |v: ValueId| self.graph.ty(v).axes.iter().collect::<BTreeSet<_>>();
+        let only_reader = |v: &&ValueId| {
+            self.fresh.contains(v)
+                && self.users.get(v).is_some_and(|u| u.len() == 1)
+                && axes(**v) == axes(node.results[0])
+        };
+        let replaced: Vec<ValueId> = node.operands.iter().filter(only_reader).copied().collect();
+        if let [value] = replaced[..]
+            && !self.defs.node(value).is_some_and(|n| class(&n.op) == Class::Contract)
+        {
+            self.stored.remove(&value);
+        }
+        if !replaced.is_empty() {
+            self.fresh.insert(node.results[0]);
+        }
+        !replaced.is_empty()
     }
 
     /// The price of one element, down to stored values.
