@@ -72,7 +72,7 @@ pub(crate) fn emit(
     let next = tracer.emit_here(sum, Scalar::F32, along.clone());
     let sum = tracer.fresh(Scalar::F32, along);
     tracer.close(vec![Carry { init: zero, arg, next, result: sum }]);
-    let mut end = |tracer: &mut Tracer<'_, '_>, value: ValueId, tile: TileId| {
+    let end = |tracer: &mut Tracer<'_, '_>, value: ValueId, tile: TileId| {
         if kept.contains(&value) {
             tracer.store(value, &at, tile, false);
         }
