@@ -11,4 +11,5 @@ pub mod failure;
 pub mod machine;
 pub mod report;
 mod shrink;
+pub mod size;
 pub mod watch;

@@ -29,6 +29,12 @@ pub fn measured(threads: Option<u32>) -> Result<CpuFacts, Failure> {
     Ok(CpuFacts { peak: Some(peak), bandwidth: Some(bandwidth), ..facts })
 }
 
+/// Bytes that an arena may have here, where the system says how much memory there is.
+pub fn arena_limit() -> Option<u64> {
+    let facts = facts(None);
+    facts.memory.map(|_| gigac_cost::target::cpu(&facts).arena_limit())
+}
+
 /// Bytes of memory, where the system says.
 fn memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;

@@ -25,8 +25,8 @@ fn figures_agree_with_each_other() {
     let phase = phase("nano.giga", &[]);
     let plan = &phase.programs.step.plan;
     for device in devices() {
-        let report = Report::new(&phase, &device);
-        let memory = &report.memory;
+        let said = Report::new(&phase, &device);
+        let memory = &said.memory;
         let sum: u64 = memory.rows.iter().map(|(_, bytes)| bytes).sum();
         // Buffers are rounded up to whole cache lines.
         assert!(sum <= memory.live && memory.live <= sum + 64 * plan.buffers.len() as u64);
@@ -34,10 +34,10 @@ fn figures_agree_with_each_other() {
         let most = memory.curve.iter().map(|at| at.values().sum::<u64>()).max();
         assert_eq!(most, Some(sum), "the peak is the highest point of the curve");
         // One stream: kernels and copies one after another.
-        let kernels: f64 = report.kernels.iter().map(|k| k.seconds).sum();
-        assert!(kernels <= report.step.seconds * (1.0 + 1e-9));
-        assert_eq!(report.simulation.busy, [report.simulation.end]);
-        assert!(report.step.utilisation() > 0.0 && report.step.utilisation() < 1.0);
+        let kernels: f64 = said.kernels.iter().map(|k| k.seconds).sum();
+        assert!(kernels <= said.step.seconds * (1.0 + 1e-9));
+        assert_eq!(said.simulation.busy, [said.simulation.end]);
+        assert!(said.step.utilisation() > 0.0 && said.step.utilisation() < 1.0);
     }
 }
 
@@ -57,14 +57,14 @@ fn a_faster_device_is_faster_and_layers_add_up() {
 #[test]
 fn all_forms_say_the_same() {
     let phase = phase("nano.giga", &[]);
-    let report = Report::new(&phase, &Device::named("a100").expect("built in"));
-    let (text, json, html) = (text::text(&report), json::json(&report), html::html(&report));
-    let step = report.step.seconds;
+    let said = Report::new(&phase, &Device::named("a100").expect("built in"));
+    let (text, json, html) = (text::text(&said), json::json(&said), html::html(&said));
+    let step = said.step.seconds;
     assert_eq!(json["step_s"].as_f64(), Some(step));
-    assert_eq!(json["arena_bytes"].as_u64(), Some(report.memory.arena));
-    assert_eq!(json["kernel_times"].as_array().map(Vec::len), Some(report.kernels.len()));
+    assert_eq!(json["arena_bytes"].as_u64(), Some(said.memory.arena));
+    assert_eq!(json["kernel_times"].as_array().map(Vec::len), Some(said.kernels.len()));
     assert!(text.contains(&format!("{step:.6} s")), "{text}");
-    assert!(text.contains(&report.memory.peak.what), "{text}");
+    assert!(text.contains(&said.memory.peak.what), "{text}");
     assert!(html.contains(&format!("{step:.6} s")));
     for outside in ["http:", "https:", "src=", "@import"] {
         assert!(!html.contains(outside), "the page needs nothing else");
@@ -74,13 +74,13 @@ fn all_forms_say_the_same() {
 #[test]
 fn traces_are_whole() {
     let phase = phase("nano.giga", &["L=50"]);
-    let report = Report::new(&phase, &Device::named("a100").expect("built in"));
-    let text = gigac_cost::trace::chrome(&report.schedule, &report.simulation);
+    let said = Report::new(&phase, &Device::named("a100").expect("built in"));
+    let text = gigac_cost::trace::chrome(&said.schedule, &said.simulation);
     let trace: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let events = trace["traceEvents"].as_array().expect("a list");
     let spans = events.iter().filter(|e| e["ph"] == "X");
     let total: f64 = spans.clone().map(|e| e["dur"].as_f64().expect("a length")).sum();
-    let busy: f64 = report.simulation.busy.iter().map(|b| seconds(*b)).sum();
+    let busy: f64 = said.simulation.busy.iter().map(|b| seconds(*b)).sum();
     assert!((total / 1e6 / busy - 1.0).abs() < 1e-9, "{total} us of {busy} s");
     assert!(spans.count() < 1000);
 }

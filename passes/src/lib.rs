@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** knows the IRs and nothing of code generation, files or devices.
 
+pub mod checkpoint;
 pub mod chunk;
 pub mod decompose;
 mod depth;

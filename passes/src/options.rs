@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use gigac_cost::target::{CpuFacts, Device, cpu};
 use gigac_ir::nearest::{Nearest, nearest};
 use thiserror::Error;
 
@@ -9,18 +10,30 @@ use crate::pass::{Need, Pass};
 use crate::pipeline::{PIPELINE, find};
 
 /// Which passes run, and how freely.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     disabled: BTreeSet<&'static str>,
     /// Only rewrites that keep every bit: no sum is added in another order.
     pub exact: bool,
+    /// The device that choices are made for.
+    pub device: Device,
+    /// Bytes that the arena of a training step may have; without a limit nothing is dropped.
+    pub memory: Option<u64>,
     /// Optional passes from this position of the list on are off.
     pub limit: usize,
 }
 
 impl Default for Options {
+    /// All passes, for a CPU of two threads, without a limit of memory: what is chosen does not
+    /// depend on the machine that compiles.
     fn default() -> Self {
-        Self { disabled: BTreeSet::new(), exact: false, limit: PIPELINE.len() }
+        Self {
+            disabled: BTreeSet::new(),
+            exact: false,
+            device: cpu(&CpuFacts::default()),
+            memory: None,
+            limit: PIPELINE.len(),
+        }
     }
 }
 

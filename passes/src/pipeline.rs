@@ -5,6 +5,7 @@
 use gigac_ir::graph::{Graph, Role};
 use gigac_ir::train::Settings;
 
+use crate::checkpoint::CHECKPOINT;
 use crate::chunk::CHUNK;
 use crate::decompose::DECOMPOSE;
 use crate::differentiate::DIFFERENTIATE;
@@ -55,6 +56,8 @@ pub const PIPELINE: &[Pass] = &[
     //
     // --- Kernels and launches.
     FORM,
+    // Whole kernels are computed again, so that every bit stays.
+    CHECKPOINT,
     //
     // --- The plan.
     PLACE,

@@ -32,7 +32,7 @@ pub struct BenchArgs {
 /// # Errors
 /// Mistakes of the model and failures of the machine.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let figures = measure(&args.model.read()?, args.steps, args.threads)?;
+    let figures = measure(&args.model.read_for(TargetName::Cpu)?, args.steps, args.threads)?;
     if args.json {
         return print(&format!("{}\n", Value::Object(figures)));
     }

@@ -53,7 +53,7 @@ pub struct BuildArgs {
 /// # Errors
 /// Mistakes of the model, failures of code generation, files that cannot be written.
 pub fn run(args: &BuildArgs) -> Result<(), Failure> {
-    let request = args.model.read()?;
+    let request = args.model.read_for(args.target)?;
     build(&request, &args.target.cpu()?, &args.output)?;
     eprintln!("wrote {}", args.output.display());
     Ok(())

@@ -79,7 +79,7 @@ pub struct EmitArgs {
 /// # Errors
 /// Mistakes of the model, files that cannot be written, failures of code generation.
 pub fn run(args: &EmitArgs) -> Result<(), Failure> {
-    let request = args.model.read()?;
+    let request = args.model.read_for(args.target)?;
     let mut watch = Watch::new(&args.print_after)?;
     if args.stage == Stage::Graph {
         return print(&format!("{}\n", request.model(&[], true)?.graph));

@@ -12,8 +12,11 @@ pub mod train;
 use clap::Args;
 use gigac_passes::options::Options;
 
+use build::TargetName;
+
 use crate::compile::Request;
 use crate::failure::Failure;
+use crate::{machine, size};
 
 /// A model file with changed constants, and how it is compiled.
 #[derive(Args, Debug, Clone)]
@@ -37,6 +40,10 @@ pub struct PassArgs {
     /// Only rewrites that keep every bit: nothing is added in another order.
     #[arg(long)]
     pub exact: bool,
+    /// Memory that a training step may take, such as 8GiB (default: what the target has). What
+    /// does not fit is computed again on the way back.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
 }
 
 impl PassArgs {
@@ -47,6 +54,7 @@ impl PassArgs {
     pub fn options(&self) -> Result<Options, Failure> {
         let mut options = Options::default();
         options.exact = self.exact;
+        options.memory = self.memory.as_deref().map(size::bytes).transpose()?;
         for name in &self.disable {
             let wrong = |e| Failure::Usage(format!("`--disable {name}`: {e}"));
             options.disable(name).map_err(wrong)?;
@@ -62,6 +70,19 @@ impl ModelArgs {
     /// Those of [`Request::read`] and [`PassArgs::options`].
     pub fn read(&self) -> Result<Request, Failure> {
         Request::read(&self.model, &self.sets, self.passes.options()?)
+    }
+
+    /// Reads the model file for a target. This machine's CPU has the machine's memory; a CPU that
+    /// is only known by its features has as much as is needed.
+    ///
+    /// # Errors
+    /// Those of [`ModelArgs::read`].
+    pub fn read_for(&self, target: TargetName) -> Result<Request, Failure> {
+        let mut request = self.read()?;
+        if target == TargetName::Cpu && request.options.memory.is_none() {
+            request.options.memory = machine::arena_limit();
+        }
+        Ok(request)
     }
 }
 

@@ -1,15 +1,20 @@
 //! `gigac plan`: the memory of a training step and its time on a target.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use gigac_cost::target::{Cluster, Device, TargetError, cpu};
 use gigac_cost::trace;
-use gigac_passes::driver::Alone;
+use gigac_passes::checkpoint::{CHECKPOINT, compare};
+use gigac_passes::driver::{Alone, Observer, Ran};
+use gigac_passes::pass::{Pass, Purpose, Stage};
+use gigac_passes::pipeline;
 
 use super::{ModelArgs, print};
+use crate::compile::Request;
 use crate::failure::Failure;
-use crate::report::{Report, html, json, text};
+use crate::report::{Report, checkpoint, html, json, text};
 use crate::{compile, machine};
 
 /// Flags of `plan`.
@@ -30,6 +35,12 @@ pub struct PlanArgs {
     /// Threads of the CPU (default: all cores).
     #[arg(long)]
     threads: Option<u32>,
+    /// Explains what a pass chose, and compares it with other rules.
+    #[arg(long, value_enum, value_name = "PASS")]
+    explain: Option<Explained>,
+    /// Writes the plot of an explanation.
+    #[arg(long, value_name = "F.svg", requires = "explain")]
+    plot: Option<PathBuf>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -41,16 +52,34 @@ pub struct PlanArgs {
     html: Option<PathBuf>,
 }
 
+/// The passes that can explain themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Explained {
+    /// What is kept for the way back, and what is computed again.
+    Checkpoint,
+}
+
 /// Runs `plan`.
 ///
 /// # Errors
 /// Mistakes of the model or the cluster, an unknown target, files that cannot be written.
 pub fn run(args: &PlanArgs) -> Result<(), Failure> {
     let device = device(args)?;
-    let phases = compile::phases(&args.model.read()?, &mut Alone)?;
+    let mut request = args.model.read()?;
+    let given = request.options.memory;
+    let limit = given.unwrap_or(device.arena_limit());
+    request.options.memory = Some(limit);
+    request.options.device = device.clone();
+    if args.explain.is_some() {
+        return explain(args, &request, given);
+    }
+    let mut notes = Notes::default();
+    let phases = compile::phases(&request, &mut notes)?;
     let many = phases.len() > 1;
     for (i, phase) in phases.iter().enumerate() {
-        let report = Report::new(phase, &device);
+        let mut report = Report::new(phase, &device);
+        report.memory.limit = limit;
+        report.memory.checkpoint = notes.checkpoint.get(i).cloned();
         let file = |path: &Path| if many { numbered(path, i) } else { path.to_owned() };
         if let Some(path) = &args.trace {
             write(&file(path), &trace::chrome(&report.schedule, &report.simulation))?;
@@ -62,6 +91,55 @@ pub fn run(args: &PlanArgs) -> Result<(), Failure> {
             print(&format!("{}\n", json::json(&report)))?;
         } else {
             print(&text::text(&report))?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps what the passes say about memory.
+#[derive(Default)]
+struct Notes {
+    /// For each phase.
+    checkpoint: Vec<String>,
+}
+
+impl Observer for Notes {
+    fn now(&mut self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn watches(&self, _: &Pass) -> bool {
+        false
+    }
+
+    fn ran(&mut self, ran: &Ran<'_>) {
+        if ran.pass.name == CHECKPOINT.name {
+            self.checkpoint.push(ran.report.to_string());
+        }
+    }
+}
+
+/// Explains rematerialisation for every phase.
+fn explain(args: &PlanArgs, request: &Request, limit: Option<u64>) -> Result<(), Failure> {
+    let checked = compile::checked(request)?;
+    let many = checked.len() > 1;
+    for (i, phase) in checked.iter().enumerate() {
+        let options = &request.options;
+        let end = pipeline::position(CHECKPOINT.name);
+        let stage = pipeline::compile(phase.source(), Purpose::Step, options, end, &mut Alone);
+        let Stage::Formed(formed) = stage else {
+            unreachable!("kernels are formed before anything is dropped")
+        };
+        let comparison = compare(&formed, &options.device, limit);
+        if let Some(path) = &args.plot {
+            let path = if many { numbered(path, i) } else { path.clone() };
+            write(&path, &checkpoint::svg(&comparison))?;
+        }
+        if args.json {
+            print(&format!("{}\n", checkpoint::json(&comparison)))?;
+        } else {
+            let title = format!("{} on {}", phase.graph.name, options.device.title);
+            print(&checkpoint::text(&title, &comparison))?;
         }
     }
     Ok(())

@@ -40,7 +40,7 @@ pub fn run(args: &TrainArgs) -> Result<(), Failure> {
     Err(Failure::io("run", &binary, &error))
 }
 
-/// Takes `--set`, `--disable` and `--exact` out of the flags of the run: they belong to the
+/// Takes `--set`, `--disable`, `--exact` and `--memory` out of the flags of the run: they belong to the
 /// compiler. Gives the rest.
 fn split(words: &[OsString], model: &mut ModelArgs) -> Result<Vec<OsString>, Failure> {
     let mut flags = Vec::new();
@@ -51,21 +51,22 @@ fn split(words: &[OsString], model: &mut ModelArgs) -> Result<Vec<OsString>, Fai
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (&*text, None),
         };
-        let target = match name {
-            "--set" => &mut model.sets,
-            "--disable" => &mut model.passes.disable,
-            "--exact" if value.is_none() => {
-                model.passes.exact = true;
-                continue;
-            }
-            _ => {
-                flags.push(word.clone());
-                continue;
-            }
-        };
+        if name == "--exact" && value.is_none() {
+            model.passes.exact = true;
+            continue;
+        }
+        if !["--set", "--disable", "--memory"].contains(&name) {
+            flags.push(word.clone());
+            continue;
+        }
         let next = || words.next().map(|v| v.to_string_lossy().into_owned());
         let missing = || Failure::Usage(format!("`{name}` needs a value"));
-        target.push(value.or_else(next).ok_or_else(missing)?);
+        let value = value.or_else(next).ok_or_else(missing)?;
+        match name {
+            "--set" => model.sets.push(value),
+            "--disable" => model.passes.disable.push(value),
+            _ => model.passes.memory = Some(value),
+        }
     }
     Ok(flags)
 }
@@ -75,7 +76,7 @@ fn split(words: &[OsString], model: &mut ModelArgs) -> Result<Vec<OsString>, Fai
 /// # Errors
 /// See [`run`].
 pub fn cached(model: &ModelArgs) -> Result<PathBuf, Failure> {
-    let request = model.read()?;
+    let request = model.read_for(TargetName::Cpu)?;
     let target = TargetName::Cpu.cpu()?;
     let folder = cache_folder()?;
     let path = folder.join(key(&request, &target)?);
@@ -144,6 +145,8 @@ mod tests {
             key_of(&["--quiet", "--disable=dead"]),
             key_of(&["--quiet", "--disable=fold", "--disable", "dead"]),
             key_of(&["--set", "L=1", "--quiet"]),
+            key_of(&["--memory", "1GiB", "--quiet"]),
+            key_of(&["--quiet", "--memory=2GiB"]),
         ];
         let distinct: std::collections::HashSet<&String> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());

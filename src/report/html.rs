@@ -28,7 +28,7 @@ pub fn html(report: &Report) -> String {
     let _ = writeln!(page, "<h2>Memory over the program</h2>{}", memory(&report.memory));
     let _ = writeln!(
         page,
-        "<p>One step from left to right; a loop is drawn once. The dashed line is what an arena can have.</p>"
+        "<p>One step from left to right; a loop is drawn once. The dashed line is what it may have.</p>"
     );
     let _ = writeln!(page, "<h2>Time</h2>{}", timeline(report));
     let _ = writeln!(page, "<h2>In numbers</h2><pre>{}</pre>", escaped(&text::text(report)));
@@ -56,7 +56,9 @@ fn colour(category: Category) -> &'static str {
 fn memory(memory: &Memory) -> String {
     let (width, height) = SIZE;
     let most = memory.curve.iter().map(|at| at.values().sum::<u64>()).max().unwrap_or(1).max(1);
-    let top = if memory.limit < 2 * most { most.max(memory.limit) } else { most } as f64;
+    // A limit far above everything is not drawn.
+    let limit = Some(memory.limit).filter(|limit| *limit < 2 * most);
+    let top = limit.unwrap_or(0).max(most) as f64;
     let steps = memory.curve.len().max(1) as f64;
     let (x, y) =
         (|i: usize| i as f64 / steps * width, |bytes: u64| height * (1.0 - bytes as f64 / top));
@@ -82,8 +84,8 @@ fn memory(memory: &Memory) -> String {
         let _ = write!(key, "<span><i style=\"background:{fill}\"></i>{name}</span>");
         (0..below.len()).for_each(|i| below[i] += of(i));
     }
-    if memory.limit as f64 <= top {
-        let at = y(memory.limit);
+    if let Some(limit) = limit {
+        let at = y(limit);
         let _ = write!(
             svg,
             "<line x1=\"0\" x2=\"{width}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#222\" stroke-dasharray=\"6 4\"/>"

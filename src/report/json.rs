@@ -32,6 +32,7 @@ pub fn json(report: &Report) -> Value {
         "arena_bytes": memory.arena,
         "live_bytes": memory.live,
         "arena_limit": memory.limit,
+        "checkpoint": memory.checkpoint,
         "categories": categories,
         "peak": {
             "position": memory.peak.position,

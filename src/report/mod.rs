@@ -1,5 +1,6 @@
 //! What `gigac plan` says of a step: its memory, and its time on a target.
 
+pub mod checkpoint;
 pub mod html;
 pub mod json;
 pub mod text;
@@ -47,8 +48,10 @@ pub struct Memory {
     pub arena: u64,
     /// Lower bound for it: the most that is live at one time.
     pub live: u64,
-    /// What the device has for an arena.
+    /// What an arena may have.
     pub limit: u64,
+    /// What was dropped to stay within it, when somebody tells.
+    pub checkpoint: Option<String>,
     /// Where most is live.
     pub peak: Peak,
     /// Bytes by category at every position of the program.
@@ -219,6 +222,7 @@ impl Memory {
             arena: plan.arena_bytes,
             live: plan.live_bytes,
             limit,
+            checkpoint: None,
             peak: Peak { position, last, what, live },
             curve: (0..=last).map(at).collect(),
         }

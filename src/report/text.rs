@@ -22,13 +22,15 @@ fn memory(text: &mut String, memory: &Memory) {
     for (category, bytes) in &memory.rows {
         let _ = writeln!(text, "  {:<12} {:>12.2} MiB", word(*category), mib(*bytes));
     }
-    let fits = if memory.arena <= memory.limit {
-        String::new()
-    } else {
-        format!(", more than the {:.2} MiB that an arena can have here", mib(memory.limit))
+    let fits = match memory.arena > memory.limit {
+        true => format!(", more than the {:.2} MiB that it may have", mib(memory.limit)),
+        false => String::new(),
     };
     let (arena, live) = (mib(memory.arena), mib(memory.live));
     let _ = writeln!(text, "  arena        {arena:>12.2} MiB (lower bound {live:.2} MiB){fits}");
+    if let Some(note) = &memory.checkpoint {
+        let _ = writeln!(text, "  checkpoint   {note}");
+    }
     let peak = &memory.peak;
     let _ = writeln!(text, "  peak at position {} of {}: {}", peak.position, peak.last, peak.what);
     for (name, category, bytes) in peak.live.iter().take(ROWS) {

@@ -4,5 +4,6 @@
 
 mod architectures;
 mod command;
+mod memory;
 mod passes_off;
 mod support;

@@ -110,6 +110,7 @@ pub struct Stack {
 }
 
 /// A graph in kernels.
+#[derive(Clone)]
 pub struct Formed {
     /// The graph, with copies where values needed a second place.
     pub graph: Graph,

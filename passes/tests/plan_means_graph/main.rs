@@ -10,9 +10,11 @@ use gigac_ir::graph::{
 };
 use gigac_ir::interpret::{Bindings, interpret};
 use gigac_ir::kernel::{Arithmetic, Reduction};
-use gigac_ir::plan::{Item, Plan};
+use gigac_ir::plan::{Category, Item, Plan};
 use gigac_ir::pointwise::Pointwise::{self, *};
 use gigac_ir::train::{OnNan, Settings};
+use gigac_passes::checkpoint::Program;
+use gigac_passes::options::Options;
 use gigac_passes::outcome::{Difference, Outcome, of_graph};
 use gigac_passes::pass::Purpose;
 use gigac_passes::pipeline::{self, Source};
@@ -291,6 +293,57 @@ fn plans_are_flat_in_depth() {
     let differs = shallow.lines().zip(deep.lines()).position(|(a, b)| a != b);
     assert_eq!(differs, None, "the first line that differs");
     assert_eq!(shallow.len(), deep.len());
+}
+
+/// Whatever is dropped and computed again, every result has the bits that it had.
+#[test]
+fn computing_again_keeps_every_bit() {
+    let device = Options::default().device;
+    for (layers, micro) in [(3, 1), (2, 2)] {
+        let graph = step(&decoder(layers), &Settings::default(), micro);
+        let formed = form::form(graph.clone(), "k");
+        let bindings = Bindings::example(&graph);
+        let expected = formed.interpret(&bindings, Arithmetic::F64);
+        let program = Program::of(&formed, &device);
+        let (least, all) = (program.least_bytes(), program.all_bytes());
+        assert!(least < all, "something can be dropped");
+        let before = saved(&place::place(formed.clone(), "test").plan);
+        let mut segments = 0;
+        for bytes in (0..=12).map(|i| least + (all - least) * i / 12) {
+            let mixes = program.best(bytes).expect("the least is within");
+            let dropped = program.apply(formed.clone(), &program.parts(&mixes));
+            assert!(dropped.interpret(&bindings, Arithmetic::F64) == expected, "{bytes}: kernels");
+            let placed = place::place(dropped, "test");
+            launches_touch_what_lives(&placed.plan);
+            gigac_ir::plan_verify::verify(&placed.plan).unwrap_or_else(|e| panic!("{e}"));
+            let results = placed.interpret(&graph, &bindings, Arithmetic::F64);
+            for (want, got) in expected.iter().zip(&results) {
+                assert_eq!(
+                    want.difference(got).relative,
+                    0.0,
+                    "{bytes}: {} of the plan",
+                    want.name
+                );
+            }
+            assert_eq!(before - saved(&placed.plan), all - mixes.bytes, "what was promised");
+            segments += loops(&placed.plan.items);
+        }
+        assert!(segments > 13 * 2 * micro.min(2) as usize, "some layers keep more than others");
+    }
+}
+
+/// Bytes of the stacks of a plan.
+fn saved(plan: &Plan) -> u64 {
+    let saved = plan.buffers.iter().filter(|b| b.category == Category::Saved);
+    saved.map(|b| b.bytes).sum()
+}
+
+fn loops(items: &[Item]) -> usize {
+    let of = |item: &Item| match item {
+        Item::Loop { body, .. } => 1 + loops(body),
+        _ => 0,
+    };
+    items.iter().map(of).sum()
 }
 
 /// Routing: the choice of the largest, a gathered weight, and its gradient.

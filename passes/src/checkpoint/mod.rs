@@ -1,0 +1,220 @@
+//! Rematerialisation: what the way forward keeps for the way back, and what is computed again.
+//!
+//! A training step keeps, for every layer, what the gradients of the layer will read. When that
+//! does not fit into the memory that a step may have, some of it is dropped and computed again
+//! just before it is read. The pass chooses what, so that the step takes the least time:
+//!
+//! 1. [`pair`] finds the loops and states the problem of one of their layers ([`problem`]): stacks
+//!    with their bytes, makers with their seconds on the target, and what each maker needs.
+//! 2. [`choices`] lists what a layer can do: all sets of stacks, without those that another beats
+//!    in both bytes and seconds.
+//! 3. [`mix`] finds how many layers do what: exact for two kinds of layers, with a bound that no
+//!    assignment at all can beat.
+//! 4. [`apply`] rewrites the loops: layers that do the same are a segment, and whole kernels are
+//!    cloned, so that every bit of a gradient stays what it was.
+//! 5. Lifetimes decide what all this is worth, so the result is placed, and when it is too large
+//!    the choice is made again with fewer bytes.
+//!
+//! Runs only when a limit of memory is given and keeping everything is beyond it. The work does not
+//! depend on the number of layers. Tests: beside each step, and `passes/tests/checkpoint.rs`.
+
+pub mod apply;
+pub mod choices;
+pub mod mix;
+pub mod pair;
+pub mod problem;
+pub mod strategy;
+
+use gigac_cost::target::Device;
+
+use crate::form::Formed;
+use crate::pass::{Context, Need, Pass, Report, Run, Scope};
+use crate::place::place;
+use mix::{Layers, Mixes};
+use pair::Pair;
+
+pub use apply::Part;
+pub use problem::Kept;
+pub use strategy::{Activation, Comparison, Outcome, Point, compare};
+
+/// The pass.
+pub const CHECKPOINT: Pass = Pass {
+    name: "checkpoint",
+    about: "what does not fit into memory is computed again on the way back",
+    need: Need::Optional,
+    scope: Scope::Step,
+    run: Run::Formed(run),
+};
+
+/// How often the choice is made again after placing showed what it is worth.
+const ROUNDS: usize = 8;
+
+fn run(formed: Formed, context: &Context<'_>) -> (Formed, Report) {
+    match context.options.memory {
+        None => (formed, Report::new()),
+        Some(limit) => {
+            let (formed, fitted) = fit(formed, &context.options.device, limit);
+            (formed, fitted.report(limit))
+        }
+    }
+}
+
+/// The loops of a program and what their layers can do.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pairs: Vec<Pair>,
+    layers: Vec<Layers>,
+}
+
+impl Program {
+    /// The reduced problem of a formed program on a device.
+    pub fn of(formed: &Formed, device: &Device) -> Self {
+        let pairs = pair::pairs(formed, device);
+        let layers = pairs.iter().map(|pair| Layers {
+            choices: choices::choices(&pair.problem),
+            count: pair.layers,
+            runs: pair.runs,
+        });
+        Self { layers: layers.collect(), pairs }
+    }
+
+    /// Bytes of all stacks when everything is kept.
+    pub fn all_bytes(&self) -> u64 {
+        let of =
+            |pair: &Pair| pair.layers * pair.problem.bytes(&Kept::all(pair.problem.stacks.len()));
+        self.pairs.iter().map(of).sum()
+    }
+
+    /// Bytes of all stacks when as little as possible is kept.
+    pub fn least_bytes(&self) -> u64 {
+        self.layers.iter().map(|l| l.count * l.choices.list[0].bytes).sum()
+    }
+
+    /// The least seconds within so many bytes of stacks.
+    pub fn best(&self, bytes: u64) -> Option<Mixes> {
+        mix::best(&self.layers, bytes)
+    }
+
+    /// A bound below the seconds of any assignment within so many bytes.
+    pub fn bound(&self, bytes: u64) -> Option<f64> {
+        mix::bound(&self.layers, bytes)
+    }
+
+    /// What each pair's layers keep in a mixture: the layers that the way back meets first keep
+    /// more, so that their stacks are free when the others compute again.
+    pub fn parts(&self, mixes: &Mixes) -> Vec<Vec<Part>> {
+        let of = |(layers, mix): (&Layers, &mix::Mix)| {
+            let kept = |choice: usize| layers.choices.list[choice].kept.clone();
+            vec![
+                Part { layers: layers.count - mix.count, kept: kept(mix.less) },
+                Part { layers: mix.count, kept: kept(mix.more) },
+            ]
+        };
+        self.layers.iter().zip(&mixes.list).map(of).collect()
+    }
+
+    /// The program with its layers told what to keep.
+    pub fn apply(&self, mut formed: Formed, parts: &[Vec<Part>]) -> Formed {
+        for (pair, parts) in self.pairs.iter().zip(parts) {
+            apply::apply(&mut formed, pair, parts);
+        }
+        formed
+    }
+}
+
+/// What [`fit`] came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fitted {
+    /// Bytes of the arena.
+    pub arena: u64,
+    /// What was dropped; none when everything is kept.
+    pub chosen: Option<Chosen>,
+}
+
+/// A choice that was made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    /// Bytes of the arena when everything is kept.
+    pub all: u64,
+    /// Bytes of stacks within which the choice is the best.
+    pub budget: u64,
+    /// The choice.
+    pub mixes: Mixes,
+    /// No assignment within these bytes adds fewer seconds.
+    pub bound: f64,
+}
+
+/// The program that takes the least time among those whose arena is within a limit; the smallest
+/// one when none is.
+pub fn fit(formed: Formed, device: &Device, limit: u64) -> (Formed, Fitted) {
+    let all = arena(&formed);
+    let program = Program::of(&formed, device);
+    if all <= limit || program.pairs.is_empty() {
+        return (formed, Fitted { arena: all, chosen: None });
+    }
+    let least = program.least_bytes();
+    let mut best: Option<(Formed, Fitted)> = None;
+    // Too many bytes, and few enough.
+    let (mut high, mut low) = (program.all_bytes(), least);
+    let mut budget = high.saturating_sub(all - limit).max(least);
+    for _ in 0..ROUNDS {
+        let mixes = program.best(budget).expect("the least bytes are within the budget");
+        let bound = program.bound(budget).expect("as for the best");
+        let tried = program.apply(formed.clone(), &program.parts(&mixes));
+        let arena = arena(&tried);
+        let used = mixes.bytes;
+        let fitted = Fitted { arena, chosen: Some(Chosen { all, budget, mixes, bound }) };
+        if arena <= limit {
+            low = used;
+            best = Some((tried, fitted));
+            // What is left of the limit may be kept after all.
+            budget = (used + (limit - arena)).min(high.saturating_sub(1));
+        } else {
+            high = used;
+            if used == least {
+                return best.unwrap_or((tried, fitted));
+            }
+            budget = used.saturating_sub(arena - limit).max(low);
+        }
+        if budget <= low && best.is_some() {
+            break;
+        }
+    }
+    best.unwrap_or_else(|| {
+        let mixes = program.best(least).expect("the least bytes are within the budget");
+        let bound = program.bound(least).expect("as for the best");
+        let smallest = program.apply(formed, &program.parts(&mixes));
+        let arena = arena(&smallest);
+        let chosen = Chosen { all, budget: least, mixes, bound };
+        (smallest, Fitted { arena, chosen: Some(chosen) })
+    })
+}
+
+fn arena(formed: &Formed) -> u64 {
+    place(formed.clone(), "measured").plan.arena_bytes
+}
+
+impl Chosen {
+    /// How far the choice may be from the best assignment, as a part of what it adds.
+    pub fn gap(&self) -> f64 {
+        if self.mixes.seconds > 0.0 { 1.0 - self.bound.max(0.0) / self.mixes.seconds } else { 0.0 }
+    }
+}
+
+impl Fitted {
+    fn report(&self, limit: u64) -> Report {
+        let report = Report::new();
+        let Some(chosen) = &self.chosen else { return report };
+        let seconds = chosen.mixes.seconds;
+        let report =
+            report.note(format!("{} bytes instead of {}", self.arena, chosen.all)).note(format!(
+                "{seconds:.3e} s computed again, at most {:.2} % too much",
+                100.0 * chosen.gap()
+            ));
+        if self.arena <= limit {
+            report
+        } else {
+            report.note(format!("no choice fits into {limit} bytes"))
+        }
+    }
+}

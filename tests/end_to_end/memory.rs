@@ -1,0 +1,84 @@
+//! A step with less memory: the same bits, in an arena that keeps to the limit.
+
+use serde_json::Value;
+
+use crate::support::{CORPUS, Place, failed, metrics, model, passed, read};
+
+#[test]
+fn a_decoder() {
+    same_bits("nano", &[]);
+}
+
+#[test]
+fn layer_norms_and_biases() {
+    same_bits("gpt2-nano", &[]);
+}
+
+#[test]
+fn experts_and_micro_batches() {
+    same_bits("moe-nano", &["--set", "train.batch=256"]);
+}
+
+/// Trains with all memory, with some, and with as little as possible.
+fn same_bits(name: &str, sets: &[&str]) {
+    let place = Place::new();
+    let arena = |memory: &str| {
+        let file = model(name);
+        let words = [&["plan", &file, "--json", "--memory", memory], sets].concat();
+        let plan: Value =
+            serde_json::from_slice(&passed(&place.gigac(&words)).stdout).expect("JSON");
+        plan["arena_bytes"].as_u64().expect("a number")
+    };
+    let (all, least) = (arena("1TiB"), arena("1B"));
+    assert!(least < all, "something is dropped");
+    let some = u64::midpoint(all, least);
+    assert!(arena(&some.to_string()) <= some);
+    let some = some.to_string();
+    let runs = ["1TiB", &some, "1B"].map(|memory| {
+        let (out, export) = (place.path(memory), place.path(&format!("{memory}.safetensors")));
+        let flags = ["--memory", memory, "--data", CORPUS, "--steps", "3", "--quiet"];
+        let files = ["--out", &out, "--export", &export];
+        passed(&place.train(name, &[sets, &flags, &files].concat()));
+        (read(&export), metrics(&out))
+    });
+    assert!(runs[0] == runs[1], "some is dropped");
+    assert!(runs[0] == runs[2], "most is dropped");
+}
+
+#[test]
+fn a_size_is_a_number_with_a_unit() {
+    let message = failed(&Place::new().gigac(&["plan", &model("nano"), "--memory", "much"]), 2);
+    assert!(message.contains("8GiB"), "{message}");
+}
+
+#[test]
+fn the_choice_explains_itself() {
+    let place = Place::new();
+    let plot = place.path("frontier.svg");
+    let nano = model("nano");
+    let words = ["plan", &nano, "--explain", "checkpoint", "--target", "a100", "--plot", &plot];
+    let text = String::from_utf8(passed(&place.gigac(&words)).stdout.clone()).expect("text");
+    for rule in ["keep all", "every second layer", "every layer", "greedy", "ours", "always kept"] {
+        assert!(text.contains(rule), "{rule}: {text}");
+    }
+    assert!(String::from_utf8(read(&plot)).expect("text").starts_with("<svg"));
+    let json: Value =
+        serde_json::from_slice(&passed(&place.gigac(&[&words[..6], &["--json"]].concat())).stdout)
+            .expect("JSON");
+    let outcomes = json["outcomes"].as_array().expect("a list");
+    let of = |rule: &str, field: &str| {
+        let found = outcomes.iter().find(|o| o["rule"] == rule).expect("a rule");
+        found[field].as_f64().expect("a number")
+    };
+    assert!(of("ours", "stack_bytes") <= of("every second layer", "stack_bytes"));
+    for rule in ["every second layer", "greedy by seconds per byte"] {
+        assert!(of("ours", "added_s") <= of(rule, "added_s") * (1.0 + 1e-9), "{rule}");
+    }
+    assert!(of("ours", "bound_s") <= of("ours", "added_s") * (1.0 + 1e-9));
+    // What the problem promises is what the simulated plan takes.
+    for outcome in outcomes {
+        let field = |name: &str| outcome[name].as_f64().expect("a number");
+        let promised = of("keep all", "step_s") + field("added_s");
+        assert!((field("step_s") / promised - 1.0).abs() < 1e-6, "{outcome}");
+    }
+}
