@@ -148,24 +148,28 @@ const UNDERFLOW: f32 = -86.0;
 
 /// `e^x`. Overflows to ∞; 0 below −86, so that no result is denormal.
 pub fn exp<L: Lanes>(l: &L, x: L::Real) -> L::Real {
-    let (k, e) = reduced(l, l.at_most(x, 89.0), None);
-    // 2ᵏ may overflow where 2·e·2ᵏ⁻¹ does not.
-    let scaled = l.mul(l.add(e, e), power_of_two(l, l.int_sub(k, l.int(1))));
+    let (shifted, q) = reduced(l, l.at_most(x, 89.0), None);
+    // 2ᵏ may overflow where 2·e^r·2ᵏ⁻¹ does not. The exponent takes k from the low bits of
+    // `shifted`, whose others are shifted out.
+    let twice = l.fma(q, l.real(2.0), l.real(2.0));
+    let power = l.int_add(l.shl(l.bits(shifted), 23), l.int(126 << 23));
+    let scaled = l.mul(twice, l.float(power));
     l.select(l.lt(x, l.real(UNDERFLOW)), l.real(0.0), scaled)
 }
 
 /// `e^(x + tail)` for a tail below an ulp of `x`, denormal results included.
 fn exp_of_sum<L: Lanes>(l: &L, x: L::Real, tail: L::Real) -> L::Real {
     // Beyond these bounds the result is 0 or ∞, and within them 2ᵏ is a product of two floats.
-    let (k, e) = reduced(l, l.at_least(l.at_most(x, 89.0), -104.0), Some(tail));
+    let (shifted, q) = reduced(l, l.at_least(l.at_most(x, 89.0), -104.0), Some(tail));
+    let k = l.int_sub(l.bits(shifted), l.bits(l.real(SHIFTER)));
+    let e = l.add(l.real(1.0), q);
     let half = l.shr(k, 1);
     l.mul(l.mul(e, power_of_two(l, half)), power_of_two(l, l.int_sub(k, half)))
 }
 
-/// `e^(x + tail) = 2ᵏ·e^r`; gives `(k, e^r)`.
-fn reduced<L: Lanes>(l: &L, x: L::Real, tail: Option<L::Real>) -> (L::Int, L::Real) {
+/// `e^(x + tail) = 2ᵏ·e^r`; gives `k` in the low bits of a float, and `e^r − 1`.
+fn reduced<L: Lanes>(l: &L, x: L::Real, tail: Option<L::Real>) -> (L::Real, L::Real) {
     let shifted = l.fma(x, l.real(std::f32::consts::LOG2_E), l.real(SHIFTER));
-    let k = l.int_sub(l.bits(shifted), l.bits(l.real(SHIFTER)));
     let n = l.sub(shifted, l.real(SHIFTER));
     let r = l.fma(n, l.real(-LN_2[0]), x);
     let mut r = l.fma(n, l.real(-LN_2[1]), r);
@@ -173,7 +177,7 @@ fn reduced<L: Lanes>(l: &L, x: L::Real, tail: Option<L::Real>) -> (L::Int, L::Re
         r = l.add(r, tail);
     }
     let p = l.polynomial(r, &EXP);
-    (k, l.add(l.real(1.0), l.fma(l.mul(r, r), p, r)))
+    (shifted, l.fma(l.mul(r, r), p, r))
 }
 
 /// `2ᵏ` for the exponent of a normal float.
