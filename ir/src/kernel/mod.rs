@@ -17,9 +17,11 @@
 //! - `Reduce` and `Dot` act on the tile in hand. A reduction over a whole variable is a loop that
 //!   carries an accumulator: a tile over the same variable, reduced after the loop, or a value
 //!   already reduced in each turn. The order of additions is fixed by the tile sizes alone.
-//! - `when m`, in a loop, promises that a turn in which no lane of `m` holds changes neither carried
-//!   values nor memory from there on, so that code may leave it out: tiles that a mask of attention
-//!   hides. The interpreter runs it all the same, and thereby tests the promise.
+//! - `when m`, in a loop, promises that in a turn, from there on, lanes of `m`'s variables in which `m`
+//!   does not hold count nowhere: they change neither carried values nor memory. So code may leave
+//!   out turns in which no lane holds, and of other turns the parts of products in which none
+//!   does: what a mask of attention hides. The interpreter leaves out nothing, and thereby tests
+//!   the promise.
 //! - Grid points are independent: no point reads what another one writes, and no two points write
 //!   the same element. Inside a point, statements run in order.
 //! - Arithmetic is f32 (IEEE, round to nearest, denormals kept, no contraction of `mul` and
@@ -39,7 +41,7 @@ mod verify;
 
 pub use interpret::{Arithmetic, InterpretError};
 pub use offset::{Factor, Offset, Term};
-pub use tiles::{AttentionTiles, ContractionTiles, attention_tiles, contraction_tiles};
+pub use tiles::{AttentionTiles, ContractionTiles, contraction_tiles};
 pub use verify::KernelError;
 
 use serde::{Deserialize, Serialize};
@@ -219,8 +221,8 @@ pub enum Stmt {
         /// Statements of one turn.
         body: Vec<Stmt>,
     },
-    /// In a loop's body, in front of its stores and inner loops: the rest of the turn changes
-    /// nothing unless a lane of this bool tile holds.
+    /// In a loop's body, in front of its stores and inner loops: lanes in which this bool tile does
+    /// not hold count nowhere in the rest of the turn.
     When(TileId),
     /// Writes a tile to a buffer.
     Store {

@@ -103,19 +103,29 @@ pub struct AttentionTiles {
     pub keys: u64,
 }
 
-/// From so many positions on, the tiles that a causal mask cuts are few enough to be large.
-const LONG: u64 = 1024;
+/// Queries of a tile forward, where a row of the output is divided and scaled for each tile of keys.
+const FORWARD_QUERIES: u64 = 64;
 
-/// Tiles for scores of `queries × keys` positions. What they weigh: small ones waste less where a
-/// mask cuts them; large ones spread the work on running sums and outputs, which is done once for
-/// each pair of tiles, over more products.
-pub fn attention_tiles(queries: u64, keys: u64) -> AttentionTiles {
-    let most = if keys < LONG { 64 } else { 128 };
-    let tile = |extent: u64| equal_parts(extent, extent.div_ceil(most), LANES);
-    AttentionTiles {
-        queries: tile(queries).next_multiple_of(LANES),
-        keys: tile(keys).next_multiple_of(LANES),
+/// Other tiles of attention. Larger ones spread what is done once for a pair of tiles over more
+/// products, until scores no longer stay in the second-level cache; blocks that a mask leaves out
+/// cost nothing in them.
+const POSITIONS: u64 = 128;
+
+impl AttentionTiles {
+    /// Tiles for the forward pass over so many positions.
+    pub fn forward(queries: u64, keys: u64) -> Self {
+        Self { queries: part(queries, FORWARD_QUERIES), keys: part(keys, POSITIONS) }
     }
+
+    /// Tiles for the backward pass.
+    pub fn backward(queries: u64, keys: u64) -> Self {
+        Self { queries: part(queries, POSITIONS), keys: part(keys, POSITIONS) }
+    }
+}
+
+/// Equal parts of at most so many positions, in whole vectors.
+fn part(extent: u64, most: u64) -> u64 {
+    equal_parts(extent, extent.div_ceil(most), LANES).next_multiple_of(LANES)
 }
 
 #[cfg(test)]

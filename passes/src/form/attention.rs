@@ -17,9 +17,7 @@
 //! Source: FlashAttention-2, arXiv:2307.08691, algorithms 1 and 2.
 
 use gigac_ir::graph::{AxisId, Graph, Node, Op, Region, Type, ValueId};
-use gigac_ir::kernel::{
-    AttentionTiles, Carry, Expr, Reduction, Scalar, Stmt, TileId, Var, VarId, attention_tiles,
-};
+use gigac_ir::kernel::{AttentionTiles, Carry, Expr, Reduction, Scalar, Stmt, TileId, Var, VarId};
 use gigac_ir::ops::attend::{Parts, fixed, leading};
 use gigac_ir::pointwise::Pointwise;
 
@@ -98,7 +96,10 @@ impl<'c, 'g> Heads<'c, 'g> {
         let extent = |axes: &[AxisId]| graph.elements(axes);
         let (t, s) = (graph.size(tiled), graph.size(parts.keys));
         let (c, e) = (extent(&inner), extent(&columns));
-        let AttentionTiles { queries: tile_t, keys: tile_s } = attention_tiles(t, s);
+        let AttentionTiles { queries: tile_t, keys: tile_s } = match node.op {
+            Op::Attend { .. } => AttentionTiles::forward(t, s),
+            _ => AttentionTiles::backward(t, s),
+        };
 
         let single = |(i, a): (usize, &AxisId), name| Var {
             name: format!("{name}{i}"),

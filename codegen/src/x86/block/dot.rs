@@ -18,7 +18,8 @@ use super::super::contraction::blocking::{RegisterTile, RowLayout};
 use super::super::contraction::emit::Emit;
 use super::super::contraction::micro::{self, Shape, Strides};
 use super::home::size;
-use super::plan::{Dot, Plan, Step};
+use super::live::{Live, Skip, blocks_of, hull, steps_of_tile};
+use super::plan::{Dot, Guard, Plan, Step};
 
 /// What products have in common that share a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ struct Kind {
     /// Sizes that the rows may have, and the columns.
     rows: Vec<u64>,
     cols: Vec<u64>,
+    /// What a mask leaves out.
+    skip: Skip,
 }
 
 /// The functions of a kernel's products.
@@ -50,6 +53,8 @@ struct Operands<'c> {
     right: PointerValue<'c>,
     out: PointerValue<'c>,
     add: IntValue<'c>,
+    /// The table of live blocks.
+    table: PointerValue<'c>,
 }
 
 impl<'c> Dots<'c> {
@@ -57,8 +62,8 @@ impl<'c> Dots<'c> {
     pub(super) fn emit(emit: &Emit<'c, '_>, plan: &Plan<'_>, tile: RegisterTile) -> Self {
         let builder = Builder { emit, plan, tile, micros: RefCell::default() };
         let mut kinds: Vec<(Kind, FunctionValue<'c>)> = Vec::new();
-        for dot in products(&plan.body) {
-            let kind = builder.kind(dot);
+        for (dot, live) in products(&plan.body, None) {
+            let kind = builder.kind(dot, live);
             if kinds.iter().all(|(known, _)| *known != kind) {
                 let function = builder.function(&kind, kinds.len());
                 kinds.push((kind, function));
@@ -73,19 +78,23 @@ impl<'c> Dots<'c> {
         emit: &Emit<'c, '_>,
         plan: &Plan<'_>,
         tile: RegisterTile,
-        dot: &Dot,
+        (dot, live): (&Dot, Option<Live>),
     ) -> FunctionValue<'c> {
-        let kind = Builder { emit, plan, tile, micros: RefCell::default() }.kind(dot);
+        let kind = Builder { emit, plan, tile, micros: RefCell::default() }.kind(dot, live);
         let found = self.kinds.iter().find(|(known, _)| *known == kind);
         found.expect("every product of the plan has a function").1
     }
 }
 
-/// All products of some steps.
-fn products<'p>(steps: &'p [Step<'_>]) -> Vec<&'p Dot> {
+/// All products of some steps, with the tables of the masks that cut them; those of guarded loops
+/// occur without a table too.
+fn products<'p>(steps: &'p [Step<'_>], live: Option<Live>) -> Vec<(&'p Dot, Option<Live>)> {
     let of = |step: &'p Step<'_>| match step {
-        Step::Dot(dot) => vec![dot],
-        Step::Loop { body, .. } | Step::Cached { body, .. } => products(body),
+        Step::Dot(dot) => vec![(dot, live)],
+        Step::Loop { guard: Some(Guard { live: inner, .. }), body, .. } => {
+            [products(body, live), products(body, *inner)].concat()
+        }
+        Step::Loop { guard: None, body, .. } | Step::Cached { body, .. } => products(body, live),
         Step::Sweep(_) | Step::Transpose { .. } | Step::Copy { .. } => Vec::new(),
     };
     steps.iter().flat_map(of).collect()
@@ -110,7 +119,7 @@ fn panels(rows: u64, highest: u64) -> Vec<(u64, u64, u64)> {
 }
 
 impl<'c> Builder<'_, 'c, '_, '_> {
-    fn kind(&self, dot: &Dot) -> Kind {
+    fn kind(&self, dot: &Dot, live: Option<Live>) -> Kind {
         let (plan, kernel) = (self.plan, self.plan.program.kernel);
         let stride = |home| plan.stride(home);
         let out = plan.homes[dot.out.0].lie;
@@ -124,10 +133,11 @@ impl<'c> Builder<'_, 'c, '_, '_> {
             },
             rows: sizes(kernel, rows),
             cols: sizes(kernel, out.lanes),
+            skip: live.map_or(Skip::Nothing, |live| live.skip(out, dot.along)),
         }
     }
 
-    /// Emits `dot(rows, cols, steps, left, right, out, add)`.
+    /// Emits `dot(rows, cols, steps, left, right, out, add, table)`.
     fn function(&self, kind: &Kind, number: usize) -> FunctionValue<'c> {
         let emit = self.emit;
         let name = format!("{}.dot{number}", self.plan.program.kernel.name);
@@ -135,9 +145,9 @@ impl<'c> Builder<'_, 'c, '_, '_> {
             self.shapes(kind).map(|s| ((s.rows, s.vectors), self.micro(kind, s, &name))).collect();
         let (int, pointer) = (emit.context.i64_type().into(), emit.pointer_type().into());
         let truth = emit.context.bool_type().into();
-        let params = [int, int, int, pointer, pointer, pointer, truth];
+        let params = [int, int, int, pointer, pointer, pointer, truth, pointer];
         let function = emit.function(&name, &params, Linkage::Internal);
-        let param = |i| function.get_nth_param(i).expect("seven parameters");
+        let param = |i| function.get_nth_param(i).expect("eight parameters");
         let pointer = |i| param(i).into_pointer_value();
         let operands = Operands {
             cols: param(1).into_int_value(),
@@ -146,6 +156,7 @@ impl<'c> Builder<'_, 'c, '_, '_> {
             right: pointer(4),
             out: pointer(5),
             add: param(6).into_int_value(),
+            table: pointer(7),
         };
         for rows in &kind.rows {
             let these = emit.int(rows.cast_signed());
@@ -206,14 +217,34 @@ impl<'c> Builder<'_, 'c, '_, '_> {
         emit.each(emit.int(0), emit.int(count.cast_signed()), 1, |panel| {
             let row = emit.times(panel, height.cast_signed());
             let row = emit.add(row, emit.int(first.cast_signed()));
-            let left = emit.after(operands.left, bytes(row, left_stride));
+            let mut left = emit.after(operands.left, bytes(row, left_stride));
             let out = emit.after(operands.out, bytes(row, kind.strides.sums));
+            let (mut first_right, mut steps) = (operands.right, operands.steps);
+            let blocks = blocks_of(emit, row, emit.int(height.cast_signed()));
+            if let Skip::Steps { rows, steps: step } = kind.skip {
+                let (from, to) = hull(emit, operands.table, (blocks, rows), step, steps);
+                let step_stride = match kind.strides.row_layout {
+                    RowLayout::ByRow => 1,
+                    RowLayout::ByStep => kind.strides.rows,
+                };
+                left = emit.after(left, bytes(from, step_stride));
+                first_right = emit.after(first_right, bytes(from, kind.strides.cols));
+                steps = emit.sub(to, from);
+            }
             emit.each(emit.int(0), operands.cols, tile.cols(), |col| {
-                let right = emit.after(operands.right, bytes(col, 1));
+                let right = emit.after(first_right, bytes(col, 1));
                 let out = emit.after(out, bytes(col, 1));
-                let run = |vectors| {
+                let run = |vectors: u64| {
                     let Some(micro) = shapes.get(&(height, vectors)) else { return };
-                    let (steps, add) = (operands.steps.into(), operands.add.into());
+                    let mut steps = steps;
+                    if let Skip::Tiles { rows, cols } = kind.skip {
+                        let width = emit.int((vectors * tile.lanes).cast_signed());
+                        let count = emit.smaller(emit.sub(operands.cols, col), width);
+                        let columns = (blocks_of(emit, col, count), cols);
+                        let rows = (blocks, rows);
+                        steps = steps_of_tile(emit, operands.table, rows, columns, steps);
+                    }
+                    let (steps, add) = (steps.into(), operands.add.into());
                     emit.call(*micro, &[steps, left.into(), right.into(), out.into(), add]);
                 };
                 self.groups(emit.sub(operands.cols, col), tile.vectors, &run);

@@ -15,7 +15,8 @@ use super::super::contraction::emit::Emit;
 use super::super::contraction::transpose::transpose;
 use super::dot::{Dots, sizes};
 use super::home::{HomeId, bytes, stride};
-use super::plan::{Dot, Plan, Step};
+use super::live::Live;
+use super::plan::{Dot, Guard, Plan, Step};
 use super::shape::Cache;
 
 /// Where a variable stands.
@@ -38,6 +39,8 @@ pub(super) struct Driver<'e, 'c, 'm, 'k> {
     at: RefCell<BTreeMap<VarId, At<'c>>>,
     /// Truth values that are known where the steps in hand run.
     known: RefCell<BTreeMap<TileId, bool>>,
+    /// The table of the mask that cuts the turn in hand.
+    cut: RefCell<Option<Live>>,
 }
 
 /// The arguments of the function.
@@ -57,8 +60,8 @@ impl Plan<'_> {
 
 impl<'e, 'c, 'm, 'k> Driver<'e, 'c, 'm, 'k> {
     pub(super) fn new(emit: &'e Emit<'c, 'm>, plan: &'e Plan<'k>, tile: RegisterTile) -> Self {
-        let (at, known) = (RefCell::default(), RefCell::default());
-        Self { emit, plan, tile, frame: None, at, known }
+        let (at, known, cut) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { emit, plan, tile, frame: None, at, known, cut }
     }
 
     /// Emits the function and what it calls; returns its bytes of scratch memory.
@@ -115,6 +118,22 @@ impl<'e, 'c, 'm, 'k> Driver<'e, 'c, 'm, 'k> {
         *self.at.borrow().get(&var).expect("the verifier has checked positions")
     }
 
+    /// Puts a variable on a part of its tile.
+    pub(super) fn place(&self, var: VarId, base: IntValue<'c>, size: IntValue<'c>) {
+        let number = self.at(var).number;
+        self.at.borrow_mut().insert(var, At { number, base, size });
+    }
+
+    /// The table of the mask that cuts the turn in hand.
+    pub(super) fn cut(&self) -> Option<Live> {
+        *self.cut.borrow()
+    }
+
+    /// The address of a table.
+    pub(super) fn table(&self, live: Live) -> PointerValue<'c> {
+        self.emit.field(self.frame().scratch, live.offset)
+    }
+
     /// The first positions of all variables that have one.
     pub(super) fn bases(&self) -> BTreeMap<VarId, IntValue<'c>> {
         self.at.borrow().iter().map(|(var, at)| (*var, at.base)).collect()
@@ -164,18 +183,18 @@ impl<'e, 'c, 'm, 'k> Driver<'e, 'c, 'm, 'k> {
         }
     }
 
-    fn looped(&self, var: VarId, guard: Option<TileId>, body: &[Step<'k>]) {
+    fn looped(&self, var: VarId, guard: Option<Guard>, body: &[Step<'k>]) {
         let emit = self.emit;
         let tiles = self.plan.program.kernel.var(var).tiles();
         emit.each(emit.int(0), emit.int(tiles.cast_signed()), 1, |turn| {
             self.enter(var, turn);
             match guard {
                 None => self.steps(body),
-                Some(mask) => {
+                Some(Guard { mask, live }) => {
                     let holds = self.holds(mask);
                     let some = || {
                         let all = || self.knowing(mask, body);
-                        emit.branch(holds.everywhere, all, || self.steps(body));
+                        emit.branch(holds.everywhere, all, || self.cutting(mask, live, body));
                     };
                     emit.branch(holds.somewhere, some, || ());
                 }
@@ -190,6 +209,16 @@ impl<'e, 'c, 'm, 'k> Driver<'e, 'c, 'm, 'k> {
         self.suppose(mask, true);
         self.steps(body);
         *self.known.borrow_mut() = before;
+    }
+
+    /// Steps of a turn in which a mask holds here and there.
+    fn cutting(&self, mask: TileId, live: Option<Live>, body: &[Step<'k>]) {
+        if let Some(live) = live {
+            self.survey(mask, live);
+        }
+        let before = self.cut.replace(live);
+        self.steps(body);
+        *self.cut.borrow_mut() = before;
     }
 
     /// Notes a truth value and what follows from it.
@@ -241,13 +270,17 @@ impl<'e, 'c, 'm, 'k> Driver<'e, 'c, 'm, 'k> {
 
     fn dot(&self, dot: &Dot) {
         let emit = self.emit;
-        let function = self.frame().dots.of(emit, self.plan, self.tile, dot);
+        let function = self.frame().dots.of(emit, self.plan, self.tile, (dot, self.cut()));
         let out = self.plan.homes[dot.out.0].lie;
         let rows = self.at(out.rows.expect("products have two variables")).size;
         let (cols, steps) = (self.at(out.lanes).size, self.at(dot.along).size);
         let [left, right, out] = [dot.left, dot.right, dot.out].map(|h| self.home(h).into());
         let add = emit.context.bool_type().const_int(dot.add.into(), false).into();
-        emit.call(function, &[rows.into(), cols.into(), steps.into(), left, right, out, add]);
+        let table = self.cut().map_or(self.frame().scratch, |live| self.table(live)).into();
+        emit.call(
+            function,
+            &[rows.into(), cols.into(), steps.into(), left, right, out, add, table],
+        );
     }
 
     /// Squares of registers, also beyond the edges, where homes have room.

@@ -12,6 +12,7 @@ use super::super::contraction::blocking::RowLayout;
 use super::super::contraction::pattern::Store;
 use super::Reason;
 use super::home::{Home, HomeId, Lie, bytes};
+use super::live::Live;
 use super::program::Program;
 use super::shape::{Cache, Shape, cache};
 
@@ -45,7 +46,7 @@ pub(super) enum Step<'k> {
     Loop {
         var: VarId,
         /// Turns in which it holds nowhere are left out.
-        guard: Option<TileId>,
+        guard: Option<Guard>,
         body: Vec<Step<'k>>,
     },
     /// Steps that fill a slot, unless it holds what they would make.
@@ -55,6 +56,14 @@ pub(super) enum Step<'k> {
         tags: u64,
         body: Vec<Step<'k>>,
     },
+}
+
+/// What a loop's turns need to count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guard {
+    pub(super) mask: TileId,
+    /// Where the blocks of a turn are noted in which it holds.
+    pub(super) live: Option<Live>,
 }
 
 /// One pass over the elements of a tile.
@@ -117,7 +126,27 @@ pub(super) fn plan(kernel: &Kernel, lanes: u64) -> Result<Plan<'_>, Reason> {
         let slots = home.slots.iter().map(|v| kernel.var(*v).tiles());
         offset += slots.fold(bytes(kernel, home.lie), u64::saturating_mul);
     }
-    Ok(Plan { program, homes, body, tags, bytes: offset, lanes })
+    let mut plan = Plan { program, homes, body: Vec::new(), tags, bytes: offset, lanes };
+    plan.body = plan.with_tables(body);
+    Ok(plan)
+}
+
+impl<'k> Plan<'k> {
+    /// Gives guarded loops room for the tables of their masks.
+    fn with_tables(&mut self, steps: Vec<Step<'k>>) -> Vec<Step<'k>> {
+        let step = |step| match step {
+            Step::Loop { var, guard, body } => {
+                let guard = guard.map(|guard| {
+                    let live = Live::new(self, guard.mask, self.bytes);
+                    self.bytes += live.map_or(0, |live| live.bytes(self));
+                    Guard { live, ..guard }
+                });
+                Step::Loop { var, guard, body: self.with_tables(body) }
+            }
+            other => other,
+        };
+        steps.into_iter().map(step).collect()
+    }
 }
 
 /// Index of an item.
@@ -313,7 +342,8 @@ impl<'k> Planner<'k> {
                     self.carry(carried, inits, &mut steps);
                     let mut turn = self.block(body, *inner);
                     self.next(nexts, *inner, &mut turn);
-                    steps.push(Step::Loop { var: *var, guard: *guard, body: turn });
+                    let guard = guard.map(|mask| Guard { mask, live: None });
+                    steps.push(Step::Loop { var: *var, guard, body: turn });
                     for carry in *carried {
                         let home = self.placed.remove(&carry.arg).expect("placed by `carry`");
                         self.placed.insert(carry.result, home);

@@ -14,6 +14,7 @@ use super::super::reduce::{combine, reduce_lanes};
 use super::dot::sizes;
 use super::driver::Driver;
 use super::home::{HomeId, Lie};
+use super::live::{BLOCK, Live};
 use super::plan::{Sink, Sweep};
 
 /// Vectors per turn of the inner loop: enough to hide the loop's own instructions.
@@ -93,14 +94,68 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         if !across.is_empty() {
             self.across(sweep, &across, down.is_empty());
         }
-        if !down.is_empty() {
-            self.down(sweep, &down);
-        } else if across.is_empty() {
-            self.rows(sweep, |row| {
+        let cut = self.cut().filter(|live| live.covers(sweep.lie));
+        match (down.is_empty(), cut) {
+            (false, cut) => self.down(sweep, &down, cut),
+            (true, _) if !across.is_empty() => {}
+            (true, Some(live)) => self.cut_rows(sweep, live),
+            (true, None) => self.rows(sweep, |row| {
                 self.vectors(sweep, |lane, mask| {
                     self.element(sweep, Place { row, lane, mask }, &[], true);
                 });
+            }),
+        }
+    }
+
+    /// Rows of which a mask leaves a part: zeros before and behind it.
+    fn cut_rows(&self, sweep: &Sweep<'k>, live: Live) {
+        let (emit, lanes) = (self.emit, self.plan.lanes);
+        let along = sweep.lie.lanes;
+        let rows = sweep.lie.rows.expect("the table covers a tile of two variables");
+        let (height, width) = (self.at(rows).size, self.at(along).size);
+        emit.each(emit.int(0), height, BLOCK, |first| {
+            let count = emit.smaller(emit.sub(height, first), emit.int(BLOCK.cast_signed()));
+            let (from, to) = self.live_part(live, (rows, first, count), along);
+            emit.each(first, emit.add(first, count), 1, |row| {
+                let row = Some(row);
+                let zeros = |from, to| {
+                    emit.each(from, to, lanes, |lane| {
+                        self.clear(sweep, Place { row, lane, mask: None })
+                    });
+                };
+                zeros(emit.int(0), from);
+                if self.needs_mask(sweep, false) {
+                    emit.each(from, to, lanes, |lane| {
+                        let mask = Some(self.lanes_before(lane, width));
+                        self.element(sweep, Place { row, lane, mask }, &[], true);
+                    });
+                } else {
+                    emit.each(from, to, lanes, |lane| {
+                        self.element(sweep, Place { row, lane, mask: None }, &[], true);
+                    });
+                }
+                zeros(
+                    emit.times(
+                        emit.over(emit.add(to, emit.int(BLOCK.cast_signed() - 1)), BLOCK),
+                        BLOCK.cast_signed(),
+                    ),
+                    width,
+                );
             });
+        });
+    }
+
+    /// Zeros in all homes that a sweep fills, at one place.
+    fn clear(&self, sweep: &Sweep<'k>, place: Place<'c>) {
+        let emit = self.emit;
+        for sink in &sweep.sinks {
+            if let Sink::Keep { value, home } = sink {
+                let zero = match self.plan.program.scalar(*value) {
+                    Scalar::I32 => emit.base.int(0, self.plan.lanes),
+                    _ => emit.base.real(0.0, self.plan.lanes),
+                };
+                emit.store(zero.into_vector_value(), self.vector_place(*home, place));
+            }
         }
     }
 
@@ -269,15 +324,31 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
     }
 
     /// Sums along rows: a group of vectors at a time.
-    fn down(&self, sweep: &Sweep<'k>, sums: &[Sum]) {
+    fn down(&self, sweep: &Sweep<'k>, sums: &[Sum], cut: Option<Live>) {
         let (emit, lanes) = (self.emit, self.plan.lanes);
-        let rows = self.at(sweep.lie.rows.expect("it has rows to sum along")).size;
+        let row_var = sweep.lie.rows.expect("it has rows to sum along");
+        let rows = self.at(row_var).size;
         let size = self.at(sweep.lie.lanes).size;
         let neutral: Vec<_> = sums.iter().map(|sum| self.neutral(*sum)).collect();
         let group = |lane: IntValue<'c>, count: u64, mask: Option<VectorValue<'c>>| {
             let at = |i: u64| emit.add(lane, emit.int((i * lanes).cast_signed()));
             let start: Vec<_> = (0..count).flat_map(|_| neutral.clone()).collect();
-            let ends = emit.fold((emit.int(0), rows), 1, &start, |row, so_far| {
+            // Rows that a mask leaves, zeros before and behind them.
+            let (from, to) = cut.map_or((emit.int(0), rows), |live| {
+                let width = emit.int((count * lanes).cast_signed());
+                let width = emit.smaller(emit.sub(size, lane), width);
+                let part = self.live_part(live, (sweep.lie.lanes, lane, width), row_var);
+                for (from, to) in [(emit.int(0), part.0), (part.1, rows)] {
+                    emit.each(from, to, 1, |row| {
+                        for i in 0..count {
+                            let place = Place { row: Some(row), lane: at(i), mask: None };
+                            self.clear(sweep, place);
+                        }
+                    });
+                }
+                part
+            });
+            let ends = emit.fold((from, to), 1, &start, |row, so_far| {
                 let each = (0..count).zip(so_far.chunks(sums.len()));
                 each.flat_map(|(i, so_far)| {
                     let place = Place { row: Some(row), lane: at(i), mask };
@@ -295,9 +366,11 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         let masked = self.needs_mask(sweep, false);
         let end =
             if masked { emit.times(emit.over(size, lanes), lanes.cast_signed()) } else { size };
-        let several = UNROLL * lanes;
+        // Of a cut tile, a wide group would compute more that does not count.
+        let most = if cut.is_some() { BLOCK / lanes } else { UNROLL };
+        let several = most * lanes;
         let grouped = emit.times(emit.over(end, several), several.cast_signed());
-        emit.each(emit.int(0), grouped, several, |lane| group(lane, UNROLL, None));
+        emit.each(emit.int(0), grouped, several, |lane| group(lane, most, None));
         emit.each(grouped, end, lanes, |lane| group(lane, 1, None));
         if masked {
             let left = emit.sub(size, end);
