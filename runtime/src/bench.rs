@@ -34,12 +34,14 @@ pub struct Report {
     pub peak_rss_mb: f64,
     /// Loss of the last step: shows that numbers were computed.
     pub loss: f64,
+    /// Times by kernel, when asked for: see [`Profile::to_json`].
+    pub profile: Option<Value>,
 }
 
 impl Report {
     /// As a JSON object.
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut figures = json!({
             "median_step_s": self.median_step_s,
             "min_step_s": self.min_step_s,
             "tokens_per_s": self.tokens_per_s,
@@ -48,15 +50,25 @@ impl Report {
             "peak_gflops": self.peak_gflops,
             "peak_rss_mb": self.peak_rss_mb,
             "loss": self.loss,
-        })
+        });
+        if let Some(profile) = &self.profile {
+            figures["profile"] = profile.clone();
+        }
+        figures
     }
 }
 
-/// Runs the first phase's step `steps` times, after a warm-up.
+/// Runs the first phase's step `steps` times, after a warm-up; then, for a profile, as often again.
 ///
 /// # Errors
 /// [`crate::Error::Machine`] when the machine cannot run the program.
-pub fn bench(program: &Program, kernels: &Kernels, steps: u64, threads: usize) -> Result<Report> {
+pub fn bench(
+    program: &Program,
+    kernels: &Kernels,
+    steps: u64,
+    threads: usize,
+    profile: bool,
+) -> Result<Report> {
     let mut machine = Machine::new(program, kernels, threads, false)?;
     let phase = &program.phases[0];
     let plan = &phase.step;
@@ -76,6 +88,10 @@ pub fn bench(program: &Program, kernels: &Kernels, steps: u64, threads: usize) -
             times.push(started.elapsed().as_secs_f64());
         }
     }
+    if profile {
+        executor.start_profile();
+        (0..steps).for_each(|_| machine.run(&mut executor));
+    }
     let loss = Readback::new(plan).loss(&machine);
     times.sort_by(f64::total_cmp);
     let median = (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0;
@@ -88,6 +104,7 @@ pub fn bench(program: &Program, kernels: &Kernels, steps: u64, threads: usize) -
         peak_gflops: peak::measure(&mut machine.pool) / 1e9,
         peak_rss_mb: peak_rss_mb(),
         loss,
+        profile: executor.profile().map(|profile| profile.to_json(plan)),
     })
 }
 

@@ -20,6 +20,9 @@ struct Flags {
     /// Time N steps on synthetic data instead of training, and print figures as JSON.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     bench: Option<u64>,
+    /// With --bench: also time every kernel, in steps of its own.
+    #[arg(long, requires = "bench")]
+    profile: bool,
     /// Settings are part of an executable: build it again with other ones.
     #[arg(long, value_name = "NAME=VALUE", hide = true)]
     set: Vec<String>,
@@ -64,7 +67,8 @@ fn dispatch(program: &Program, flags: &Flags) -> Result<()> {
     let kernels = Kernels::map(&program.image)?;
     match flags.bench {
         Some(steps) => {
-            let report = bench::bench(program, &kernels, steps, flags.options.threads())?;
+            let report =
+                bench::bench(program, &kernels, steps, flags.options.threads(), flags.profile)?;
             println!("{}", report.to_json());
             Ok(())
         }

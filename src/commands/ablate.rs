@@ -79,7 +79,9 @@ fn row(
     let phase = phases.first().expect("a model has a phase");
     let placed = &phase.programs.step;
     let measured = match args.measure {
-        true => bench::measure(&request, args.steps, args.threads)?["median_step_s"].as_f64(),
+        true => {
+            bench::measure(&request, args.steps, args.threads, false)?["median_step_s"].as_f64()
+        }
         false => None,
     };
     Ok(Row {

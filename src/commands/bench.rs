@@ -22,6 +22,9 @@ pub struct BenchArgs {
     /// Number of threads (default: all cores).
     #[arg(long)]
     threads: Option<u32>,
+    /// Also times every kernel, in as many steps more.
+    #[arg(long)]
+    profile: bool,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -32,12 +35,12 @@ pub struct BenchArgs {
 /// # Errors
 /// Mistakes of the model and failures of the machine.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let figures = measure(&args.model.read_for(TargetName::Cpu)?, args.steps, args.threads)?;
+    let request = args.model.read_for(TargetName::Cpu)?;
+    let figures = measure(&request, args.steps, args.threads, args.profile)?;
     if args.json {
         return print(&format!("{}\n", Value::Object(figures)));
     }
-    let lines = figures.iter().map(|(name, value)| format!("{name:<16} {value}\n"));
-    print(&lines.collect::<String>())
+    print(&text(&figures))
 }
 
 /// Builds a model and times its steps in a process of their own.
@@ -48,6 +51,7 @@ pub fn measure(
     request: &Request,
     steps: u32,
     threads: Option<u32>,
+    profile: bool,
 ) -> Result<Map<String, Value>, Failure> {
     let started = Instant::now();
     let target = TargetName::Cpu.cpu()?;
@@ -58,6 +62,9 @@ pub fn measure(
     command.arg("--bench").arg(steps.to_string()).stdout(Stdio::piped());
     if let Some(threads) = threads {
         command.arg("--threads").arg(threads.to_string());
+    }
+    if profile {
+        command.arg("--profile");
     }
     let output = command.output();
     let removed = std::fs::remove_file(&binary);
@@ -71,4 +78,34 @@ pub fn measure(
         .map_err(|e| Failure::Machine(format!("the run printed no figures: {e}")))?;
     figures.insert("compile_s".to_owned(), compile_s.into());
     Ok(figures)
+}
+
+/// The figures, one a line, and the profile as a table.
+fn text(figures: &Map<String, Value>) -> String {
+    let single = figures.iter().filter(|(_, value)| !value.is_array());
+    let mut text: String = single.map(|(name, value)| format!("{name:<16} {value}\n")).collect();
+    if let Some(rows) = figures.get("profile").and_then(Value::as_array) {
+        text += &format!(
+            "\n{:>9} {:>6} {:>6} {:>8} {:>7}  kernel: what it computes\n",
+            "ms", "share", "calls", "GFLOP/s", "GB/s"
+        );
+        rows.iter().for_each(|row| text += &table_row(row));
+    }
+    text
+}
+
+/// One kernel of a profile.
+fn table_row(row: &Value) -> String {
+    let number = |name: &str| row[name].as_f64().unwrap_or(0.0);
+    let words = |name: &str| row[name].as_str().unwrap_or("").to_owned();
+    format!(
+        "{:>9.3} {:>5.1}% {:>6} {:>8.1} {:>7.1}  {}: {}\n",
+        1e3 * number("seconds"),
+        100.0 * number("share"),
+        row["calls"],
+        number("gflops"),
+        number("gbytes_per_s"),
+        words("kernel"),
+        words("origin"),
+    )
 }

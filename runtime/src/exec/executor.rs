@@ -2,12 +2,15 @@
 //!
 //! All memory is set aside when the executor is made; running allocates nothing.
 
+use std::time::Instant;
+
 use gigac_ir::plan::{Address, Item, Plan};
 
 use crate::error::{Error, Result};
 use crate::exec::arena::Arena;
 use crate::exec::code::{Kernel, Kernels};
 use crate::exec::pool::Pool;
+use crate::exec::profile::Profile;
 
 /// Deepest nesting of loops that a plan may have.
 const MAX_DEPTH: usize = 16;
@@ -19,6 +22,7 @@ pub struct Executor<'p> {
     plan: &'p Plan,
     kernels: Vec<Kernel>,
     frame: Frame,
+    profile: Option<Profile>,
 }
 
 /// Arguments of the launch in hand.
@@ -74,7 +78,7 @@ impl<'p> Executor<'p> {
         let (buffers, scalars) = widest(&plan.items);
         let frame =
             Frame { buffers: Vec::with_capacity(buffers), scalars: Vec::with_capacity(scalars) };
-        Ok(Self { plan, kernels: bound?, frame })
+        Ok(Self { plan, kernels: bound?, frame, profile: None })
     }
 
     /// The plan.
@@ -82,16 +86,28 @@ impl<'p> Executor<'p> {
         self.plan
     }
 
+    /// Times every launch and copy from now on.
+    pub fn start_profile(&mut self) {
+        self.profile = Some(Profile::new(self.plan));
+    }
+
+    /// What has been timed since [`Executor::start_profile`].
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
+    }
+
     /// Runs the whole plan.
     pub fn run(&mut self, arena: &mut Arena, pool: &mut Pool) {
         assert!(self.plan.arena_bytes <= arena.bytes(), "the arena is too small for the plan");
         let turns = Turns { turns: [0; MAX_DEPTH], depth: 0 };
         let plan = self.plan;
+        self.profile.iter_mut().for_each(Profile::run);
         self.items(&plan.items, turns, arena, pool);
     }
 
     fn items(&mut self, items: &[Item], turns: Turns, arena: &mut Arena, pool: &mut Pool) {
         for item in items {
+            let started = self.profile.as_ref().map(|_| Instant::now());
             match item {
                 Item::Launch { kernel, buffers, scalars } => {
                     let inside = turns.inside();
@@ -105,9 +121,15 @@ impl<'p> Executor<'p> {
                         &self.frame,
                         pool,
                     );
+                    if let (Some(profile), Some(started)) = (&mut self.profile, started) {
+                        profile.launch(self.plan, *kernel, started);
+                    }
                 }
                 Item::Copy { from, to, bytes } => {
                     copy(arena, from.at(turns.inside()), to.at(turns.inside()), *bytes, pool);
+                    if let (Some(profile), Some(started)) = (&mut self.profile, started) {
+                        profile.copy(*bytes, started);
+                    }
                 }
                 Item::Loop { first, count, reversed, body, .. } => {
                     for turn in 0..*count {
@@ -269,6 +291,31 @@ mod tests {
         let arena = run(&plan(vec![segment(3, false), segment(1, true)], vec![list]));
         assert_eq!(arena.slice::<i32>(0, 3), [2, 33, 11]);
         assert_eq!(arena.slice::<i32>(64, 3), [2, 44, 22]);
+    }
+
+    #[test]
+    fn a_profile_counts_calls_of_a_run() {
+        let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
+        let launch =
+            Item::Launch { kernel: 0, buffers: vec![Address::fixed(0)], scalars: vec![0, 0] };
+        let copy = Item::Copy { from: Address::fixed(0), to: Address::fixed(64), bytes: 64 };
+        let plan = plan(vec![repeat(5, false, vec![launch]), copy], vec![list]);
+        let kernels =
+            Kernels::linked([("append".to_owned(), Kernel { entry: append, scratch_bytes: 0 })]);
+        let mut arena = Arena::new(plan.arena_bytes).unwrap();
+        let mut pool = Pool::new(1, 0).unwrap();
+        let mut executor = Executor::new(&plan, &kernels).unwrap();
+        executor.start_profile();
+        for _ in 0..3 {
+            arena.slice_mut::<i32>(0, 1)[0] = 0;
+            executor.run(&mut arena, &mut pool);
+        }
+        let rows = executor.profile().unwrap().to_json(&plan);
+        let calls = |name: &str| {
+            let row = rows.as_array().unwrap().iter().find(|row| row["kernel"] == name).unwrap();
+            row["calls"].as_u64().unwrap()
+        };
+        assert_eq!((calls("append"), calls("copy")), (5, 1));
     }
 
     #[test]

@@ -7,3 +7,4 @@ pub mod code;
 pub mod executor;
 pub mod peak;
 pub mod pool;
+pub mod profile;

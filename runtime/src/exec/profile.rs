@@ -1,0 +1,84 @@
+//! Where the time of a plan goes: seconds of every kernel, and of copies.
+
+use std::time::{Duration, Instant};
+
+use gigac_ir::plan::Plan;
+use serde_json::{Value, json};
+
+/// What the launches of one kernel, or all copies, have taken.
+#[derive(Clone, Copy, Default)]
+struct Row {
+    calls: u64,
+    time: Duration,
+    /// Bytes that the calls read and wrote, every argument counted once.
+    bytes: u64,
+}
+
+/// Times of launches, by kernel. Recording allocates nothing.
+pub struct Profile {
+    kernels: Vec<Row>,
+    copies: Row,
+    runs: u64,
+}
+
+impl Profile {
+    /// An empty profile of a plan's kernels.
+    pub fn new(plan: &Plan) -> Self {
+        Self { kernels: vec![Row::default(); plan.kernels.len()], copies: Row::default(), runs: 0 }
+    }
+
+    /// Counts one run of the plan.
+    pub(crate) fn run(&mut self) {
+        self.runs += 1;
+    }
+
+    pub(crate) fn launch(&mut self, plan: &Plan, kernel: u32, started: Instant) {
+        let arguments = &plan.kernels[kernel as usize].arguments;
+        self.kernels[kernel as usize].add(started, arguments.iter().map(|a| a.bytes).sum());
+    }
+
+    pub(crate) fn copy(&mut self, bytes: u64, started: Instant) {
+        self.copies.add(started, 2 * bytes);
+    }
+
+    /// The rows of a run on average, longest first: seconds, calls, share of the run, 10⁹
+    /// operations and 10⁹ bytes of arguments per second.
+    pub fn to_json(&self, plan: &Plan) -> Value {
+        let all: Duration = self.rows().map(|row| row.time).sum();
+        let row = |row: &Row, name: &str, origin: &str, points: u64, flops: u64| {
+            let seconds = row.time.as_secs_f64();
+            json!({
+                "kernel": name,
+                "origin": origin,
+                "grid_points": points,
+                "seconds": seconds / self.runs.max(1) as f64,
+                "calls": row.calls / self.runs.max(1),
+                "share": seconds / all.as_secs_f64(),
+                "gflops": (flops * row.calls) as f64 / seconds / 1e9,
+                "gbytes_per_s": row.bytes as f64 / seconds / 1e9,
+            })
+        };
+        let mut rows: Vec<(Duration, Value)> = self
+            .kernels
+            .iter()
+            .zip(&plan.kernels)
+            .map(|(r, k)| (r.time, row(r, &k.name, &k.origin, k.grid_points, k.flops)))
+            .collect();
+        rows.push((self.copies.time, row(&self.copies, "copy", "", 0, 0)));
+        rows.retain(|(time, _)| !time.is_zero());
+        rows.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+        rows.into_iter().map(|(_, row)| row).collect()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.kernels.iter().chain([&self.copies])
+    }
+}
+
+impl Row {
+    fn add(&mut self, started: Instant, bytes: u64) {
+        self.calls += 1;
+        self.time += started.elapsed();
+        self.bytes += bytes;
+    }
+}
