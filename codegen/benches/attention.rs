@@ -89,7 +89,7 @@ fn run(shape: Shape, tiles: [u64; 2], pass: &str, products: f64, threads: u64) -
     let all = products * 2.0 * (b * h * t * t * c) as f64;
     let useful = if causal { all / 2.0 } else { all };
     let computed = all * computed_share(shape, tiles);
-    let peak = peak::rate(threads);
+    let peak = peak::rate(threads, CpuTarget::host().expect("benchmarks need AVX2").lanes());
     let seconds = time(&text, computed, threads);
     let share = 100.0 * computed / seconds / 1e9 / peak;
     let rate = useful / seconds / 1e9;

@@ -3,20 +3,23 @@
 //! ```text
 //! cargo bench -p gigac-codegen --bench matmul
 //! GIGAC_BENCH_PYTHON=…/bin/python cargo bench -p gigac-codegen --bench matmul    # beside PyTorch
+//! GIGAC_BENCH_TARGET=avx2 cargo bench -p gigac-codegen --bench matmul            # AVX2 code
 //! ```
 //! Operands are `a[m, k]` and `b[k, n]`; `ta` and `tb` mark those that lie transposed. Every rate
-//! is the best of a few rounds, by the wall clock, with as many threads as the machine has cores.
+//! is the best of some rounds, by the wall clock, with as many threads as the machine has cores;
+//! `memory` is with operands that no cache holds, as most are in a training step.
 
 #[path = "matmul/peak.rs"]
 mod peak;
 #[path = "matmul/peer.rs"]
 mod peer;
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread::{available_parallelism, scope};
 use std::time::Instant;
 
 use gigac_codegen::x86::{CpuTarget, compile_cpu};
-use gigac_ir::image::KernelFn;
+use gigac_ir::image::{ALIGNMENT, KernelFn};
 use gigac_ir::kernel::{Kernel, contraction_tiles};
 use memmap2::{Mmap, MmapMut};
 
@@ -47,7 +50,15 @@ const SHAPES: &[(u64, u64, u64, u64, bool, bool)] = &[
     (1, 2048, 256, 42000, false, false),
     (1, 256, 256, 2048, true, false),
     (1, 688, 256, 2048, true, false),
+    (1, 4096, 256, 2048, true, false),
     (1, 42000, 256, 2048, true, false),
+    (1, 2048, 512, 512, false, true),
+    (1, 2048, 1376, 512, false, true),
+    (1, 2048, 512, 1376, false, true),
+    (1, 2048, 8192, 512, false, true),
+    (1, 512, 512, 2048, true, false),
+    (1, 1376, 512, 2048, true, false),
+    (1, 8192, 512, 2048, true, false),
     (32, 256, 256, 64, false, true),
     (32, 256, 64, 256, false, false),
     (4, 2048, 2048, 64, false, true),
@@ -58,28 +69,35 @@ const SHAPES: &[(u64, u64, u64, u64, bool, bool)] = &[
     (1, 1024, 1024, 1024, false, false),
 ];
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 25;
+/// Bytes of operands and results that launches take in turns, so that caches do not hold them.
+const COLD_BYTES: u64 = 384 << 20;
 /// Multiply-adds of a round: enough for a stable time.
-const ROUND_FLOPS: f64 = 1e10;
+const ROUND_FLOPS: f64 = 3e9;
 
 fn main() {
     let threads = available_parallelism().map_or(1, |n| n.get() as u64);
     let shapes: Vec<Shape> =
         SHAPES.iter().map(|&(batch, m, n, k, ta, tb)| Shape { batch, m, n, k, ta, tb }).collect();
-    let peers = peer::rates(&shapes, threads);
+    let target = match std::env::var("GIGAC_BENCH_TARGET").as_deref() {
+        Ok("avx2") => CpuTarget::x86_64_v3(),
+        _ => CpuTarget::host().expect("benchmarks need AVX2"),
+    };
+    let peers = [false, true].map(|cold| peer::rates(&shapes, threads, cold));
     println!(
-        "{threads} threads, GFLOP/s\n{:>32} {:>7} {:>7} {:>6} {:>7}",
-        "", "peak", "gigac", "", "torch"
+        "{threads} threads, GFLOP/s\n{:>32} {:>7} {:>7} {:>6} {:>7} {:>7} {:>7}",
+        "", "peak", "gigac", "", "memory", "torch", "memory"
     );
     for (i, shape) in shapes.iter().enumerate() {
         let Shape { batch, m, n, k, ta, tb } = *shape;
         let layout = format!("{}{}", if ta { "ta" } else { "" }, if tb { "tb" } else { "" });
         let name = format!("{batch} × {m}×{n}×{k} {layout}");
-        let peak = peak::rate(threads);
-        let ours = rate(*shape, threads);
-        let share = 100.0 * ours / peak;
-        let peer = peers.get(i).map_or(String::new(), |rate| format!("{rate:7.0}"));
-        println!("{name:>32} {peak:7.0} {ours:7.0} {share:5.0}% {peer}");
+        let peak = peak::rate(threads, target.lanes());
+        let [hot, cold] = [false, true].map(|cold| rate(*shape, &target, threads, cold));
+        let share = 100.0 * hot / peak;
+        let peer = |rates: &Vec<f64>| rates.get(i).map_or(String::new(), |r| format!("{r:7.0}"));
+        let [peer_hot, peer_cold] = peers.each_ref().map(peer);
+        println!("{name:>32} {peak:7.0} {hot:7.0} {share:5.0}% {cold:7.0} {peer_hot} {peer_cold}");
     }
 }
 
@@ -98,7 +116,7 @@ fn kernel(shape: Shape) -> Kernel {
   var m: {m} / {}
   var n: {n} / {}
   var k: {k} / {}
-  grid i, m, n
+  grid i, n, m
   %0: f32 = 0.0
   loop k carry (%1: f32[i, m, n] = %0 -> %2) {{
     %3: f32[i, m, k] = load a[{}*i + {a}]
@@ -123,51 +141,85 @@ fn kernel(shape: Shape) -> Kernel {
 }
 
 /// GFLOP/s of a shape.
-fn rate(shape: Shape, threads: u64) -> f64 {
+fn rate(shape: Shape, target: &CpuTarget, threads: u64, cold: bool) -> f64 {
     let kernel = kernel(shape);
-    let target = CpuTarget::host().expect("benchmarks need AVX2");
-    let image = compile_cpu(&[kernel], &target).expect("the kernel is a product");
+    let image = compile_cpu(&[kernel], target).expect("the kernel is a product");
     let entry = &image.entries[0];
     let code = executable(&image.bytes);
     // SAFETY: the bytes at the entry are a function of this type, compiled for this CPU.
     let run: KernelFn = unsafe { std::mem::transmute(code.as_ptr().add(entry.offset as usize)) };
     let Shape { batch, m, n, k, .. } = shape;
     let sizes = [batch * m * k, batch * k * n, batch * m * n];
-    let buffers = sizes.map(|size| vec![0.5f32; size as usize]);
-    let scratch: Vec<Vec<u8>> =
-        (0..threads).map(|_| vec![0; entry.scratch as usize + 64]).collect();
+    let bytes = 4 * sizes.iter().sum::<u64>();
+    let sets = if cold { (COLD_BYTES / bytes).max(1) } else { 1 };
+    let sets: Vec<[MmapMut; 3]> = (0..sets).map(|_| sizes.map(|size| memory(4 * size))).collect();
+    let scratch: Vec<MmapMut> =
+        (0..threads).map(|_| memory(entry.scratch.max(ALIGNMENT))).collect();
     let turns = (ROUND_FLOPS / shape.flops()).clamp(1.0, 1000.0) as u64;
-    let points = entry.grid_points;
-    let round = || {
+    let launches: Vec<Launch> = (0..turns).map(|_| Launch::default()).collect();
+    let round = |number: usize| {
+        launches.iter().for_each(Launch::reset);
         let start = Instant::now();
         scope(|scope| {
-            for (thread, scratch) in (0..threads).zip(&scratch) {
-                let buffers = &buffers;
+            for scratch in &scratch {
+                let (sets, launches) = (&sets, &launches);
                 scope.spawn(move || {
-                    let addresses = buffers.each_ref().map(|b| b.as_ptr().cast_mut().cast::<u8>());
                     let scratch = scratch.as_ptr().cast_mut();
-                    let scratch = scratch.wrapping_add(scratch.align_offset(64));
-                    let share = |t: u64| points * t / threads;
-                    for _ in 0..turns {
-                        // SAFETY: buffers and scratch are as large as the kernel says, and no
-                        // two threads write the same elements.
-                        unsafe {
-                            run(
-                                addresses.as_ptr(),
-                                std::ptr::null(),
-                                share(thread),
-                                share(thread + 1),
-                                scratch,
-                            );
-                        }
+                    for (launch, buffers) in
+                        launches.iter().zip(sets.iter().cycle().skip(number * launches.len()))
+                    {
+                        let addresses = buffers.each_ref().map(|b| b.as_ptr().cast_mut());
+                        // SAFETY: every launch begins with a zeroed header.
+                        unsafe { scratch.write_bytes(0, ALIGNMENT as usize) };
+                        launch.run(entry.grid_points, threads, |first, last| {
+                            // SAFETY: buffers and scratch are as large as the kernel says, and no
+                            // two threads write the same elements.
+                            unsafe {
+                                run(addresses.as_ptr(), std::ptr::null(), first, last, scratch);
+                            }
+                        });
                     }
                 });
             }
         });
         start.elapsed().as_secs_f64()
     };
-    let best = (0..ROUNDS).map(|_| round()).fold(f64::INFINITY, f64::min);
+    let best = (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min);
     shape.flops() * turns as f64 / best / 1e9
+}
+
+/// One launch: threads share its points as the executor's do, and wait for each other in the end.
+#[derive(Default)]
+struct Launch {
+    next: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Launch {
+    fn reset(&self) {
+        self.next.store(0, SeqCst);
+        self.done.store(0, SeqCst);
+    }
+
+    fn run(&self, points: u64, threads: u64, body: impl Fn(u64, u64)) {
+        let chunk = |first: u64| ((points - first) / (2 * threads)).max(1);
+        let next = |first| (first < points).then(|| first + chunk(first));
+        while let Ok(first) = self.next.fetch_update(SeqCst, SeqCst, next) {
+            body(first, first + chunk(first));
+        }
+        self.done.fetch_add(1, SeqCst);
+        while self.done.load(SeqCst) < threads {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Memory in huge pages, as the executor's arena has it, with finite numbers in it.
+fn memory(bytes: u64) -> MmapMut {
+    let mut map = MmapMut::map_anon(bytes as usize).expect("memory for operands");
+    map.advise(memmap2::Advice::HugePage).expect("advice on memory of our own");
+    map.fill(0x3f);
+    map
 }
 
 fn executable(bytes: &[u8]) -> Mmap {

@@ -15,7 +15,9 @@ pub const ALIGNMENT: u64 = 64;
 ///
 /// Runs the grid points `first..last`, linearised with the last grid variable fastest. `buffers`
 /// are the addresses of all but local buffers, in order; `scalars` the int arguments; `scratch` is
-/// memory of the calling thread alone, as large as [`Entry::scratch`] says.
+/// memory of the calling thread alone, as large as [`Entry::scratch`] says. A kernel may leave
+/// there what helps it in the thread's next call of the same launch: the executor zeroes the first
+/// [`ALIGNMENT`] bytes before the first one.
 pub type KernelFn = unsafe extern "C" fn(*const *mut u8, *const i64, u64, u64, *mut u8);
 
 /// Code of a set of kernels.

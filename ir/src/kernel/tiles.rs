@@ -1,15 +1,17 @@
 //! Tile sizes for matrix products and attention on CPUs.
 //!
-//! One grid point computes a block of `rows × cols` of the result; one turn of its loop packs
-//! `rows × depth` and `depth × cols` operands. What the sizes weigh:
+//! One grid point computes a block of `rows × cols` of the result. Its columns are packed once per
+//! thread, since grid points with the same columns follow one another; its rows pass by in panels,
+//! read in place or packed one by one. What the sizes weigh, all relative to the multiply-adds:
 //!
-//! - **Packing.** Copying a block's columns costs about `3 / rows` of its multiply-adds, and
-//!   copying its rows `2 / cols`, less where neighbouring grid points share them: about 2 % for
-//!   blocks of 256.
-//! - **Caches.** Packed columns (`cols · depth`, at most 512 KiB) stay in the second-level cache
-//!   while panels of rows pass by.
+//! - **Packing.** Fetching and copying the rows costs `16 / cols`. Copying the columns costs
+//!   `3 / rows of all points`, or `8 / rows` where they are too many to be kept for the next point.
+//! - **Caches.** The packed columns of one turn (`cols · depth`, at most 512 KiB) stay in the
+//!   second-level cache while rows pass by.
+//! - **Edges.** A remainder of fewer rows than hide the latency of an addition, and columns that
+//!   fill no register, are worked for in vain.
 //! - **Balance.** Threads take ranges of grid points; few points must share out evenly, first of all
-//!   between two threads.
+//!   between two threads, and many points even out what disturbs a thread.
 
 /// Rows, columns and depth of the blocks of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,28 +25,42 @@ pub struct ContractionTiles {
 }
 
 /// Largest block: see the module's text.
-const ROWS: u64 = 256;
-const COLS: u64 = 256;
-const DEPTH: u64 = 512;
+const ROWS: u64 = 384;
+const COLS: u64 = 512;
+const DEPTH: u64 = 256;
 
 /// Products of at most this many multiply-adds are summed in blocks of about the square root of
 /// their depth: it halves the rounding error of one long chain, and their speed hardly matters.
 const SMALL: u64 = 1 << 22;
 
-/// Columns and contracted positions come in multiples of this: one AVX-512 register.
+/// Contracted positions come in multiples of this: one AVX-512 register.
 const LANES: u64 = 16;
 
-/// Blocks are not cut finer than this to give threads work: copying would cost too much.
+/// Columns come in multiples of this: the register tile of AVX-512, and two of AVX2.
+const WIDTH: u64 = 32;
+
+/// Rows of a register tile with AVX-512; with AVX2 it is half as many.
+const HEIGHT: u64 = 12;
+
+/// A register tile of fewer rows takes as long as one of so many.
+const LEAST_HEIGHT: u64 = 4;
+
+/// Blocks are not cut finer than this to give threads work.
 const LEAST: u64 = 32;
 
 /// More ways to cut a side than this are not tried.
-const CHOICES: u64 = 8;
+const CHOICES: u64 = 16;
 
 /// From this many grid points on it does not matter whether threads share them evenly.
 const MANY: u64 = 64;
 
+/// Code generators keep a thread's packed columns for its next grid point up to so many bytes:
+/// more would come from as far away as the source.
+pub const KEPT_COLUMNS: u64 = 3 << 19;
+
 /// Blocks for `batch` products of `rows × depth` by `depth × cols`.
 pub fn contraction_tiles(batch: u64, rows: u64, cols: u64, depth: u64) -> ContractionTiles {
+    let product = Extents { batch, rows, cols, depth };
     let work = [rows, cols, depth].into_iter().fold(batch, u64::saturating_mul);
     let chain = if work <= SMALL { depth.isqrt().next_multiple_of(LANES) } else { DEPTH };
     let depth = equal_parts(depth, depth.div_ceil(chain), LANES);
@@ -55,32 +71,70 @@ pub fn contraction_tiles(batch: u64, rows: u64, cols: u64, depth: u64) -> Contra
     let tiles = cuts(rows, ROWS).flat_map(|down| {
         let rows = equal_parts(rows, down, 1);
         cuts(cols, COLS).map(move |across| {
-            let cols = equal_parts(cols, across, LANES);
+            let cols = equal_parts(cols, across, WIDTH);
             ContractionTiles { rows, cols, depth }
         })
     });
-    let cheapest =
-        tiles.min_by(|a, b| a.cost(batch, rows, cols).total_cmp(&b.cost(batch, rows, cols)));
+    let cheapest = tiles.min_by(|a, b| a.cost(&product).total_cmp(&b.cost(&product)));
     cheapest.expect("there is one way to cut a side at least")
+}
+
+/// Sizes of a product.
+struct Extents {
+    batch: u64,
+    rows: u64,
+    cols: u64,
+    depth: u64,
 }
 
 impl ContractionTiles {
     /// What the blocks cost beyond the multiply-adds, relative to these.
-    fn cost(&self, batch: u64, rows: u64, cols: u64) -> f64 {
-        let copies = 3.0 / self.rows as f64 + 2.0 / self.cols as f64;
-        copies + self.excess(batch, rows, cols, 2) + self.excess(batch, rows, cols, 4) / 16.0
+    fn cost(&self, product: &Extents) -> f64 {
+        let points = self.points(product);
+        self.copies(product)
+            + self.edges()
+            + self.excess(product, 2)
+            + self.excess(product, 4) / 64.0
+            + 0.04 / points as f64
+    }
+
+    fn points(&self, product: &Extents) -> u64 {
+        let blocks = [product.rows.div_ceil(self.rows), product.cols.div_ceil(self.cols)];
+        blocks.into_iter().fold(product.batch, u64::saturating_mul)
+    }
+
+    /// Packing, and what comes from beyond the second-level cache.
+    fn copies(&self, product: &Extents) -> f64 {
+        let (rows, all) = (self.rows as f64, product.rows as f64);
+        let bytes = self.cols.saturating_mul(product.depth).saturating_mul(4);
+        // Two threads pack the columns each for itself, if both come to work on them.
+        let packers = product.rows.div_ceil(self.rows).min(2) as f64;
+        let cols = if bytes <= KEPT_COLUMNS { 3.0 * packers / all } else { 8.0 / rows };
+        16.0 / self.cols as f64 + cols
+    }
+
+    /// Work on rows and columns that do not exist, and the detour of edges through memory.
+    fn edges(&self) -> f64 {
+        let height = self.rows % HEIGHT;
+        let rows = match height {
+            0 => 0,
+            h => 1 + LEAST_HEIGHT.saturating_sub(h),
+        };
+        let cols = self.cols.next_multiple_of(LANES) - self.cols;
+        rows as f64 / self.rows as f64 + cols as f64 / self.cols as f64
     }
 
     /// Work of the fullest of so many threads over the mean, less one, when they take equal ranges
     /// of grid points.
-    fn excess(&self, batch: u64, rows: u64, cols: u64, threads: u64) -> f64 {
-        let (down, across) = (rows.div_ceil(self.rows), cols.div_ceil(self.cols));
-        let points = batch.saturating_mul(down).saturating_mul(across);
+    fn excess(&self, product: &Extents, threads: u64) -> f64 {
+        let Extents { batch, rows, cols, .. } = *product;
+        let (down, points) = (rows.div_ceil(self.rows), self.points(product));
         if points > MANY {
             return 0.0;
         }
         let size = |point: u64| {
-            let (row, col) = (point / across % down * self.rows, point % across * self.cols);
+            let across = cols.div_ceil(self.cols);
+            let (row, col) = (point % down * self.rows, point / down % across * self.cols);
             (self.rows.min(rows - row) * self.cols.min(cols - col)) as f64
         };
         let share = |t: u64| (points * t / threads..points * (t + 1) / threads).map(size).sum();
@@ -151,8 +205,8 @@ mod tests {
             (1, 64, 176, 64),
         ] {
             let tiles = contraction_tiles(batch, m, n, k);
-            let excess = tiles.excess(batch, m, n, 2);
-            assert!(excess < 0.03, "{batch} × {m} × {n} × {k}: {tiles:?}, {excess}");
+            let excess = tiles.excess(&Extents { batch, rows: m, cols: n, depth: k }, 2);
+            assert!(excess < 0.07, "{batch} × {m} × {n} × {k}: {tiles:?}, {excess}");
         }
     }
 

@@ -1,5 +1,6 @@
-//! Emits a matrix product: batch axes and blocks of m and n in the grid, a loop over blocks of k,
-//! then the epilogue, on sums that are still in registers.
+//! Emits a matrix product: batch axes and blocks of n and m in the grid, a loop over blocks of k,
+//! then the epilogue, on sums that are still in registers. Blocks of m follow one another, so that
+//! the columns of n are packed once for all of them.
 //!
 //! m are the axes of one operand alone, n those of the other; n is the side that has the fastest
 //! axis of the result. Axes of one side become one variable; where they do not lie one behind
@@ -53,7 +54,7 @@ pub(crate) fn emit(
         vars.push(Var { name: name.into(), extent: extent(axes), tile });
     }
     let kv = VarId(first + 2);
-    let grid: Vec<VarId> = (0..first + 2).map(VarId).collect();
+    let grid: Vec<VarId> = (0..first).chain([first + 1, first]).map(VarId).collect();
     let mut groups: Vec<Vec<AxisId>> = batch.iter().map(|x| vec![*x]).collect();
     groups.extend([m, n, k]);
     let ids: Vec<VarId> = (0..first + 3).map(VarId).collect();

@@ -1,8 +1,11 @@
 //! Worker threads that run the grid points of one launch after the other.
 //!
-//! The calling thread is one of the workers. Points are handed out in chunks by a counter, so the
-//! split depends on speed, but no result does: grid points are independent. A launch does not wait
-//! for workers that are still asleep when the points run out.
+//! The calling thread is one of the workers. Points are handed out in chunks, large ones first, so
+//! the split depends on speed, but no result does: grid points are independent. A launch does not
+//! wait for workers that are still asleep when the points run out.
+//!
+//! Every thread's scratch memory begins with a header that is zeroed when the thread enters a
+//! launch: kernels remember there from chunk to chunk what they have packed.
 //!
 //! The door protocol: a worker enters by raising `inside` and then looks whether the door is
 //! `open`; only then it reads the task. The caller closes the door and waits until nobody is
@@ -22,15 +25,16 @@ use crate::exec::arena::Arena;
 
 /// Looks at the round before a worker goes to sleep: some tens of microseconds.
 const SPINS: u32 = 20_000;
-/// Chunks per thread: few, as kernels keep packed panels within a chunk, but enough to balance.
-const CHUNKS_PER_THREAD: u64 = 4;
+/// A thread takes this part of its share of the points that are left: large pieces first, single
+/// points in the end, so that all threads finish together.
+const PART: u64 = 2;
 
 /// Runs the points `first..last` with thread-private scratch memory.
 type Task<'t> = &'t (dyn Fn(u64, u64, *mut u8) + Sync);
 
 struct Door {
-    /// The task, its number of points and the points of a chunk; written only while nobody is in.
-    task: UnsafeCell<Option<(Task<'static>, u64, u64)>>,
+    /// The task and its number of points; written only while nobody is in.
+    task: UnsafeCell<Option<(Task<'static>, u64)>>,
     next: AtomicU64,
     open: AtomicBool,
     inside: AtomicUsize,
@@ -66,13 +70,13 @@ impl Pool {
             asleep: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         });
-        let bytes = scratch_bytes.max(1).next_multiple_of(ALIGNMENT);
+        let bytes = scratch_bytes.max(ALIGNMENT).next_multiple_of(ALIGNMENT);
         let mut pool = Self { door, workers: Vec::new(), scratch: Arena::new(bytes)? };
         for worker in 1..threads.max(1) {
             let (door, scratch) = (pool.door.clone(), Arena::new(bytes)?);
             let handle = thread::Builder::new()
                 .name(format!("worker-{worker}"))
-                .spawn(move || work(&door, &scratch))
+                .spawn(move || work(&door, threads as u64, &scratch))
                 .map_err(|e| Error::Machine(format!("cannot start {threads} threads: {e}")))?;
             let thread = handle.thread().clone();
             pool.workers.push((handle, thread));
@@ -89,16 +93,16 @@ impl Pool {
     pub fn run(&mut self, points: u64, task: Task<'_>) {
         if self.workers.is_empty() || points <= 1 {
             if points > 0 {
+                clear_header(&self.scratch);
                 task(0, points, self.scratch.base());
             }
             return;
         }
-        let chunk = (points / (self.threads() as u64 * CHUNKS_PER_THREAD)).max(1);
         // SAFETY: the reference is used only by threads inside the door, and `leave` below
         // returns after the last one has left, so it does not outlive `task`.
         let task: Task<'static> = unsafe { std::mem::transmute(task) };
         // SAFETY: the door is closed and nobody is inside: the last run left it so.
-        unsafe { *self.door.task.get() = Some((task, points, chunk)) };
+        unsafe { *self.door.task.get() = Some((task, points)) };
         self.door.next.store(0, SeqCst);
         self.door.open.store(true, SeqCst);
         self.door.round.fetch_add(1, SeqCst);
@@ -106,7 +110,8 @@ impl Pool {
             self.workers.iter().for_each(|(_, thread)| thread.unpark());
         }
         let leave = Leave(&self.door);
-        chunks(&self.door, points, chunk, task, self.scratch.base());
+        let threads = self.threads() as u64;
+        chunks(&self.door, points, threads, task, &self.scratch);
         drop(leave);
     }
 }
@@ -137,18 +142,23 @@ impl Drop for Leave<'_> {
 }
 
 /// Takes chunks until none is left.
-fn chunks(door: &Door, points: u64, chunk: u64, task: Task<'_>, scratch: *mut u8) {
-    loop {
-        let first = door.next.fetch_add(chunk, SeqCst);
-        if first >= points {
-            return;
-        }
-        task(first, (first + chunk).min(points), scratch);
+fn chunks(door: &Door, points: u64, threads: u64, task: Task<'_>, scratch: &Arena) {
+    clear_header(scratch);
+    let chunk = |first: u64| ((points - first) / (threads * PART)).max(1);
+    let next = |first| (first < points).then(|| first + chunk(first));
+    while let Ok(first) = door.next.fetch_update(SeqCst, SeqCst, next) {
+        task(first, first + chunk(first), scratch.base());
     }
 }
 
+/// Forgets what kernels of the last launch have left in the header.
+fn clear_header(scratch: &Arena) {
+    // SAFETY: scratch memory is at least one alignment unit long, and the thread's own.
+    unsafe { scratch.base().write_bytes(0, ALIGNMENT as usize) };
+}
+
 /// Life of a worker.
-fn work(door: &Door, scratch: &Arena) {
+fn work(door: &Door, threads: u64, scratch: &Arena) {
     allocations::watch_thread(true);
     let mut seen = 0;
     loop {
@@ -160,8 +170,8 @@ fn work(door: &Door, scratch: &Arena) {
         let _inside = Inside(door);
         if door.open.load(SeqCst) {
             // SAFETY: inside an open door the cell is not written.
-            if let Some((task, points, chunk)) = unsafe { *door.task.get() } {
-                chunks(door, points, chunk, task, scratch.base());
+            if let Some((task, points)) = unsafe { *door.task.get() } {
+                chunks(door, points, threads, task, scratch);
             }
         }
     }

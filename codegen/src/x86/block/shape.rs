@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gigac_ir::kernel::{Expr, Offset, TileId, VarId};
 
-use super::super::contraction::access::{Access, classify};
+use super::super::contraction::access::{Access, Starts, classify};
 use super::Reason;
 use super::home::{Lie, size};
 use super::program::Program;
@@ -120,7 +120,9 @@ impl Shape {
     /// 1 when memory does not lie along the lanes.
     fn crossing(&self, program: &Program<'_>, domain: &[VarId], offset: &Offset) -> u64 {
         let along = self.lie(domain).lanes;
-        u64::from(classify(program.kernel, offset, along, 16, 16) == Access::Scattered)
+        u64::from(
+            classify(program.kernel, offset, along, Starts::Multiples(16), 16) == Access::Scattered,
+        )
     }
 }
 

@@ -7,7 +7,7 @@
 use gigac_ir::kernel::{Expr, Reduction, Scalar, TileId, VarId};
 use inkwell::values::{BasicValueEnum, IntValue, VectorValue};
 
-use super::super::contraction::access::{Access, classify};
+use super::super::contraction::access::{Access, Starts, classify};
 use super::super::contraction::lanewise::{Frame, Lanes, Lanewise};
 use super::super::contraction::pattern::expr_operands;
 use super::super::reduce::{combine, reduce_lanes};
@@ -57,7 +57,10 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         let start = emit.add(positions[&var], lane);
         let (buffers, scalars) = (self.buffers().to_vec(), self.scalars().to_vec());
         let align = self.align(var);
-        (Frame { buffers, scalars, positions }, Lanes { var, start, align, mask })
+        (
+            Frame { buffers, scalars, positions },
+            Lanes { var, start, starts: Starts::Multiples(align), mask },
+        )
     }
 
     /// A value that has no homes below it.
@@ -215,7 +218,13 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
             if let Expr::Load { offset, .. } = expr {
                 let align = self.align(sweep.lie.lanes);
                 let kernel = program.kernel;
-                let access = classify(kernel, offset, sweep.lie.lanes, align, self.plan.lanes);
+                let access = classify(
+                    kernel,
+                    offset,
+                    sweep.lie.lanes,
+                    Starts::Multiples(align),
+                    self.plan.lanes,
+                );
                 if access != Access::Uniform {
                     return true;
                 }

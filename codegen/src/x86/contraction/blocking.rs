@@ -1,11 +1,15 @@
-//! Sizes: the register tile of an instruction set, and where packed blocks lie in scratch memory.
+//! Sizes: the register tile of an instruction set, and where packed operands lie in scratch memory.
+//!
+//! ```text
+//! scratch: header │ panel of rows │ columns of every turn, or of one │ sums of a block, or of a tile
+//! ```
 
-use gigac_ir::kernel::Kernel;
+use gigac_ir::kernel::{Expr, KEPT_COLUMNS, Offset, Storage, VarId};
 
 use super::super::CpuTarget;
-use super::access::{Access, classify};
+use super::access::{Access, Starts, boundaries, classify, slope};
 use super::micro::Strides;
-use super::pattern::Contraction;
+use super::pattern::{Contraction, Product};
 
 /// The part of the result that is summed in registers.
 ///
@@ -34,149 +38,214 @@ impl RegisterTile {
     }
 }
 
-/// How the rows' operand is packed.
+/// How the rows' operand lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::x86) enum RowLayout {
-    /// `[row][k]`: the copy of a source that is contiguous along k.
+    /// `[row][k]`: a source that is contiguous along k, or its copy.
     ByRow,
     /// Panels `[k][row]` of as many rows as the register tile has: the copy of a source that is
     /// contiguous along rows.
     ByStep,
 }
 
-/// Blocks, all in elements unless said otherwise.
+/// Where the micro-kernel finds its rows. Strides are in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// In the buffer itself: plain f32, contiguous along k, rows at a constant distance.
+    InPlace {
+        /// Distance of rows.
+        stride: u64,
+    },
+    /// In a packed panel `[row][k]`: the copy of a source that is contiguous along k.
+    ByRow {
+        /// Distance of rows.
+        stride: u64,
+    },
+    /// In a packed panel `[k][row]`: the copy of a source that is contiguous along rows.
+    ByStep,
+}
+
+/// Rows that are packed at a time: whole panels, and whole lines of the cache where the source is
+/// contiguous along rows.
+pub(super) const GROUP: u64 = 48;
+
+/// How one product of the sum is blocked, in elements unless said otherwise.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
-    pub(super) tile: RegisterTile,
-    /// Rows, columns and contracted positions of a block.
-    pub(super) block: [u64; 3],
+pub(super) struct ProductLayout {
     /// Turns of the loop.
-    pub(super) chunks: u64,
-    pub(super) row_layout: RowLayout,
+    pub(super) turns: u64,
+    /// Contracted positions of a turn.
+    pub(super) depth: u64,
+    pub(super) rows: Rows,
     /// Whether columns are packed through a transposition: the source is contiguous along k.
     pub(super) transposed_cols: bool,
-    /// Distance of rows ([`RowLayout::ByRow`]) or of steps ([`RowLayout::ByStep`]).
-    pub(super) row_stride: u64,
-    /// Size of the packed rows of one turn.
-    pub(super) rows_size: u64,
     /// Size of the packed columns of one turn.
     pub(super) cols_size: u64,
-    /// Whether the packed blocks of all turns are kept, to be used again by the next grid point.
-    pub(super) keep_rows: bool,
-    /// The same for columns.
+    /// Byte offset of the packed columns of the first turn.
+    pub(super) cols_at: u64,
+}
+
+/// How a kernel is blocked.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub(super) tile: RegisterTile,
+    /// Rows and columns of a block.
+    pub(super) block: [u64; 2],
+    pub(super) products: Vec<ProductLayout>,
+    /// Whether the packed columns of all turns are kept for later grid points.
     pub(super) keep_cols: bool,
+    /// Byte offset of the sums.
+    pub(super) sums_at: u64,
     /// Distance of rows of sums.
     pub(super) sum_stride: u64,
 }
 
-/// Above this many bytes the packed blocks of all turns are not kept: they would only push each
-/// other out of the caches.
-const KEEP_BYTES: u64 = 4 << 20;
+/// Runs of a merged axis that are so many vectors long count as contiguous: few vectors straddle
+/// their ends.
+const LONG: u64 = 2;
+
+/// Bytes in front of the scratch memory: the number of the packed block of columns, plus 1.
+pub(super) const HEADER: u64 = gigac_ir::image::ALIGNMENT;
 
 impl Layout {
     pub(super) fn new(contraction: &Contraction<'_>, tile: RegisterTile) -> Self {
         let kernel = contraction.kernel;
-        let [rows, cols, k] = [contraction.rows, contraction.cols, contraction.k].map(|v| {
-            let var = kernel.var(v);
-            var.tile.min(var.extent)
-        });
-        let chunks = kernel.var(contraction.k).tiles();
-        let row_layout = row_layout(contraction, tile);
-        let padded_k = k.next_multiple_of(tile.lanes);
-        let (row_stride, rows_size) = match row_layout {
-            // One more line, so that rows do not fall on the same lines of the cache.
-            RowLayout::ByRow => (padded_k + tile.lanes, rows * (padded_k + tile.lanes)),
-            RowLayout::ByStep => {
-                let step = tile.rows.next_multiple_of(tile.lanes);
-                (step, rows.div_ceil(tile.rows) * padded_k * step)
+        let size = |v: VarId| kernel.var(v).tile.min(kernel.var(v).extent);
+        let block = [contraction.rows, contraction.cols].map(size);
+        let padded_cols = block[1].next_multiple_of(tile.cols());
+        let product = |product: &Product| {
+            let depth = size(product.k);
+            ProductLayout {
+                turns: kernel.var(product.k).tiles(),
+                depth,
+                rows: rows(contraction, product, tile),
+                transposed_cols: prefers_k(contraction, product, tile, false),
+                cols_size: padded_cols * depth.next_multiple_of(tile.lanes),
+                cols_at: 0,
             }
         };
-        let padded_cols = cols.next_multiple_of(tile.cols());
-        let cols_size = padded_cols * padded_k;
-        let keep = |size: u64| chunks * size * 4 <= KEEP_BYTES;
-        Self {
-            tile,
-            block: [rows, cols, k],
-            chunks,
-            row_layout,
-            transposed_cols: prefers_k(contraction, tile, false),
-            row_stride,
-            rows_size,
-            cols_size,
-            keep_rows: keep(rows_size),
-            keep_cols: keep(cols_size),
-            sum_stride: if chunks == 1 { tile.cols() } else { padded_cols },
+        let products = contraction.products.iter().map(product).collect();
+        let mut layout =
+            Self { tile, block, products, keep_cols: false, sums_at: 0, sum_stride: 0 };
+        let all: u64 = layout.products.iter().map(|p| p.turns * p.cols_size * 4).sum();
+        layout.keep_cols = all <= KEPT_COLUMNS;
+        layout.sum_stride = if layout.turns() == 1 { tile.cols() } else { padded_cols };
+        layout.place();
+        layout
+    }
+
+    /// How the micro-kernel finds the operands and sums of a product.
+    pub(super) fn strides(&self, product: usize) -> Strides {
+        let (row_layout, rows) = match self.products[product].rows {
+            Rows::InPlace { stride } | Rows::ByRow { stride } => (RowLayout::ByRow, stride),
+            Rows::ByStep => (RowLayout::ByStep, self.tile.rows),
+        };
+        Strides { row_layout, rows, cols: self.tile.cols(), sums: self.sum_stride }
+    }
+
+    /// Turns of all loops.
+    pub(super) fn turns(&self) -> u64 {
+        self.products.iter().map(|p| p.turns).sum()
+    }
+
+    fn place(&mut self) {
+        let panel = self.products.iter().map(|p| p.panel_size(self.tile)).max().unwrap_or(0);
+        let panels = GROUP.min(self.block[0]).div_ceil(self.tile.rows);
+        let mut at = HEADER + (panels * panel * 4).next_multiple_of(HEADER);
+        let first = at;
+        let mut largest = 0;
+        for product in &mut self.products {
+            product.cols_at = if self.keep_cols { at } else { first };
+            at += product.turns * product.cols_size * 4;
+            largest = largest.max(product.cols_size * 4);
         }
+        self.sums_at = if self.keep_cols { at } else { first + largest };
     }
 
-    /// Offset of the packed rows of a turn; rows come first.
-    pub(super) fn rows_kept(&self) -> u64 {
-        if self.keep_rows { self.chunks } else { 1 }
-    }
-
-    pub(super) fn cols_kept(&self) -> u64 {
-        if self.keep_cols { self.chunks } else { 1 }
-    }
-
-    /// Byte offset of the packed columns.
-    pub(super) fn cols_at(&self) -> u64 {
-        self.rows_kept() * self.rows_size * 4
-    }
-
-    /// Byte offset of the sums.
-    pub(super) fn sums_at(&self) -> u64 {
-        self.cols_at() + self.cols_kept() * self.cols_size * 4
-    }
-
-    /// Bytes of scratch memory for one thread, which must begin at a multiple of 64.
+    /// Bytes of scratch memory for one thread.
     pub(super) fn scratch_bytes(&self) -> u64 {
-        let rows = if self.chunks == 1 { self.tile.rows } else { self.block[0] };
-        self.sums_at() + rows * self.sum_stride * 4
-    }
-
-    /// How the micro-kernel finds its operands and sums.
-    pub(super) fn strides(&self) -> Strides {
-        Strides {
-            row_layout: self.row_layout,
-            rows: self.row_stride,
-            cols: self.tile.cols(),
-            sums: self.sum_stride,
-        }
-    }
-
-    /// Columns of one packed sliver times the steps that it has room for.
-    pub(super) fn sliver_size(&self) -> u64 {
-        self.block[2].next_multiple_of(self.tile.lanes) * self.tile.cols()
-    }
-
-    /// Offset of the panel that begins with a row divided by the tile's rows.
-    pub(super) fn panel_size(&self) -> u64 {
-        match self.row_layout {
-            RowLayout::ByRow => self.tile.rows * self.row_stride,
-            RowLayout::ByStep => self.block[2].next_multiple_of(self.tile.lanes) * self.row_stride,
-        }
+        let rows = if self.turns() == 1 { self.tile.rows } else { self.block[0] };
+        self.sums_at + rows * self.sum_stride * 4
     }
 }
 
-fn row_layout(contraction: &Contraction<'_>, tile: RegisterTile) -> RowLayout {
-    if prefers_k(contraction, tile, true) { RowLayout::ByRow } else { RowLayout::ByStep }
+impl ProductLayout {
+    /// Elements of a packed panel of rows.
+    pub(super) fn panel_size(&self, tile: RegisterTile) -> u64 {
+        match self.rows {
+            Rows::InPlace { .. } => 0,
+            Rows::ByRow { stride } => tile.rows * stride,
+            // The last step is written as a whole vector.
+            Rows::ByStep => (self.depth * tile.rows + tile.lanes).next_multiple_of(tile.lanes),
+        }
+    }
+
+    /// Elements of one packed sliver: the columns of a register tile times the steps that it has
+    /// room for.
+    pub(super) fn sliver_size(&self, tile: RegisterTile) -> u64 {
+        self.depth.next_multiple_of(tile.lanes) * tile.cols()
+    }
+}
+
+fn rows(contraction: &Contraction<'_>, product: &Product, tile: RegisterTile) -> Rows {
+    if let Some(stride) = in_place(contraction, product) {
+        return Rows::InPlace { stride };
+    }
+    let k = contraction.kernel.var(product.k);
+    match prefers_k(contraction, product, tile, true) {
+        true => Rows::ByRow { stride: k.tile.min(k.extent).next_multiple_of(tile.lanes) },
+        false => Rows::ByStep,
+    }
+}
+
+/// The distance of rows, when the micro-kernel can read them where they lie.
+fn in_place(contraction: &Contraction<'_>, product: &Product) -> Option<u64> {
+    let (buffer, offset) = plain_load(contraction, product)?;
+    let kernel = contraction.kernel;
+    let f32s = kernel.buffers[buffer.0 as usize].storage == Storage::F32;
+    let unit = slope(kernel, offset, product.k)? == 1;
+    let stride = u64::try_from(slope(kernel, offset, contraction.rows)?).ok()?;
+    (f32s && unit).then_some(stride)
+}
+
+/// The load that the rows' operand is, if it is nothing else.
+fn plain_load<'k>(
+    contraction: &Contraction<'k>,
+    product: &Product,
+) -> Option<(gigac_ir::kernel::BufferId, &'k Offset)> {
+    match contraction.expr(product.lhs) {
+        Expr::Load { buffer, offset, mask: None } if offset.tiles().is_empty() => {
+            Some((*buffer, offset))
+        }
+        _ => None,
+    }
 }
 
 /// Whether more loads of an operand are contiguous along k than along its own variable. Where
 /// neither is, rows are gathered along k and columns along columns, which needs no transposition.
-fn prefers_k(contraction: &Contraction<'_>, tile: RegisterTile, of_rows: bool) -> bool {
-    let kernel: &Kernel = contraction.kernel;
+fn prefers_k(
+    contraction: &Contraction<'_>,
+    product: &Product,
+    tile: RegisterTile,
+    of_rows: bool,
+) -> bool {
     let (operand, own) = match of_rows {
-        true => (contraction.lhs, contraction.rows),
-        false => (contraction.rhs, contraction.cols),
+        true => (product.lhs, contraction.rows),
+        false => (product.rhs, contraction.cols),
     };
     let loads = contraction.loads(operand);
     let contiguous = |var| {
-        let by_panel = of_rows && var == own;
-        let align = contraction.start_align(var, if by_panel { tile.rows } else { tile.lanes });
-        let along = |offset| classify(kernel, offset, var, align, tile.lanes) == Access::Contiguous;
+        let along = |offset: &Offset| {
+            let runs_long =
+                boundaries([offset].into_iter(), var).iter().all(|b| *b >= LONG * tile.lanes);
+            let starts = match runs_long {
+                true => Starts::Unbroken,
+                false => Starts::Multiples(contraction.start_align(var, tile.lanes)),
+            };
+            classify(contraction.kernel, offset, var, starts, tile.lanes) == Access::Contiguous
+        };
         loads.iter().filter(|(_, offset)| along(offset)).count()
     };
-    let (along_k, along_own) = (contiguous(contraction.k), contiguous(own));
+    let (along_k, along_own) = (contiguous(product.k), contiguous(own));
     along_k > along_own || (of_rows && along_k == along_own)
 }

@@ -1,4 +1,4 @@
-//! The kernel function: walks grid points, packs what changed, runs tiles, ends with the epilogue.
+//! The kernel function: walks grid points, packs what changed, runs register tiles.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,15 @@ use gigac_ir::kernel::{Access, TileId, VarId};
 use inkwell::IntPredicate;
 use inkwell::module::Linkage;
 use inkwell::types::BasicMetadataTypeEnum;
-use inkwell::values::{FunctionValue, IntValue, PointerValue};
+use inkwell::values::{BasicValueEnum, FunctionValue, IntValue, PointerValue};
 
-use super::blocking::Layout;
+use super::ahead::{Next, Number};
+use super::blocking::{GROUP, HEADER, Layout, ProductLayout, Rows};
 use super::emit::{Emit, sound};
-use super::lanewise::{Frame, Lanes, Lanewise};
+use super::lanewise::Frame;
 use super::micro::{self, Shape};
 use super::pack::Pack;
-use super::pattern::{Contraction, expr_operands};
+use super::pattern::{Contraction, Product, expr_operands};
 
 pub(super) struct Driver<'e, 'c, 'm, 'k> {
     pub(super) emit: &'e Emit<'c, 'm>,
@@ -23,58 +24,90 @@ pub(super) struct Driver<'e, 'c, 'm, 'k> {
 
 /// Functions that the kernel function calls.
 struct Callees<'c> {
-    pack_rows: FunctionValue<'c>,
-    pack_cols: FunctionValue<'c>,
+    /// By product.
+    products: Vec<ProductCallees<'c>>,
+    /// The epilogue of a tile whose sums lie in memory.
     finish: FunctionValue<'c>,
-    micro: Vec<(Shape, FunctionValue<'c>)>,
+}
+
+/// Functions of one product of the sum.
+struct ProductCallees<'c> {
+    /// Packs a panel of rows; none when rows are read in place.
+    pack_rows: Option<FunctionValue<'c>>,
+    pack_cols: FunctionValue<'c>,
+    /// A full register tile with its epilogue.
+    tile: FunctionValue<'c>,
+    /// Sums of tiles at the edges of blocks.
+    edges: Vec<(Shape, FunctionValue<'c>)>,
 }
 
 /// What the kernel function knows of the grid point in hand.
 struct Point<'c> {
     /// Arguments that callees take first: buffers, scalars, positions.
     common: [PointerValue<'c>; 3],
+    frame: Frame<'c>,
     scratch: PointerValue<'c>,
     /// Rows and columns of the block.
     size: [IntValue<'c>; 2],
+    /// Whether columns must be packed.
+    fresh: IntValue<'c>,
 }
 
-/// One turn of the loop over k.
+/// One turn of a loop over k.
 struct Turn<'c> {
+    /// Which product.
+    product: usize,
+    /// The first contracted position, and their number.
+    first: IntValue<'c>,
     steps: IntValue<'c>,
-    rows: PointerValue<'c>,
     cols: PointerValue<'c>,
+    /// Whether there are sums of turns before.
     add: IntValue<'c>,
+    /// Whether it is the last turn of all.
     last: IntValue<'c>,
 }
 
 impl<'c> Driver<'_, 'c, '_, '_> {
     /// Emits the kernel and its parts.
     pub(super) fn run(&self) {
-        let callees = Callees {
-            pack_rows: self.pack("rows", |pack| pack.rows()),
-            pack_cols: self.pack("cols", |pack| pack.cols()),
-            finish: self.epilogue(),
-            micro: self.shapes().into_iter().map(|s| (s, self.micro(s))).collect(),
-        };
+        let products = (0..self.layout.products.len()).map(|i| ProductCallees {
+            pack_rows: self.pack_rows(i),
+            pack_cols: self.pack_cols(i),
+            tile: self.full_tile(i),
+            edges: self.edge_shapes().into_iter().map(|s| (s, self.edge_tile(i, s))).collect(),
+        });
+        let callees = Callees { products: products.collect(), finish: self.finish() };
         self.kernel(&callees);
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.contraction.kernel.name
     }
 
-    fn micro(&self, shape: Shape) -> FunctionValue<'c> {
-        micro::emit(self.emit, self.layout.strides(), shape, self.name())
+    pub(super) fn product(&self, i: usize) -> (&Product, &ProductLayout) {
+        (&self.contraction.products[i], &self.layout.products[i])
     }
 
-    /// Full tiles and those at the edges of full and last blocks.
-    fn shapes(&self) -> Vec<Shape> {
-        let vectors: Vec<u64> = (1..=self.layout.tile.vectors)
-            .filter(|v| *v == self.layout.tile.vectors || self.edge_vectors().contains(v))
+    /// Emits the sums of a tile at an edge of a block.
+    fn edge_tile(&self, product: usize, shape: Shape) -> FunctionValue<'c> {
+        let name = format!("{}.{product}", self.name());
+        micro::emit(self.emit, self.layout.strides(product), shape, &name)
+    }
+
+    /// Register tiles at the edges of full and last blocks.
+    fn edge_shapes(&self) -> Vec<Shape> {
+        let tile = self.layout.tile;
+        let widths: Vec<u64> = (1..=tile.vectors)
+            .filter(|v| *v == tile.vectors || self.edge_vectors().contains(v))
             .collect();
-        let heights = self.edges(self.contraction.rows, self.layout.tile.rows);
-        let heights = heights.into_iter().chain([self.layout.tile.rows]);
-        heights.flat_map(|rows| vectors.iter().map(move |v| Shape { rows, vectors: *v })).collect()
+        let heights = self.edges(self.contraction.rows, tile.rows).into_iter().chain([tile.rows]);
+        let shape = |rows| widths.iter().map(move |v| Shape { rows, vectors: *v });
+        let mut shapes: Vec<Shape> = heights.flat_map(shape).collect();
+        if self.edge_vectors().is_empty() {
+            // Full tiles need no function beside their own.
+            shapes.retain(|s| s.rows != tile.rows);
+        }
+        shapes
     }
 
     fn edge_vectors(&self) -> Vec<u64> {
@@ -94,7 +127,7 @@ impl<'c> Driver<'_, 'c, '_, '_> {
     }
 
     /// Starts a function whose first parameters are buffers, scalars and positions.
-    fn function(
+    pub(super) fn function(
         &self,
         part: &str,
         more: &[BasicMetadataTypeEnum<'c>],
@@ -122,80 +155,54 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         }
     }
 
-    /// Emits `pack(…, to, first step, steps)`.
-    fn pack(&self, part: &str, body: impl Fn(&Pack<'_, 'c, '_, '_>)) -> FunctionValue<'c> {
+    /// Emits `rows(…, to, first step, steps, first row, rows)`.
+    fn pack_rows(&self, i: usize) -> Option<FunctionValue<'c>> {
         let emit = self.emit;
         let int = emit.context.i64_type().into();
-        let (function, frame) = self.function(part, &[emit.pointer_type().into(), int, int]);
-        body(&Pack {
+        let (product, layout) = self.product(i);
+        if matches!(layout.rows, Rows::InPlace { .. }) {
+            return None;
+        }
+        let params = [emit.pointer_type().into(), int, int, int, int];
+        let (function, frame) = self.function(&format!("rows{i}"), &params);
+        let [first, steps, row, rows] = [4, 5, 6, 7].map(|p| int_param(function, p));
+        let pack = Pack {
             emit,
             contraction: self.contraction,
-            layout: &self.layout,
+            tile: self.layout.tile,
+            product,
+            layout,
+            frame,
+            to: pointer_param(function, 3),
+            first_step: first,
+            steps,
+        };
+        pack.rows(row, rows);
+        emit.finish();
+        Some(function)
+    }
+
+    /// Emits `cols(…, to, first step, steps)`.
+    fn pack_cols(&self, i: usize) -> FunctionValue<'c> {
+        let emit = self.emit;
+        let int = emit.context.i64_type().into();
+        let (product, layout) = self.product(i);
+        let params = [emit.pointer_type().into(), int, int];
+        let (function, frame) = self.function(&format!("cols{i}"), &params);
+        let pack = Pack {
+            emit,
+            contraction: self.contraction,
+            tile: self.layout.tile,
+            product,
+            layout,
             frame,
             to: pointer_param(function, 3),
             first_step: int_param(function, 4),
             steps: int_param(function, 5),
-        });
+        };
+        pack.cols();
         emit.finish();
         function
-    }
-
-    /// Emits `finish(…, sums, first row, rows, first column, columns)` for one register tile.
-    fn epilogue(&self) -> FunctionValue<'c> {
-        let emit = self.emit;
-        let int = emit.context.i64_type().into();
-        let params = [emit.pointer_type().into(), int, int, int, int];
-        let (function, mut frame) = self.function("finish", &params);
-        let (sums, cols) = (pointer_param(function, 3), int_param(function, 7));
-        let [first_row, rows, first_col] = [4, 5, 6].map(|i| int_param(function, i));
-        let width = emit.int(self.layout.tile.cols().cast_signed());
-        let full = emit.compare(IntPredicate::UGE, cols, width);
-        let stride = (self.layout.sum_stride * 4).cast_signed();
-        emit.each(emit.int(0), rows, 1, |row| {
-            frame.positions.insert(self.contraction.rows, emit.add(first_row, row));
-            let line = emit.after(sums, emit.times(row, stride));
-            let run = |v, mask| self.finish_vector(&frame, line, first_col, v, mask);
-            let vectors = 0..self.layout.tile.vectors;
-            emit.branch(
-                full,
-                || vectors.clone().for_each(|v| run(v, None)),
-                || vectors.clone().for_each(|v| self.finish_edge(cols, v, |m| run(v, Some(m)))),
-            );
-        });
-        emit.finish();
-        function
-    }
-
-    /// Runs `body` with the mask of the columns of vector `v` that exist, if one does.
-    fn finish_edge(
-        &self,
-        cols: IntValue<'c>,
-        v: u64,
-        body: impl FnOnce(inkwell::values::VectorValue<'c>),
-    ) {
-        let emit = self.emit;
-        let before = emit.int((v * self.layout.tile.lanes).cast_signed());
-        let exists = emit.compare(IntPredicate::UGT, cols, before);
-        emit.branch(exists, || body(emit.lanes_below(emit.sub(cols, before))), || ());
-    }
-
-    fn finish_vector(
-        &self,
-        frame: &Frame<'c>,
-        line: PointerValue<'c>,
-        first_col: IntValue<'c>,
-        v: u64,
-        mask: Option<inkwell::values::VectorValue<'c>>,
-    ) {
-        let (emit, con) = (self.emit, self.contraction);
-        let inside = v * self.layout.tile.lanes;
-        let start = emit.add(first_col, emit.int(inside.cast_signed()));
-        let align = con.start_align(con.cols, self.layout.tile.lanes);
-        let lanes = Lanes { var: con.cols, start, align, mask };
-        let lanewise = Lanewise::new(emit, (con.kernel, &con.exprs), frame, lanes);
-        let sum = emit.load(emit.vector_type(), emit.field(line, inside * 4));
-        lanewise.set(con.sum, sum.into_vector_value());
-        con.stores.iter().for_each(|store| lanewise.store(store));
     }
 
     /// Emits the function that is called from outside.
@@ -207,11 +214,6 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         let grid = self.contraction.kernel.grid.len() as u64;
         let array = int.array_type(u32::try_from(grid.max(1)).expect("few grid variables"));
         let positions = sound(emit.builder.build_alloca(array, "positions"));
-        let packed = ["rows", "cols"].map(|name| {
-            let slot = sound(emit.builder.build_alloca(int, name));
-            emit.store(emit.int(-1), slot);
-            slot
-        });
         let common = [pointer_param(function, 0), pointer_param(function, 1), positions];
         let scratch = pointer_param(function, 4);
         let [first, last] = [2, 3].map(|i| int_param(function, i));
@@ -219,10 +221,17 @@ impl<'c> Driver<'_, 'c, '_, '_> {
             let at = self.positions(point, positions);
             let size = [self.contraction.rows, self.contraction.cols]
                 .map(|var| self.block_size(var, at[&var].1));
-            let blocks = [self.contraction.lhs, self.contraction.rhs]
-                .map(|operand| self.block_number(operand, &at));
-            let point = Point { common, scratch, size };
-            self.point(callees, &point, packed, blocks);
+            let known = emit.load_int(scratch);
+            let block = emit.add(self.cols_number(&at), emit.int(1));
+            let fresh = if self.layout.keep_cols {
+                emit.compare(IntPredicate::NE, known, block)
+            } else {
+                emit.context.bool_type().const_all_ones()
+            };
+            let frame = self.frame(common);
+            let point = Point { common, frame, scratch, size, fresh };
+            self.point(callees, &point);
+            emit.store(block, scratch);
         });
         emit.finish();
     }
@@ -253,15 +262,12 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         emit.smaller(left, emit.int(declared.tile.cast_signed()))
     }
 
-    /// A number that tells blocks of an operand apart: from the grid variables it depends on.
-    fn block_number(
-        &self,
-        operand: TileId,
-        at: &BTreeMap<VarId, (IntValue<'c>, IntValue<'c>)>,
-    ) -> IntValue<'c> {
+    /// A number that tells blocks of columns apart: from the grid variables they depend on.
+    fn cols_number(&self, at: &BTreeMap<VarId, (IntValue<'c>, IntValue<'c>)>) -> IntValue<'c> {
         let (emit, kernel) = (self.emit, self.contraction.kernel);
-        let of_operand = |var: &&VarId| self.depends(operand, **var);
-        kernel.grid.iter().filter(of_operand).fold(emit.int(0), |number, var| {
+        let products = &self.contraction.products;
+        let matters = |var: &&VarId| products.iter().any(|p| self.depends(p.rhs, **var));
+        kernel.grid.iter().filter(matters).fold(emit.int(0), |number, var| {
             emit.add(emit.times(number, kernel.var(*var).tiles().cast_signed()), at[var].0)
         })
     }
@@ -272,50 +278,40 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         direct || operands.into_iter().any(|operand| self.depends(operand, var))
     }
 
-    /// One grid point: all turns of the loop.
-    fn point(
-        &self,
-        callees: &Callees<'c>,
-        point: &Point<'c>,
-        packed: [PointerValue<'c>; 2],
-        blocks: [IntValue<'c>; 2],
-    ) {
-        let (emit, layout) = (self.emit, &self.layout);
-        let k = self.contraction.kernel.var(self.contraction.k);
-        let fresh = [0, 1].map(|i| {
-            let old = emit.load_int(packed[i]);
-            let keep = [layout.keep_rows, layout.keep_cols][i];
-            let changed = emit.compare(IntPredicate::NE, old, blocks[i]);
-            if keep { changed } else { emit.context.bool_type().const_all_ones() }
-        });
-        emit.each(emit.int(0), emit.int(layout.chunks.cast_signed()), 1, |chunk| {
-            let first = emit.times(chunk, k.tile.cast_signed());
-            let left = emit.sub(emit.int(k.extent.cast_signed()), first);
-            let steps = emit.smaller(left, emit.int(k.tile.cast_signed()));
-            let kept =
-                |keep, size: u64| emit.times(chunk, if keep { size * 4 } else { 0 }.cast_signed());
-            let rows = emit.after(point.scratch, kept(layout.keep_rows, layout.rows_size));
-            let cols = emit.field(point.scratch, layout.cols_at());
-            let cols = emit.after(cols, kept(layout.keep_cols, layout.cols_size));
-            for (i, (pack, to)) in
-                [(callees.pack_rows, rows), (callees.pack_cols, cols)].into_iter().enumerate()
-            {
+    /// One grid point: all turns of all loops.
+    fn point(&self, callees: &Callees<'c>, point: &Point<'c>) {
+        let emit = self.emit;
+        let products = self.layout.products.len();
+        for (i, callee) in callees.products.iter().enumerate() {
+            let (product, layout) = self.product(i);
+            let k = self.contraction.kernel.var(product.k);
+            let turns = emit.int(layout.turns.cast_signed());
+            emit.each(emit.int(0), turns, 1, |turn| {
+                let first = emit.times(turn, k.tile.cast_signed());
+                let left = emit.sub(emit.int(k.extent.cast_signed()), first);
+                let steps = emit.smaller(left, emit.int(k.tile.cast_signed()));
+                let kept = if self.layout.keep_cols { layout.cols_size * 4 } else { 0 };
+                let cols = emit.field(point.scratch, layout.cols_at);
+                let cols = emit.after(cols, emit.times(turn, kept.cast_signed()));
                 let common = point.common.map(Into::into);
-                let arguments = [&common[..], &[to.into(), first.into(), steps.into()]].concat();
-                emit.branch(
-                    fresh[i],
-                    || {
-                        emit.call(pack, &arguments);
-                    },
-                    || (),
-                );
-            }
-            let add = emit.compare(IntPredicate::NE, chunk, emit.int(0));
-            let final_chunk = emit.int(layout.chunks.cast_signed() - 1);
-            let last = emit.compare(IntPredicate::EQ, chunk, final_chunk);
-            self.turn(callees, point, &Turn { steps, rows, cols, add, last });
-        });
-        packed.iter().zip(blocks).for_each(|(slot, block)| emit.store(block, *slot));
+                let arguments = [&common[..], &[cols.into(), first.into(), steps.into()]].concat();
+                let pack = || {
+                    emit.call(callee.pack_cols, &arguments);
+                };
+                emit.branch(point.fresh, pack, || ());
+                let truth = |yes: bool| emit.context.bool_type().const_int(yes.into(), false);
+                let add = match i {
+                    0 => emit.compare(IntPredicate::NE, turn, emit.int(0)),
+                    _ => truth(true),
+                };
+                let end = emit.int(layout.turns.cast_signed() - 1);
+                let last = match i + 1 == products {
+                    true => emit.compare(IntPredicate::EQ, turn, end),
+                    false => truth(false),
+                };
+                self.turn(callees, point, &Turn { product: i, first, steps, cols, add, last });
+            });
+        }
     }
 
     /// All register tiles of a block, for one turn: rows outside, so that a panel of rows stays
@@ -323,100 +319,245 @@ impl<'c> Driver<'_, 'c, '_, '_> {
     fn turn(&self, callees: &Callees<'c>, point: &Point<'c>, turn: &Turn<'c>) {
         let (emit, height) = (self.emit, self.layout.tile.rows);
         let whole = emit.times(emit.over(point.size[0], height), height.cast_signed());
-        emit.each(emit.int(0), whole, height, |row| self.row(callees, point, turn, row, height));
         let left = emit.sub(point.size[0], whole);
-        for edge in self.edges(self.contraction.rows, height) {
-            let found = emit.compare(IntPredicate::EQ, left, emit.int(edge.cast_signed()));
-            emit.branch(found, || self.row(callees, point, turn, whole, edge), || ());
-        }
-    }
-
-    /// The tiles of some rows.
-    fn row(
-        &self,
-        callees: &Callees<'c>,
-        point: &Point<'c>,
-        turn: &Turn<'c>,
-        row: IntValue<'c>,
-        height: u64,
-    ) {
-        let (emit, tile) = (self.emit, self.layout.tile);
-        emit.each(emit.int(0), point.size[1], tile.cols(), |col| {
-            let left = emit.sub(point.size[1], col);
-            let run = |vectors| {
-                let shape = Shape { rows: height, vectors };
-                self.tile(callees, point, turn, [row, col], shape);
-            };
-            if self.edge_vectors().contains(&1) {
-                let lanes = emit.int(tile.lanes.cast_signed());
-                let narrow = emit.compare(IntPredicate::ULE, left, lanes);
-                emit.branch(narrow, || run(1), || run(tile.vectors));
-            } else {
-                run(tile.vectors);
+        emit.each(emit.int(0), point.size[0], GROUP, |first| {
+            let end = emit.add(first, emit.int(GROUP.cast_signed()));
+            let group = self.group(callees, point, turn, first);
+            let last = emit.smaller(end, whole);
+            emit.each(first, last, height, |row| {
+                self.panel(callees, point, turn, &group, row, height)
+            });
+            for edge in self.edges(self.contraction.rows, height) {
+                let found = emit.compare(IntPredicate::EQ, left, emit.int(edge.cast_signed()));
+                let here = emit.compare(IntPredicate::ULT, whole, end);
+                let panel = || self.panel(callees, point, turn, &group, whole, edge);
+                emit.branch(emit.both(found, here), panel, || ());
             }
         });
     }
 
-    /// One register tile: its sums, and after the last turn its epilogue.
-    fn tile(
+    /// Packs a group of rows, unless they are read in place.
+    fn group(
         &self,
         callees: &Callees<'c>,
         point: &Point<'c>,
         turn: &Turn<'c>,
-        [row, col]: [IntValue<'c>; 2],
-        shape: Shape,
-    ) {
-        let (emit, layout) = (self.emit, &self.layout);
-        let bytes = |number, size: u64| emit.times(number, (size * 4).cast_signed());
-        let panel = bytes(emit.over(row, layout.tile.rows), layout.panel_size());
-        let sliver = bytes(emit.over(col, layout.tile.cols()), layout.sliver_size());
-        let [rows, cols] = [emit.after(turn.rows, panel), emit.after(turn.cols, sliver)];
-        let sums = emit.field(point.scratch, layout.sums_at());
-        let sums = if layout.chunks == 1 {
-            sums
-        } else {
-            let line = emit.times(row, layout.sum_stride.cast_signed());
-            emit.after(sums, bytes(emit.add(line, col), 1))
-        };
-        let found = callees.micro.iter().find(|(known, _)| *known == shape);
-        let (_, micro) = found.unwrap_or_else(|| panic!("no micro-kernel for {shape:?}"));
-        emit.call(
-            *micro,
-            &[turn.steps.into(), rows.into(), cols.into(), sums.into(), turn.add.into()],
-        );
-        let height = emit.int(shape.rows.cast_signed());
-        let left = emit.sub(point.size[1], col);
-        let common = point.common.map(Into::into);
-        let at = [self.contraction.rows, self.contraction.cols].map(|var| self.stored(point, var));
-        let more = [
-            sums.into(),
-            emit.add(at[0], row).into(),
-            height.into(),
-            emit.add(at[1], col).into(),
-            left.into(),
-        ];
-        let arguments = [&common[..], &more].concat();
-        emit.branch(
-            turn.last,
-            || {
-                emit.call(callees.finish, &arguments);
-            },
-            || (),
-        );
+        first: IntValue<'c>,
+    ) -> Group<'c> {
+        let emit = self.emit;
+        let at = point.frame.positions[&self.contraction.rows];
+        let to = emit.field(point.scratch, HEADER);
+        if let Some(pack) = callees.products[turn.product].pack_rows {
+            let left = emit.sub(point.size[0], first);
+            let rows = emit.smaller(left, emit.int(GROUP.cast_signed()));
+            let row = emit.add(at, first);
+            let more: [BasicValueEnum<'c>; 5] =
+                [to.into(), turn.first.into(), turn.steps.into(), row.into(), rows.into()];
+            emit.call(pack, &[&point.common.map(Into::into)[..], &more].concat());
+        }
+        Group { first, packed: to }
     }
 
-    /// The first position of the block along a grid variable.
-    fn stored(&self, point: &Point<'c>, var: VarId) -> IntValue<'c> {
-        let grid = &self.contraction.kernel.grid;
-        let at = grid.iter().position(|v| *v == var).expect("rows and columns are grid variables");
-        self.emit.load_int(self.emit.field(point.common[2], 8 * at as u64))
+    /// The tiles of some rows.
+    fn panel(
+        &self,
+        callees: &Callees<'c>,
+        point: &Point<'c>,
+        turn: &Turn<'c>,
+        group: &Group<'c>,
+        row: IntValue<'c>,
+        height: u64,
+    ) {
+        let (emit, tile) = (self.emit, self.layout.tile);
+        let rows = self.panel_rows(point, turn, group, row);
+        let next = self.next(point, turn, group, row);
+        let width = emit.int(tile.cols().cast_signed());
+        emit.each(emit.int(0), point.size[1], tile.cols(), |col| {
+            let place = Place { rows, row, col, group_first: group.first };
+            let left = emit.sub(point.size[1], col);
+            let edge = |vectors| {
+                let shape = Shape { rows: height, vectors };
+                self.call_edge(callees, point, turn, &place, shape);
+            };
+            let narrower = || {
+                if self.edge_vectors().contains(&1) {
+                    let lanes = emit.int(tile.lanes.cast_signed());
+                    let narrow = emit.compare(IntPredicate::ULE, left, lanes);
+                    emit.branch(narrow, || edge(1), || edge(tile.vectors));
+                } else {
+                    edge(tile.vectors);
+                }
+            };
+            let full = || self.call_tile(callees, point, turn, &place, &next);
+            if height != tile.rows {
+                narrower();
+            } else if self.edge_vectors().is_empty() {
+                full();
+            } else {
+                let wide = emit.compare(IntPredicate::UGE, left, width);
+                emit.branch(wide, full, narrower);
+            }
+        });
+    }
+
+    /// The address of a panel's rows.
+    fn panel_rows(
+        &self,
+        point: &Point<'c>,
+        turn: &Turn<'c>,
+        group: &Group<'c>,
+        row: IntValue<'c>,
+    ) -> PointerValue<'c> {
+        let emit = self.emit;
+        let (product, layout) = self.product(turn.product);
+        if matches!(layout.rows, Rows::InPlace { .. }) {
+            let row = emit.add(point.frame.positions[&self.contraction.rows], row);
+            let at = [(self.contraction.rows, row), (product.k, turn.first)];
+            let loads = self.contraction.loads(product.lhs);
+            return self.address(&point.frame, loads[0], &at);
+        }
+        let panel = emit.over(emit.sub(row, group.first), self.layout.tile.rows);
+        let bytes = layout.panel_size(self.layout.tile) * 4;
+        emit.after(group.packed, emit.times(panel, bytes.cast_signed()))
+    }
+
+    /// What the tiles of a panel fetch ahead: the next rows of the block, or its first ones for the
+    /// next turn.
+    fn next(
+        &self,
+        point: &Point<'c>,
+        turn: &Turn<'c>,
+        group: &Group<'c>,
+        row: IntValue<'c>,
+    ) -> Next<'c> {
+        let emit = self.emit;
+        let (_, layout) = self.product(turn.product);
+        let after = match layout.rows {
+            Rows::InPlace { .. } => emit.add(row, emit.int(self.layout.tile.rows.cast_signed())),
+            _ => emit.add(group.first, emit.int(GROUP.cast_signed())),
+        };
+        let cols_step = emit.add(turn.first, emit.int(layout.depth.cast_signed()));
+        let inside = match layout.turns {
+            // The rows behind those of the block are most likely the next point's.
+            1 => emit.context.bool_type().const_all_ones(),
+            _ => emit.compare(IntPredicate::ULT, after, point.size[0]),
+        };
+        let row = emit.choose(inside, after, emit.int(0));
+        let row = emit.add(point.frame.positions[&self.contraction.rows], row);
+        let step = emit.choose(inside, turn.first, cols_step);
+        Next { row, step, cols_step, packs: point.fresh }
+    }
+
+    fn sums(&self, point: &Point<'c>, place: &Place<'c>) -> PointerValue<'c> {
+        let (emit, layout) = (self.emit, &self.layout);
+        let sums = emit.field(point.scratch, layout.sums_at);
+        if layout.turns() == 1 {
+            return sums;
+        }
+        let line = emit.times(place.row, layout.sum_stride.cast_signed());
+        emit.after(sums, emit.times(emit.add(line, place.col), 4))
+    }
+
+    /// The columns of a tile in their packed block.
+    fn sliver(&self, turn: &Turn<'c>, col: IntValue<'c>) -> PointerValue<'c> {
+        let (emit, tile) = (self.emit, self.layout.tile);
+        let (_, layout) = self.product(turn.product);
+        let bytes = (layout.sliver_size(tile) * 4).cast_signed();
+        emit.after(turn.cols, emit.times(emit.over(col, tile.cols()), bytes))
+    }
+
+    /// The first position of a tile along rows and columns.
+    fn corner(&self, point: &Point<'c>, place: &Place<'c>) -> [IntValue<'c>; 2] {
+        let at = [(self.contraction.rows, place.row), (self.contraction.cols, place.col)];
+        at.map(|(var, inside)| self.emit.add(point.frame.positions[&var], inside))
+    }
+
+    /// A full register tile.
+    fn call_tile(
+        &self,
+        callees: &Callees<'c>,
+        point: &Point<'c>,
+        turn: &Turn<'c>,
+        place: &Place<'c>,
+        next: &Next<'c>,
+    ) {
+        let [row, col] = self.corner(point, place);
+        let mut arguments: Vec<BasicValueEnum<'c>> = point.common.map(Into::into).to_vec();
+        arguments.extend::<[BasicValueEnum<'c>; 8]>([
+            turn.steps.into(),
+            place.rows.into(),
+            self.sliver(turn, place.col).into(),
+            self.sums(point, place).into(),
+            row.into(),
+            col.into(),
+            turn.add.into(),
+            turn.last.into(),
+        ]);
+        let (emit, tile) = (self.emit, self.layout.tile);
+        let across = self.layout.block[1].div_ceil(tile.cols()).cast_signed();
+        let in_group = emit.over(emit.sub(place.row, place.group_first), tile.rows);
+        let in_panel = emit.over(place.col, tile.cols());
+        let number = Number {
+            of_rows: match self.layout.products[turn.product].rows {
+                Rows::InPlace { .. } => in_panel,
+                _ => emit.add(emit.times(in_group, across), in_panel),
+            },
+            panel: emit.over(place.row, tile.rows),
+        };
+        arguments.extend(self.stream_arguments(turn.product, &point.frame, next, &number, col));
+        emit.call(callees.products[turn.product].tile, &arguments);
+    }
+
+    /// A register tile at an edge: its sums, and after the last turn its epilogue.
+    fn call_edge(
+        &self,
+        callees: &Callees<'c>,
+        point: &Point<'c>,
+        turn: &Turn<'c>,
+        place: &Place<'c>,
+        shape: Shape,
+    ) {
+        let emit = self.emit;
+        let found = callees.products[turn.product].edges.iter().find(|(s, _)| *s == shape);
+        let (_, function) = found.unwrap_or_else(|| panic!("no micro-kernel for {shape:?}"));
+        let sums = self.sums(point, place);
+        let cols = self.sliver(turn, place.col);
+        let sum: [BasicValueEnum<'c>; 5] =
+            [turn.steps.into(), place.rows.into(), cols.into(), sums.into(), turn.add.into()];
+        emit.call(*function, &sum);
+        let [row, col] = self.corner(point, place);
+        let height = emit.int(shape.rows.cast_signed());
+        let left = emit.sub(point.size[1], place.col);
+        let more: [BasicValueEnum<'c>; 5] =
+            [sums.into(), row.into(), height.into(), col.into(), left.into()];
+        let arguments = [&point.common.map(Into::into)[..], &more].concat();
+        let finish = || {
+            emit.call(callees.finish, &arguments);
+        };
+        emit.branch(turn.last, finish, || ());
     }
 }
 
-fn pointer_param(function: FunctionValue<'_>, i: u32) -> PointerValue<'_> {
+/// A register tile within a block.
+struct Place<'c> {
+    /// The panel's rows.
+    rows: PointerValue<'c>,
+    row: IntValue<'c>,
+    col: IntValue<'c>,
+    /// The first row of its group.
+    group_first: IntValue<'c>,
+}
+
+/// Rows that are packed together.
+struct Group<'c> {
+    first: IntValue<'c>,
+    packed: PointerValue<'c>,
+}
+
+pub(super) fn pointer_param(function: FunctionValue<'_>, i: u32) -> PointerValue<'_> {
     function.get_nth_param(i).expect("the function has this parameter").into_pointer_value()
 }
 
-fn int_param(function: FunctionValue<'_>, i: u32) -> IntValue<'_> {
+pub(super) fn int_param(function: FunctionValue<'_>, i: u32) -> IntValue<'_> {
     function.get_nth_param(i).expect("the function has this parameter").into_int_value()
 }

@@ -87,12 +87,20 @@ impl<'c, 'm> Emit<'c, 'm> {
         sound(self.builder.build_int_mul(a, a.get_type().const_int(by.cast_unsigned(), true), ""))
     }
 
+    pub(in crate::x86) fn product(&self, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+        sound(self.builder.build_int_mul(a, b, ""))
+    }
+
     pub(in crate::x86) fn over(&self, a: IntValue<'c>, by: u64) -> IntValue<'c> {
         sound(self.builder.build_int_unsigned_div(a, a.get_type().const_int(by, false), ""))
     }
 
     pub(in crate::x86) fn modulo(&self, a: IntValue<'c>, by: u64) -> IntValue<'c> {
         sound(self.builder.build_int_unsigned_rem(a, a.get_type().const_int(by, false), ""))
+    }
+
+    pub(in crate::x86) fn both(&self, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+        sound(self.builder.build_and(a, b, ""))
     }
 
     pub(in crate::x86) fn compare(
@@ -106,7 +114,16 @@ impl<'c, 'm> Emit<'c, 'm> {
 
     pub(in crate::x86) fn smaller(&self, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
         let less = self.compare(IntPredicate::ULT, a, b);
-        sound(self.builder.build_select(less, a, b, "")).into_int_value()
+        self.choose(less, a, b)
+    }
+
+    pub(in crate::x86) fn choose(
+        &self,
+        condition: IntValue<'c>,
+        a: IntValue<'c>,
+        b: IntValue<'c>,
+    ) -> IntValue<'c> {
+        sound(self.builder.build_select(condition, a, b, "")).into_int_value()
     }
 
     /// The address some bytes after another one.
@@ -225,6 +242,14 @@ impl<'c, 'm> Emit<'c, 'm> {
         let (name, types) = ("llvm.masked.load", [ty.into(), self.pointer_type()]);
         let arguments = [from.into(), mask.into(), ty.const_zero().into()];
         self.intrinsic(name, &types, &arguments).expect("it has a result").into_vector_value()
+    }
+
+    /// Brings a line into the first-level cache, if it exists.
+    pub(in crate::x86) fn prefetch(&self, at: PointerValue<'c>) {
+        let int = |n: u64| self.context.i32_type().const_int(n, false).into();
+        // Read, keep in all levels, data.
+        let arguments = [at.into(), int(0), int(3), int(1)];
+        self.intrinsic("llvm.prefetch", &[self.pointer_type()], &arguments);
     }
 
     pub(in crate::x86) fn masked_store(

@@ -13,7 +13,7 @@ use inkwell::values::{IntValue, PointerValue, VectorValue};
 use super::super::convert::{from_memory, to_memory};
 use super::super::noise::noise;
 use super::super::pointwise::pointwise;
-use super::access::{Access, classify};
+use super::access::{Access, Starts, classify};
 use super::emit::{Emit, sound};
 use super::pattern::Store;
 
@@ -33,8 +33,8 @@ pub(in crate::x86) struct Lanes<'c> {
     pub(in crate::x86) var: VarId,
     /// The first position.
     pub(in crate::x86) start: IntValue<'c>,
-    /// A number that divides every such start.
-    pub(in crate::x86) align: u64,
+    /// Where such runs start.
+    pub(in crate::x86) starts: Starts,
     /// Lanes that exist; none when all do.
     pub(in crate::x86) mask: Option<VectorValue<'c>>,
 }
@@ -111,8 +111,8 @@ impl<'e, 'c, 'm, 'k> Lanewise<'e, 'c, 'm, 'k> {
     }
 
     fn classify(&self, offset: &Offset) -> Access {
-        let Lanes { var, align, .. } = self.lanes;
-        classify(self.kernel, offset, var, align, self.emit.lanes.into())
+        let Lanes { var, starts, .. } = self.lanes;
+        classify(self.kernel, offset, var, starts, self.emit.lanes.into())
     }
 
     /// Lanes that exist and that a mask admits; none when all do.
@@ -202,7 +202,7 @@ impl<'e, 'c, 'm, 'k> Lanewise<'e, 'c, 'm, 'k> {
     }
 
     /// The address of the first lane.
-    fn place(&self, buffer: BufferId, offset: &Offset) -> PointerValue<'c> {
+    pub(in crate::x86) fn place(&self, buffer: BufferId, offset: &Offset) -> PointerValue<'c> {
         let emit = self.emit;
         let elements = offset.terms.iter().fold(emit.int(offset.constant), |sum, term| {
             let factor = match term.factor {

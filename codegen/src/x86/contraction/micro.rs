@@ -1,12 +1,12 @@
-//! The micro-kernel: sums of one register tile over the steps of a block.
+//! The micro-kernel: sums of one register tile over the steps of a turn.
 //!
 //! Per step it loads the tile's columns, broadcasts each row's element and multiply-adds. All sums
-//! live in registers from the first step to the last; `add` then adds them to what earlier turns
-//! of the loop have left.
+//! live in registers from the first step to the last.
 
 use inkwell::module::Linkage;
 use inkwell::values::{BasicValueEnum, FunctionValue, IntValue, PointerValue, VectorValue};
 
+use super::ahead::Fetch;
 use super::blocking::RowLayout;
 use super::emit::{Emit, sound};
 
@@ -33,12 +33,15 @@ pub(in crate::x86) struct Strides {
     pub(in crate::x86) sums: u64,
 }
 
-struct Micro<'e, 'c, 'm> {
-    emit: &'e Emit<'c, 'm>,
-    strides: Strides,
-    shape: Shape,
-    rows: PointerValue<'c>,
-    cols: PointerValue<'c>,
+/// A register tile and where its operands are.
+pub(super) struct Micro<'e, 'c, 'm> {
+    pub(super) emit: &'e Emit<'c, 'm>,
+    pub(super) strides: Strides,
+    pub(super) shape: Shape,
+    pub(super) rows: PointerValue<'c>,
+    pub(super) cols: PointerValue<'c>,
+    /// What to fetch ahead.
+    pub(super) fetches: Vec<Fetch<'c>>,
 }
 
 /// Emits `micro(steps, packed rows, packed columns, sums, add)`.
@@ -55,28 +58,40 @@ pub(in crate::x86) fn emit<'c>(
     let param = |i| function.get_nth_param(i).expect("five parameters");
     let (steps, sums) = (param(0).into_int_value(), param(3).into_pointer_value());
     let (rows, cols) = (param(1).into_pointer_value(), param(2).into_pointer_value());
-    let micro = Micro { emit, strides, shape, rows, cols };
-    let zero = emit.vector_type().const_zero();
-    let start = vec![zero; (shape.rows * shape.vectors) as usize];
-    let whole = emit.times(emit.over(steps, UNROLL), UNROLL.cast_signed());
-    let most = micro.steps(emit.int(0), whole, UNROLL, start);
-    let all = micro.steps(whole, steps, 1, most);
-    emit.branch(
-        param(4).into_int_value(),
-        || micro.write(sums, &all, true),
-        || micro.write(sums, &all, false),
-    );
+    let micro = Micro { emit, strides, shape, rows, cols, fetches: Vec::new() };
+    micro.write(sums, &micro.sums(steps), param(4).into_int_value());
     emit.finish();
     function
 }
 
 impl<'c> Micro<'_, 'c, '_> {
+    /// The sums over so many steps, row by row.
+    pub(super) fn sums(&self, steps: IntValue<'c>) -> Vec<VectorValue<'c>> {
+        let emit = self.emit;
+        let zero = emit.vector_type().const_zero();
+        let start = vec![zero; (self.shape.rows * self.shape.vectors) as usize];
+        let whole = emit.times(emit.over(steps, UNROLL), UNROLL.cast_signed());
+        let mut ends: Vec<u64> = self.fetches.iter().map(|fetch| fetch.turns).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        let (mut from, mut sums) = (emit.int(0), start);
+        for turns in ends {
+            let to = emit.smaller(whole, emit.int((turns * UNROLL).cast_signed()));
+            let fetches = self.fetches.iter().filter(|f| f.turns >= turns).collect::<Vec<_>>();
+            sums = self.steps(from, to, UNROLL, &fetches, sums);
+            from = to;
+        }
+        sums = self.steps(from, whole, UNROLL, &[], sums);
+        self.steps(whole, steps, 1, &[], sums)
+    }
+
     /// A loop over steps; takes and gives the sums.
     fn steps(
         &self,
         from: IntValue<'c>,
         to: IntValue<'c>,
         unroll: u64,
+        fetches: &[&Fetch<'c>],
         start: Vec<VectorValue<'c>>,
     ) -> Vec<VectorValue<'c>> {
         let builder = &self.emit.builder;
@@ -90,6 +105,7 @@ impl<'c> Micro<'_, 'c, '_> {
             builder.position_at(head, &head.get_first_instruction().expect("it has a phi"));
             phis.extend(start.iter().map(|sum| sound(builder.build_phi(sum.get_type(), ""))));
             builder.position_at_end(body);
+            fetches.iter().for_each(|f| f.turn(self.emit, self.emit.over(step, unroll)));
             let sums = phis.iter().map(|phi| phi.as_basic_value().into_vector_value()).collect();
             ends = (0..unroll).fold(sums, |sums, i| self.step(step, i, sums));
             for ((phi, start), end) in phis.iter().zip(&start).zip(&ends) {
@@ -146,7 +162,16 @@ impl<'c> Micro<'_, 'c, '_> {
         result.expect("it has a result").into_vector_value()
     }
 
-    fn write(&self, to: PointerValue<'c>, sums: &[VectorValue<'c>], add: bool) {
+    /// Leaves sums in memory, added to those of earlier turns if there are any.
+    pub(super) fn write(&self, to: PointerValue<'c>, sums: &[VectorValue<'c>], add: IntValue<'c>) {
+        self.emit.branch(
+            add,
+            || self.write_sums(to, sums, true),
+            || self.write_sums(to, sums, false),
+        );
+    }
+
+    fn write_sums(&self, to: PointerValue<'c>, sums: &[VectorValue<'c>], add: bool) {
         let emit = self.emit;
         for (i, sum) in (0..).zip(sums) {
             let (row, v) = (i / self.shape.vectors, i % self.shape.vectors);

@@ -5,10 +5,14 @@
 //! kernel(first..last)                         one call, any range of grid points
 //!   point                                     a block of rows × columns of the result
 //!     turn of the loop over k
-//!       pack rows, pack columns               prologue applied; kept while the block is the same
-//!       tile of 12 × 32 (AVX2: 6 × 16)        sums in registers over all steps of the turn
-//!         finish                              epilogue on the tile, cache-hot, after the last turn
+//!       pack columns                          prologue applied; kept while the block is the same
+//!       panel of 12 rows (AVX2: 6)            packed, or read where they lie
+//!         tile of 32 columns (AVX2: 16)       sums in registers over all steps of the turn
+//!           finish                            epilogue on the registers, after the last turn
 //! ```
+//! A thread keeps the columns it has packed from call to call of a launch: the header of its
+//! scratch memory says which.
+//!
 //! Sums of one turn are added in ascending order by fused multiply-add from zero, then added to
 //! those of the turns before: exactly what the kernel says, so results are the interpreter's bit
 //! for bit, for any blocking of rows and columns and any split of the grid.
@@ -16,13 +20,16 @@
 //! Operands may lie in memory in any way: see `pack.rs`. Which kernels qualify: see `pattern.rs`.
 
 pub(super) mod access;
+mod ahead;
 pub(super) mod blocking;
 mod driver;
 pub(super) mod emit;
+mod finish;
 pub(super) mod lanewise;
 pub(super) mod micro;
 mod pack;
 pub(super) mod pattern;
+mod tile;
 pub(super) mod transpose;
 
 use gigac_ir::kernel::Kernel;
@@ -42,6 +49,7 @@ pub(super) fn lower(base: &Emitter<'_>, kernel: &Kernel) -> Result<u64, &'static
     let contraction = Contraction::recognise(kernel)?;
     let layout = Layout::new(&contraction, RegisterTile::of(&base.target));
     let emit = Emit::new(base);
+    let scratch = layout.scratch_bytes();
     Driver { emit: &emit, contraction: &contraction, layout }.run();
-    Ok(layout.scratch_bytes())
+    Ok(scratch)
 }

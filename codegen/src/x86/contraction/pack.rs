@@ -1,24 +1,30 @@
 //! Packing: copies the operands of a block into the order in which the micro-kernel reads them.
 //!
-//! Loads, conversions and the pointwise prologue happen here, once per element of a block. Any
-//! order of the source's axes costs about the same: rows are kept as they are contiguous, columns
-//! that are contiguous along k are transposed in registers.
+//! Loads, conversions and the pointwise prologue happen here. Any order of the source's axes costs
+//! about the same: rows are kept as they are contiguous, columns that are contiguous along k are
+//! transposed in registers.
 
 use gigac_ir::kernel::{TileId, VarId};
 use inkwell::IntPredicate;
 use inkwell::values::{IntValue, PointerValue, VectorValue};
 
-use super::blocking::{Layout, RowLayout};
+use super::access::{Starts, boundaries};
+use super::blocking::{GROUP, ProductLayout, RegisterTile, Rows};
 use super::emit::Emit;
 use super::lanewise::{Frame, Lanes, Lanewise};
-use super::pattern::Contraction;
+use super::pattern::{Contraction, Product};
 use super::transpose::transpose;
+
+/// Steps of columns that are copied before the next columns.
+const STEPS: u64 = 8;
 
 /// Emits the packing of one operand within a function of its own.
 pub(super) struct Pack<'e, 'c, 'm, 'k> {
     pub(super) emit: &'e Emit<'c, 'm>,
     pub(super) contraction: &'e Contraction<'k>,
-    pub(super) layout: &'e Layout,
+    pub(super) tile: RegisterTile,
+    pub(super) product: &'e Product,
+    pub(super) layout: &'e ProductLayout,
     pub(super) frame: Frame<'c>,
     pub(super) to: PointerValue<'c>,
     /// First contracted position, and their number.
@@ -29,9 +35,18 @@ pub(super) struct Pack<'e, 'c, 'm, 'k> {
 /// A position of a variable other than the lanes' one.
 type At<'c> = (VarId, IntValue<'c>);
 
+/// A run of lanes along a variable.
+#[derive(Clone, Copy)]
+struct Run<'c> {
+    var: VarId,
+    start: IntValue<'c>,
+    starts: Starts,
+    mask: Option<VectorValue<'c>>,
+}
+
 impl<'c> Pack<'_, 'c, '_, '_> {
     fn lanes(&self) -> u64 {
-        self.layout.tile.lanes
+        self.tile.lanes
     }
 
     fn place(&self, element: IntValue<'c>) -> PointerValue<'c> {
@@ -54,109 +69,169 @@ impl<'c> Pack<'_, 'c, '_, '_> {
         self.emit.int(self.contraction.kernel.var(var).extent.cast_signed())
     }
 
-    /// A vector of an operand along `var` from `start` on.
-    fn vector(
-        &self,
-        operand: TileId,
-        (var, start): At<'c>,
-        step: u64,
-        fixed: At<'c>,
-        mask: Option<VectorValue<'c>>,
-    ) -> VectorValue<'c> {
-        let align = self.contraction.start_align(var, step);
+    /// A vector of an operand.
+    fn vector(&self, operand: TileId, run: Run<'c>, fixed: At<'c>) -> VectorValue<'c> {
         let mut positions = self.frame.positions.clone();
         positions.insert(fixed.0, fixed.1);
         let (buffers, scalars) = (self.frame.buffers.clone(), self.frame.scalars.clone());
         let frame = Frame { buffers, scalars, positions };
-        let lanes = Lanes { var, start, align, mask };
+        let Run { var, start, starts, mask } = run;
+        let lanes = Lanes { var, start, starts, mask };
         let con = self.contraction;
         Lanewise::new(self.emit, (con.kernel, &con.exprs), &frame, lanes).value(operand)
     }
 
-    /// Runs `body` with no mask where `count` lanes all exist, else with a mask of the first ones.
-    fn masked(&self, count: IntValue<'c>, mut body: impl FnMut(Option<VectorValue<'c>>)) {
-        let lanes = self.emit.int(self.lanes().cast_signed());
-        let full = self.emit.compare(IntPredicate::UGE, count, lanes);
-        let body = std::cell::RefCell::new(&mut body);
-        self.emit.branch(
-            full,
-            || body.borrow_mut()(None),
-            || body.borrow_mut()(Some(self.emit.lanes_below(count))),
-        );
+    /// Runs `body` with the lanes from `start` on that lie before `end`, whose starts are multiples
+    /// of `step` from the start of a block: without a mask where all exist, and as an unbroken run
+    /// where no digit of a merged axis changes inside.
+    fn run(
+        &self,
+        operand: TileId,
+        (var, start): At<'c>,
+        step: u64,
+        end: IntValue<'c>,
+        body: impl Fn(Run<'c>),
+    ) {
+        let emit = self.emit;
+        let aligned = Starts::Multiples(self.contraction.start_align(var, step));
+        let count = emit.sub(end, start);
+        let full = emit.compare(IntPredicate::UGE, count, emit.int(self.lanes().cast_signed()));
+        let loads = self.contraction.loads(operand);
+        let changes = boundaries(loads.iter().map(|(_, offset)| *offset), var);
+        let masked = |starts| {
+            emit.branch(
+                full,
+                || body(Run { var, start, starts, mask: None }),
+                || body(Run { var, start, starts, mask: Some(emit.lanes_below(count)) }),
+            );
+        };
+        let aligned_everywhere = match aligned {
+            Starts::Multiples(align) => {
+                let fits = |n: &u64| n.is_multiple_of(self.lanes());
+                fits(&align) && changes.iter().all(fits)
+            }
+            Starts::Unbroken => true,
+        };
+        if changes.is_empty() || aligned_everywhere {
+            return masked(aligned);
+        }
+        let inside = |boundary: &u64| {
+            let left = emit.sub(emit.int(boundary.cast_signed()), emit.modulo(start, *boundary));
+            emit.compare(IntPredicate::UGE, left, emit.int(self.lanes().cast_signed()))
+        };
+        let truth = emit.context.bool_type().const_all_ones();
+        let unbroken = changes.iter().map(inside).fold(truth, |a, b| emit.both(a, b));
+        emit.branch(unbroken, || masked(Starts::Unbroken), || masked(aligned));
     }
 
-    /// The rows' operand.
-    pub(super) fn rows(&self) {
-        match self.layout.row_layout {
-            RowLayout::ByRow => self.rows_by_row(),
-            RowLayout::ByStep => self.rows_by_step(),
+    /// Panels of the rows' operand: so many rows from a position on, at most a group.
+    pub(super) fn rows(&self, first: IntValue<'c>, rows: IntValue<'c>) {
+        match self.layout.rows {
+            Rows::InPlace { .. } => unreachable!("rows in place are not packed"),
+            Rows::ByRow { stride } => self.rows_by_row(first, rows, stride),
+            Rows::ByStep => self.rows_by_step(first, rows),
         }
     }
 
-    fn rows_by_row(&self) {
+    fn rows_by_row(&self, first: IntValue<'c>, rows: IntValue<'c>, stride: u64) {
         let (emit, con) = (self.emit, self.contraction);
-        let first_row = self.block_start(con.rows);
-        let stride = self.layout.row_stride.cast_signed();
-        emit.each(emit.int(0), self.block_size(con.rows), 1, |row| {
-            let at = (con.rows, emit.add(first_row, row));
-            let line = emit.times(row, stride);
+        let end = emit.add(self.first_step, self.steps);
+        emit.each(emit.int(0), rows, 1, |row| {
+            let at = (con.rows, emit.add(first, row));
+            let line = emit.times(row, stride.cast_signed());
             emit.each(emit.int(0), self.steps, self.lanes(), |step| {
                 let to = self.place(emit.add(line, step));
-                let start = (con.k, emit.add(self.first_step, step));
-                self.masked(emit.sub(self.steps, step), |mask| {
-                    emit.store(self.vector(con.lhs, start, self.lanes(), at, mask), to);
+                let start = (self.product.k, emit.add(self.first_step, step));
+                self.run(self.product.lhs, start, self.lanes(), end, |run| {
+                    emit.store(self.vector(self.product.lhs, run, at), to);
                 });
             });
         });
     }
 
-    fn rows_by_step(&self) {
-        let (emit, con) = (self.emit, self.contraction);
-        let first_row = self.block_start(con.rows);
-        let (height, panel) = (self.layout.tile.rows, self.layout.panel_size());
-        emit.each(emit.int(0), self.block_size(con.rows), height, |row| {
-            let panel = emit.times(emit.over(row, height), panel.cast_signed());
-            let start = (con.rows, emit.add(first_row, row));
-            self.masked(emit.sub(self.end(con.rows), start.1), |mask| {
-                emit.each(emit.int(0), self.steps, 1, |step| {
-                    let at = (con.k, emit.add(self.first_step, step));
-                    let line = emit.times(step, self.layout.row_stride.cast_signed());
-                    let vector = self.vector(con.lhs, start, height, at, mask);
-                    emit.store(vector, self.place(emit.add(panel, line)));
-                });
+    /// Every step writes a whole vector; the next one overwrites what is not of the panel.
+    fn rows_by_step(&self, first: IntValue<'c>, rows: IntValue<'c>) {
+        let (emit, con, height) = (self.emit, self.contraction, self.tile.rows);
+        let step_of = |run: Run<'c>, panel: IntValue<'c>, step: IntValue<'c>| {
+            let at = (self.product.k, emit.add(self.first_step, step));
+            let vector = self.vector(self.product.lhs, run, at);
+            let inside = emit.times(step, height.cast_signed());
+            emit.store(vector, self.place(emit.add(panel, inside)));
+        };
+        let size = self.layout.panel_size(self.tile).cast_signed();
+        let single = |panel: IntValue<'c>| {
+            let start = (con.rows, emit.add(first, emit.times(panel, height.cast_signed())));
+            self.run(self.product.lhs, start, height, self.end(con.rows), |run| {
+                let panel = emit.times(panel, size);
+                emit.each(emit.int(0), self.steps, 1, |step| step_of(run, panel, step));
             });
-        });
+        };
+        // A whole group is read step by step, along the lines of its source.
+        let last = emit.add(first, emit.int((GROUP - height).cast_signed()));
+        let room = emit.sub(self.end(con.rows), last);
+        let whole = emit.compare(IntPredicate::SGE, room, emit.int(self.lanes().cast_signed()));
+        let asked = emit.compare(IntPredicate::EQ, rows, emit.int(GROUP.cast_signed()));
+        let loads = self.contraction.loads(self.product.lhs);
+        let plain = boundaries(loads.iter().map(|(_, offset)| *offset), con.rows).is_empty();
+        let panels = || {
+            let count = emit.over(emit.add(rows, emit.int(height.cast_signed() - 1)), height);
+            emit.each(emit.int(0), count, 1, single);
+        };
+        if !plain {
+            return panels();
+        }
+        let group = || {
+            emit.each(emit.int(0), self.steps, 1, |step| {
+                for panel in 0..(GROUP / height).cast_signed() {
+                    let start = emit.add(first, emit.int(panel * height.cast_signed()));
+                    let starts = Starts::Multiples(1);
+                    let run = Run { var: con.rows, start, starts, mask: None };
+                    step_of(run, emit.int(panel * size), step);
+                }
+            });
+        };
+        emit.branch(emit.both(whole, asked), group, panels);
     }
 
     /// The columns' operand, sliver by sliver, each `[k][columns of the register tile]`.
     pub(super) fn cols(&self) {
+        if self.layout.transposed_cols {
+            self.vectors_of_cols(|start, to| self.transposed_cols(start, to));
+        } else {
+            // A few steps at a time, so that the source is read along its lines.
+            self.emit.each(self.emit.int(0), self.steps, STEPS, |step| {
+                let end = self.emit.add(step, self.emit.int(STEPS.cast_signed()));
+                let end = self.emit.smaller(end, self.steps);
+                self.vectors_of_cols(|start, to| self.cols_in_order(start, to, [step, end]));
+            });
+        }
+    }
+
+    /// Every vector of columns: its first position, and where its first step goes.
+    fn vectors_of_cols(&self, body: impl Fn(IntValue<'c>, IntValue<'c>)) {
         let (emit, con) = (self.emit, self.contraction);
-        let lanes = self.lanes();
         let first = self.block_start(con.cols);
-        let vectors = self.layout.tile.vectors;
-        emit.each(emit.int(0), self.block_size(con.cols), self.layout.tile.cols(), |col| {
-            let sliver = emit.over(col, self.layout.tile.cols());
-            let sliver = emit.times(sliver, self.layout.sliver_size().cast_signed());
-            for v in 0..vectors {
-                let inside = emit.int((v * lanes).cast_signed());
+        emit.each(emit.int(0), self.block_size(con.cols), self.tile.cols(), |col| {
+            let sliver = emit.over(col, self.tile.cols());
+            let sliver = emit.times(sliver, self.layout.sliver_size(self.tile).cast_signed());
+            for v in 0..self.tile.vectors {
+                let inside = emit.int((v * self.lanes()).cast_signed());
                 let start = emit.add(emit.add(first, col), inside);
                 let exists = emit.compare(IntPredicate::ULT, start, self.end(con.cols));
                 let to = emit.add(sliver, inside);
-                emit.branch(exists, || self.cols_of_vector(start, to), || ());
+                emit.branch(exists, || body(start, to), || ());
             }
         });
     }
 
-    fn cols_of_vector(&self, start: IntValue<'c>, to: IntValue<'c>) {
-        if self.layout.transposed_cols {
-            return self.transposed_cols(start, to);
-        }
+    fn cols_in_order(&self, start: IntValue<'c>, to: IntValue<'c>, [from, end]: [IntValue<'c>; 2]) {
         let (emit, con) = (self.emit, self.contraction);
-        let width = self.layout.tile.cols().cast_signed();
-        self.masked(emit.sub(self.end(con.cols), start), |mask| {
-            emit.each(emit.int(0), self.steps, 1, |step| {
-                let at = (con.k, emit.add(self.first_step, step));
-                let vector = self.vector(con.rhs, (con.cols, start), self.lanes(), at, mask);
+        let width = self.tile.cols().cast_signed();
+        let first = (con.cols, start);
+        self.run(self.product.rhs, first, self.lanes(), self.end(con.cols), |run| {
+            emit.each(from, end, 1, |step| {
+                let at = (self.product.k, emit.add(self.first_step, step));
+                let vector = self.vector(self.product.rhs, run, at);
                 emit.store(vector, self.place(emit.add(to, emit.times(step, width))));
             });
         });
@@ -165,19 +240,19 @@ impl<'c> Pack<'_, 'c, '_, '_> {
     fn transposed_cols(&self, start: IntValue<'c>, to: IntValue<'c>) {
         let (emit, con) = (self.emit, self.contraction);
         let last = emit.sub(self.end(con.cols), emit.int(1));
+        let end = emit.add(self.first_step, self.steps);
         emit.each(emit.int(0), self.steps, self.lanes(), |step| {
-            let from = (con.k, emit.add(self.first_step, step));
-            self.masked(emit.sub(self.steps, step), |mask| {
+            let from = (self.product.k, emit.add(self.first_step, step));
+            self.run(self.product.rhs, from, self.lanes(), end, |run| {
                 // Columns past the last one repeat it: their sums are never stored.
                 let column = |c: u64| {
                     let col = emit.add(start, emit.int(c.cast_signed()));
-                    let at = (con.cols, emit.smaller(col, last));
-                    self.vector(con.rhs, from, self.lanes(), at, mask)
+                    self.vector(self.product.rhs, run, (con.cols, emit.smaller(col, last)))
                 };
                 let columns = (0..self.lanes()).map(column).collect();
                 for (line, vector) in (0..).zip(transpose(emit, columns)) {
                     let line = emit.add(step, emit.int(line));
-                    let line = emit.times(line, self.layout.tile.cols().cast_signed());
+                    let line = emit.times(line, self.tile.cols().cast_signed());
                     emit.store(vector, self.place(emit.add(to, line)));
                 }
             });

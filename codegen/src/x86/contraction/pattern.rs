@@ -9,9 +9,11 @@
 //!   %n = add %acc, %d
 //!   next %n
 //! }
+//! ...                                         ; further loops, each from the sum before on
 //! lets and stores                             ; epilogue
 //! ```
 //! The grid has a row variable and a column variable; all others are batch variables with tile 1.
+//! Several loops make a sum of products: all have the same rows and columns.
 
 use std::collections::BTreeMap;
 
@@ -23,22 +25,29 @@ use gigac_ir::pointwise::Pointwise;
 /// A kernel with its parts named.
 pub(super) struct Contraction<'k> {
     pub(super) kernel: &'k Kernel,
-    /// The contracted variable.
-    pub(super) k: VarId,
     /// The variable whose positions are rows of the result.
     pub(super) rows: VarId,
     /// The variable along which the result is contiguous.
     pub(super) cols: VarId,
-    /// The operand that varies along rows and k.
-    pub(super) lhs: TileId,
-    /// The operand that varies along k and columns.
-    pub(super) rhs: TileId,
+    /// What is summed, in order.
+    pub(super) products: Vec<Product>,
     /// The finished sum, as the epilogue sees it.
     pub(super) sum: TileId,
     /// How every other value is made.
     pub(super) exprs: BTreeMap<TileId, &'k Expr>,
     /// The epilogue's stores, in order.
     pub(super) stores: Vec<Store<'k>>,
+}
+
+/// One product of the sum.
+#[derive(Clone, Copy)]
+pub(super) struct Product {
+    /// The contracted variable.
+    pub(super) k: VarId,
+    /// The operand that varies along rows and k.
+    pub(super) lhs: TileId,
+    /// The operand that varies along k and columns.
+    pub(super) rhs: TileId,
 }
 
 /// A store of the epilogue.
@@ -62,31 +71,50 @@ impl<'k> Contraction<'k> {
     pub(super) fn recognise(kernel: &'k Kernel) -> Result<Self, Reason> {
         let mut parts = Parts::default();
         kernel.body.iter().try_for_each(|stmt| parts.statement(stmt))?;
-        let Parts { mut exprs, stores, looped } = parts;
-        let (k, carry, body) = looped.ok_or("it has no loop")?;
-        for stmt in body {
-            let Stmt::Let(value, expr) = stmt else { return Err("its loop holds more than lets") };
-            exprs.insert(*value, expr);
-        }
+        let Parts { mut exprs, stores, loops } = parts;
+        let (_, first, _) = *loops.first().ok_or("it has no loop")?;
         require(
-            matches!(exprs.get(&carry.init), Some(Expr::Real(0.0))),
+            matches!(exprs.get(&first.init), Some(Expr::Real(0.0))),
             "its sum starts not at 0",
         )?;
-        let dot = accumulated(&exprs, carry)?;
-        let Expr::Dot(a, b, along) = *exprs[&dot] else { return Err("its carry adds no `dot`") };
-        require(along == k, "its `dot` is not along the loop's variable")?;
-        let (rows, cols) = own_vars(kernel, k, a, b)?;
-        exprs.remove(&dot);
-        exprs.remove(&carry.next);
-        let flip = stores.first().is_some_and(|s| is_contiguous(s.offset, rows));
-        let (rows, cols, lhs, rhs) = if flip { (cols, rows, b, a) } else { (rows, cols, a, b) };
-        let sum = carry.result;
-        let found = Self { kernel, k, rows, cols, lhs, rhs, sum, exprs, stores };
-        found.check(carry, dot)?;
+        let chained = loops.windows(2).all(|w| w[1].1.init == w[0].1.result);
+        require(chained, "a later loop starts not at the sum before")?;
+        for (_, _, body) in &loops {
+            for stmt in *body {
+                let Stmt::Let(value, expr) = stmt else {
+                    return Err("its loop holds more than lets");
+                };
+                exprs.insert(*value, expr);
+            }
+        }
+        let sum = loops[loops.len() - 1].1.result;
+        let mut hidden = Vec::new();
+        let mut dots = Vec::new();
+        for (k, carry, _) in &loops {
+            let dot = accumulated(&exprs, carry)?;
+            let Expr::Dot(a, b, along) = *exprs[&dot] else {
+                return Err("its carry adds no `dot`");
+            };
+            require(along == *k, "its `dot` is not along the loop's variable")?;
+            exprs.remove(&dot);
+            exprs.remove(&carry.next);
+            hidden.extend([carry.arg, carry.next, dot, carry.result]);
+            dots.push((*k, a, b));
+        }
+        hidden.retain(|value| *value != sum);
+        let (k, a, b) = dots[0];
+        let (mut rows, mut cols) = own_vars(kernel, k, a, b)?;
+        if stores.first().is_some_and(|s| is_contiguous(s.offset, rows)) {
+            (rows, cols) = (cols, rows);
+        }
+        let products = dots.into_iter().map(|dot| product(kernel, dot, [rows, cols]));
+        let products = products.collect::<Result<_, _>>()?;
+        let found = Self { kernel, rows, cols, products, sum, exprs, stores };
+        found.check(&hidden)?;
         Ok(found)
     }
 
-    fn check(&self, carry: &Carry, dot: TileId) -> Result<(), Reason> {
+    fn check(&self, hidden: &[TileId]) -> Result<(), Reason> {
         let kernel = self.kernel;
         let sized = [self.rows, self.cols];
         let whole = |v: &VarId| sized.contains(v) || kernel.var(*v).tile == 1;
@@ -97,7 +125,6 @@ impl<'k> Contraction<'k> {
         )?;
         let locals = kernel.buffers.iter().any(|b| b.access == Access::Local);
         require(!locals, "it uses local buffers")?;
-        let hidden = [carry.arg, carry.next, dot];
         for expr in self.exprs.values() {
             require(
                 !expr_operands(expr).iter().any(|o| hidden.contains(o)),
@@ -123,8 +150,11 @@ impl<'k> Contraction<'k> {
         self.exprs.get(&value).unwrap_or_else(|| panic!("{value} has no definition"))
     }
 
-    /// Loads that a value is computed from.
+    /// Loads that a value is computed from, beside the sum.
     pub(super) fn loads(&self, value: TileId) -> Vec<(BufferId, &'k Offset)> {
+        if value == self.sum {
+            return Vec::new();
+        }
         let expr = self.expr(value);
         let mut loads: Vec<_> =
             expr_operands(expr).into_iter().flat_map(|o| self.loads(o)).collect();
@@ -139,7 +169,7 @@ impl<'k> Contraction<'k> {
 struct Parts<'k> {
     exprs: BTreeMap<TileId, &'k Expr>,
     stores: Vec<Store<'k>>,
-    looped: Option<(VarId, &'k Carry, &'k [Stmt])>,
+    loops: Vec<(VarId, &'k Carry, &'k [Stmt])>,
 }
 
 impl<'k> Parts<'k> {
@@ -150,12 +180,11 @@ impl<'k> Parts<'k> {
             }
             Stmt::When(_) => return Err("it leaves turns out"),
             Stmt::Loop { var, carried, body } => {
-                require(self.looped.is_none(), "it has a second loop")?;
                 require(self.stores.is_empty(), "it stores before its loop")?;
                 let [carry] = carried.as_slice() else {
                     return Err("its loop carries not one sum");
                 };
-                self.looped = Some((*var, carry, body));
+                self.loops.push((*var, carry, body));
             }
             Stmt::Store { buffer, offset, value, mask, accumulate } => {
                 let (buffer, value, mask) = (*buffer, *value, *mask);
@@ -182,6 +211,22 @@ fn accumulated(exprs: &BTreeMap<TileId, &Expr>, carry: &Carry) -> Result<TileId,
     };
     let known = exprs.contains_key(&dot);
     require(known, "its carry adds no `dot`").map(|()| dot)
+}
+
+/// A dot whose rows and columns are known.
+fn product(
+    kernel: &Kernel,
+    (k, a, b): (VarId, TileId, TileId),
+    [rows, cols]: [VarId; 2],
+) -> Result<Product, Reason> {
+    let own = own_vars(kernel, k, a, b)?;
+    if own == (rows, cols) {
+        Ok(Product { k, lhs: a, rhs: b })
+    } else if own == (cols, rows) {
+        Ok(Product { k, lhs: b, rhs: a })
+    } else {
+        Err("its `dot`s have different rows and columns")
+    }
 }
 
 /// The variable along which only `operand` varies: its rows or columns. Should there be several,

@@ -1,0 +1,217 @@
+//! Fetching ahead: while a register tile is computed, lines that later tiles need come into the
+//! caches.
+//!
+//! Each full tile fetches its share of the source of the next rows (the next panel where rows are
+//! read in place, the next group where they are packed) and, while columns are packed turn by turn,
+//! of the columns of the next turn. Addresses may lie past the end of a buffer: fetching ahead
+//! never faults, and what is no operand is never used.
+
+use gigac_ir::kernel::{BufferId, Offset, TileId, VarId};
+use inkwell::values::{BasicValueEnum, IntValue, PointerValue};
+
+use super::access::slope;
+use super::blocking::{GROUP, Rows};
+use super::driver::Driver;
+use super::emit::Emit;
+use super::lanewise::Frame;
+use super::micro::Shape;
+
+/// Bytes of a line of the cache.
+const LINE: u64 = 64;
+
+/// Lines that a tile fetches, beside its first steps.
+#[derive(Clone, Debug)]
+pub(super) struct Stream<'k> {
+    load: (BufferId, &'k Offset),
+    /// Bytes from one turn of the main loop to the next.
+    pub(super) stride: u64,
+    /// Bytes from the pointer to the lines of one turn.
+    pub(super) lines: Vec<u64>,
+    /// Turns of the main loop.
+    pub(super) turns: u64,
+    /// Rows and steps, or only steps, from one tile's share to the next.
+    share: Share,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Share {
+    /// Each tile fetches so many rows.
+    Rows(u64),
+    /// Each tile fetches so many steps.
+    Steps(u64),
+}
+
+/// Where the operands of later tiles begin.
+pub(super) struct Next<'c> {
+    /// Position of the next rows, and of their first step.
+    pub(super) row: IntValue<'c>,
+    pub(super) step: IntValue<'c>,
+    /// First step of the columns to pack next.
+    pub(super) cols_step: IntValue<'c>,
+    /// Whether columns are being packed.
+    pub(super) packs: IntValue<'c>,
+}
+
+/// Number of a tile among those that share the work.
+pub(super) struct Number<'c> {
+    /// Among the tiles that use the same rows.
+    pub(super) of_rows: IntValue<'c>,
+    /// Of its panel in the block.
+    pub(super) panel: IntValue<'c>,
+}
+
+impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
+    /// What tiles fetch of a product's next rows.
+    pub(super) fn row_streams(&self, product: usize) -> Vec<Stream<'k>> {
+        let (con, tile) = (self.contraction, self.layout.tile);
+        let (terms, layout) = self.product(product);
+        let across = self.layout.block[1].div_ceil(tile.cols());
+        let (unit, tiles) = match layout.rows {
+            Rows::InPlace { .. } => (tile.rows, across),
+            _ => (GROUP, GROUP / tile.rows * across),
+        };
+        let stream = |load: (BufferId, &'k Offset)| {
+            let [by_row, by_step] = [con.rows, terms.k].map(|var| self.bytes_apart(load, var));
+            let (by_row, by_step) = (by_row?, by_step?);
+            Some(match layout.rows {
+                Rows::ByStep => {
+                    let steps = layout.depth.div_ceil(tiles);
+                    let lines = (0..unit * by_row).step_by(LINE as usize).collect();
+                    let share = Share::Steps(steps);
+                    Stream { load, stride: by_step, lines, turns: steps, share }
+                }
+                _ => {
+                    let rows = unit.div_ceil(tiles);
+                    let lines = (0..rows).map(|row| row * by_row).collect();
+                    let turns = (layout.depth * by_step).div_ceil(LINE);
+                    Stream { load, stride: LINE, lines, turns, share: Share::Rows(rows) }
+                }
+            })
+        };
+        self.distinct_loads(terms.lhs).into_iter().filter_map(stream).collect()
+    }
+
+    /// What tiles fetch of a product's next columns.
+    pub(super) fn col_streams(&self, product: usize) -> Vec<Stream<'k>> {
+        let (terms, layout) = self.product(product);
+        if layout.turns == 1 || layout.transposed_cols {
+            return Vec::new();
+        }
+        let tile = self.layout.tile;
+        let panels = self.layout.block[0].div_ceil(tile.rows);
+        let stream = |load: (BufferId, &'k Offset)| {
+            let by_col = self.bytes_apart(load, self.contraction.cols)?;
+            let stride = self.bytes_apart(load, terms.k)?;
+            let steps = layout.depth.div_ceil(panels);
+            let lines = (0..tile.cols() * by_col).step_by(LINE as usize).collect();
+            Some(Stream { load, stride, lines, turns: steps, share: Share::Steps(steps) })
+        };
+        self.distinct_loads(terms.rhs).into_iter().filter_map(stream).collect()
+    }
+
+    /// Fetches the lines that the epilogue of a full tile reads, row by row. What it only writes
+    /// waits in the store buffer while the next tile is computed.
+    pub(super) fn fetch_finish(
+        &self,
+        frame: &Frame<'c>,
+        shape: Shape,
+        [first_row, first_col]: [IntValue<'c>; 2],
+    ) {
+        let (emit, con) = (self.emit, self.contraction);
+        for load in self.finish_loads() {
+            let [by_row, by_col] = [con.rows, con.cols].map(|var| self.bytes_apart(load, var));
+            let (Some(_), Some(by_col)) = (by_row, by_col) else { continue };
+            for row in 0..shape.rows {
+                let row = emit.add(first_row, emit.int(row.cast_signed()));
+                let at = self.address(frame, load, &[(con.rows, row), (con.cols, first_col)]);
+                for line in (0..self.layout.tile.cols() * by_col).step_by(LINE as usize) {
+                    emit.prefetch(emit.field(at, line));
+                }
+            }
+        }
+    }
+
+    /// Loads of the epilogue.
+    fn finish_loads(&self) -> Vec<(BufferId, &'k Offset)> {
+        let con = self.contraction;
+        let mut distinct = Vec::new();
+        for store in &con.stores {
+            let values = [Some(store.value), store.mask].into_iter().flatten();
+            let old = store.accumulate.then_some((store.buffer, store.offset));
+            for load in values.flat_map(|value| con.loads(value)).chain(old) {
+                if !distinct.contains(&load) {
+                    distinct.push(load);
+                }
+            }
+        }
+        distinct
+    }
+
+    fn distinct_loads(&self, operand: TileId) -> Vec<(BufferId, &'k Offset)> {
+        let mut loads = self.contraction.loads(operand);
+        loads.dedup();
+        loads
+    }
+
+    /// Bytes between neighbouring positions of a variable; none where that is no constant above 0.
+    fn bytes_apart(&self, (buffer, offset): (BufferId, &Offset), var: VarId) -> Option<u64> {
+        let kernel = self.contraction.kernel;
+        if !offset.tiles().is_empty() {
+            return None;
+        }
+        let elements = u64::try_from(slope(kernel, offset, var)?).ok().filter(|n| *n > 0)?;
+        Some(elements * kernel.buffers[buffer.0 as usize].storage.bytes())
+    }
+
+    /// The arguments of a tile for its streams: a pointer for each; those of columns stand still
+    /// when none are being packed.
+    pub(super) fn stream_arguments(
+        &self,
+        product: usize,
+        frame: &Frame<'c>,
+        next: &Next<'c>,
+        number: &Number<'c>,
+        col: IntValue<'c>,
+    ) -> Vec<BasicValueEnum<'c>> {
+        let (emit, con) = (self.emit, self.contraction);
+        let k = con.products[product].k;
+        let times = |count: IntValue<'c>, by: u64| emit.times(count, by.cast_signed());
+        let mut arguments: Vec<BasicValueEnum<'c>> = Vec::new();
+        for stream in self.row_streams(product) {
+            let at = match stream.share {
+                Share::Rows(rows) => {
+                    [(con.rows, emit.add(next.row, times(number.of_rows, rows))), (k, next.step)]
+                }
+                Share::Steps(steps) => {
+                    [(con.rows, next.row), (k, emit.add(next.step, times(number.of_rows, steps)))]
+                }
+            };
+            arguments.push(self.address(frame, stream.load, &at).into());
+        }
+        for stream in self.col_streams(product) {
+            let Share::Steps(steps) = stream.share else { unreachable!("columns go by steps") };
+            let step = emit.add(next.cols_step, times(number.panel, steps));
+            let address = self.address(frame, stream.load, &[(con.cols, col), (k, step)]);
+            arguments.push(address.into());
+            let stride = emit.int(stream.stride.cast_signed());
+            arguments.push(emit.choose(next.packs, stride, emit.int(0)).into());
+        }
+        arguments
+    }
+}
+
+/// A stream within a tile's function.
+pub(super) struct Fetch<'c> {
+    pub(super) from: PointerValue<'c>,
+    pub(super) stride: IntValue<'c>,
+    pub(super) lines: Vec<u64>,
+    pub(super) turns: u64,
+}
+
+impl<'c> Fetch<'c> {
+    /// Fetches the lines of one turn of the main loop.
+    pub(super) fn turn(&self, emit: &Emit<'c, '_>, turn: IntValue<'c>) {
+        let at = emit.after(self.from, emit.product(turn, self.stride));
+        self.lines.iter().for_each(|line| emit.prefetch(emit.field(at, *line)));
+    }
+}

@@ -1,0 +1,108 @@
+//! A full register tile: sums in registers from the first step to the last, and the epilogue on
+//! them without a detour through memory.
+
+use inkwell::values::{FunctionValue, IntValue, PointerValue, VectorValue};
+
+use super::ahead::{Fetch, Stream};
+use super::driver::{Driver, int_param, pointer_param};
+use super::emit::{Emit, sound};
+use super::lanewise::Frame;
+use super::micro::{Micro, Shape};
+
+impl<'c> Driver<'_, 'c, '_, '_> {
+    /// Emits `tile(…, steps, rows, columns, sums, first row, first column, add, last, streams …)`:
+    /// `add` when earlier turns have left sums, `last` when the epilogue follows.
+    pub(super) fn full_tile(&self, product: usize) -> FunctionValue<'c> {
+        let emit = self.emit;
+        let (int, pointer) = (emit.context.i64_type().into(), emit.pointer_type().into());
+        let truth = emit.context.bool_type().into();
+        let mut params = vec![int, pointer, pointer, pointer, int, int, truth, truth];
+        let (of_rows, of_cols) = (self.row_streams(product), self.col_streams(product));
+        params.extend(of_rows.iter().map(|_| pointer));
+        params.extend(of_cols.iter().flat_map(|_| [pointer, int]));
+        let (function, frame) = self.function(&format!("tile{product}"), &params);
+        let [rows, cols, sums] = [4, 5, 6].map(|i| pointer_param(function, i));
+        let [add, last] = [9, 10].map(|i| int_param(function, i));
+        let shape = Shape { rows: self.layout.tile.rows, vectors: self.layout.tile.vectors };
+        let micro = Micro {
+            emit,
+            strides: self.layout.strides(product),
+            shape,
+            rows,
+            cols,
+            fetches: fetches(emit, function, &of_rows, &of_cols),
+        };
+        let corner = [7, 8].map(|i| int_param(function, i));
+        emit.branch(last, || self.fetch_finish(&frame, shape, corner), || ());
+        let new = micro.sums(int_param(function, 3));
+        if self.layout.turns() == 1 {
+            self.finish_tile(&frame, shape, corner, &new);
+        } else {
+            let finish = || self.finish_tile(&frame, shape, corner, &self.added(sums, shape, &new));
+            emit.branch(last, finish, || micro.write(sums, &new, add));
+        }
+        emit.finish();
+        function
+    }
+
+    /// Sums of this turn and of those before it.
+    fn added(
+        &self,
+        sums: PointerValue<'c>,
+        shape: Shape,
+        new: &[VectorValue<'c>],
+    ) -> Vec<VectorValue<'c>> {
+        let emit = self.emit;
+        let one = |(i, new): (u64, &VectorValue<'c>)| {
+            let (row, v) = (i / shape.vectors, i % shape.vectors);
+            let element = row * self.layout.sum_stride + v * self.layout.tile.lanes;
+            let old = emit.load(emit.vector_type(), emit.field(sums, element * 4));
+            sound(emit.builder.build_float_add(old.into_vector_value(), *new, ""))
+        };
+        (0..).zip(new).map(one).collect()
+    }
+
+    fn finish_tile(
+        &self,
+        frame: &Frame<'c>,
+        shape: Shape,
+        [first_row, first_col]: [IntValue<'c>; 2],
+        sums: &[VectorValue<'c>],
+    ) {
+        let emit = self.emit;
+        let mut sums = sums.iter();
+        for row in 0..shape.rows {
+            let mut positions = frame.positions.clone();
+            let at = emit.add(first_row, emit.int(row.cast_signed()));
+            positions.insert(self.contraction.rows, at);
+            let (buffers, scalars) = (frame.buffers.clone(), frame.scalars.clone());
+            let frame = Frame { buffers, scalars, positions };
+            for (v, sum) in (0..shape.vectors).zip(&mut sums) {
+                self.finish_vector(&frame, *sum, first_col, v, None);
+            }
+        }
+    }
+}
+
+/// The streams of a tile's function, from its parameters.
+fn fetches<'c>(
+    emit: &Emit<'c, '_>,
+    function: FunctionValue<'c>,
+    of_rows: &[Stream<'_>],
+    of_cols: &[Stream<'_>],
+) -> Vec<Fetch<'c>> {
+    let mut at = 11..;
+    let mut next = || at.next().expect("parameters go on");
+    let mut fetches = Vec::new();
+    for (stream, runtime_stride) in
+        of_rows.iter().map(|s| (s, false)).chain(of_cols.iter().map(|s| (s, true)))
+    {
+        let from = pointer_param(function, next());
+        let stride = match runtime_stride {
+            true => int_param(function, next()),
+            false => emit.int(stream.stride.cast_signed()),
+        };
+        fetches.push(Fetch { from, stride, lines: stream.lines.clone(), turns: stream.turns });
+    }
+    fetches
+}
