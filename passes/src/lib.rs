@@ -12,6 +12,7 @@ mod depth;
 pub mod differentiate;
 pub mod driver;
 pub mod form;
+pub mod fuse;
 pub mod optimizer;
 pub mod options;
 pub mod outcome;

@@ -11,6 +11,7 @@ use crate::decompose::DECOMPOSE;
 use crate::differentiate::DIFFERENTIATE;
 use crate::driver::{Alone, Observer, drive};
 use crate::form::FORM;
+use crate::fuse::FUSE;
 use crate::optimizer::OPTIMIZER;
 use crate::options::Options;
 use crate::pass::{Context, Pass, Purpose, Stage};
@@ -24,6 +25,12 @@ pub const PIPELINE: &[Pass] = &[
     // Constants of a layer leave it before differentiation: what stays inside would be saved or
     // computed again on the way back. Folding comes after, when equal constants stand together;
     // what both leave behind is dead.
+    HOIST,
+    FOLD,
+    DEAD,
+    // After folding, which makes equal values one, so that a search sees them as one; before
+    // differentiation, so that the way back is that of the cheaper spelling.
+    FUSE,
     HOIST,
     FOLD,
     DEAD,

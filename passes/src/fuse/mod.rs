@@ -1,0 +1,144 @@
+//! Fusion by equality saturation: brings all spellings of the same mathematics to the cheapest, and
+//! finds attention.
+//!
+//! One e-graph for each region of the graph, so a repeated layer is searched once, whatever its
+//! depth:
+//! 1. [`import`]: the region's values become classes of terms;
+//! 2. [`rules`] add equal terms until nothing is new, or a limit of nodes or iterations is reached
+//!    (never a clock); [`facts`] proves the conditions of rules: axes, ranges, constness;
+//! 3. [`attend`] finds attention, whose score may be any function of one product of queries and
+//!    keys;
+//! 4. [`extract`] chooses a term for each class that the results need, at the least [`price`];
+//!    what is shared counts once;
+//! 5. [`export`] builds the region again.
+//!
+//! Runs before differentiation: rules preserve gradients too. Exact rules preserve every bit;
+//! the others change rounding, and with `exact` they do not run.
+
+mod attend;
+mod export;
+mod extract;
+mod facts;
+mod import;
+mod price;
+mod range;
+mod rules;
+mod search;
+mod term;
+#[cfg(test)]
+mod tests;
+mod witness;
+
+use std::fmt;
+
+use gigac_cost::target::{CpuFacts, Device, cpu};
+use gigac_ir::graph::Graph;
+
+pub use rules::{Set, catalogue};
+pub use search::Stop;
+
+use crate::pass::{Need, Pass, Report, Run, Scope};
+
+/// The pass.
+pub const FUSE: Pass = Pass {
+    name: "fuse",
+    about: "the cheapest spelling of all that are equal",
+    need: Need::Optional,
+    scope: Scope::All,
+    run: Run::Graph(|graph, context| {
+        let options =
+            Options { exact: context.options.exact, attention: ATTENTION, ..Options::default() };
+        let (graph, regions) = fuse(&graph, &options);
+        (graph, regions.iter().fold(Report::new(), |report, r| report.note(r.to_string())))
+    }),
+};
+
+/// Whether there are kernels for attention: without them it would be decomposed again.
+const ATTENTION: bool = false;
+
+/// What the pass may do, and for which device.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Only rules that preserve every bit.
+    pub exact: bool,
+    /// Whether attention is formed.
+    pub attention: bool,
+    /// Whose roofline prices terms.
+    pub device: Device,
+    /// Nodes of an e-graph from which on no rule is applied.
+    pub nodes: usize,
+    /// Times that all rules are applied.
+    pub iterations: usize,
+}
+
+/// Most nodes of an e-graph: ten times what a decoder layer needs.
+const NODES: usize = 10_000;
+/// Most iterations: a fact travels one operation in each.
+const ITERATIONS: usize = 40;
+
+impl Default for Options {
+    /// For a CPU of two threads: what is chosen does not depend on the machine that compiles.
+    fn default() -> Self {
+        let facts =
+            CpuFacts { threads: 2, avx512: false, memory: None, peak: None, bandwidth: None };
+        Self {
+            exact: false,
+            attention: true,
+            device: cpu(&facts),
+            nodes: NODES,
+            iterations: ITERATIONS,
+        }
+    }
+}
+
+/// What the pass did with one region.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegionReport {
+    /// The repeated axis, none for the root.
+    pub name: Option<String>,
+    /// Values before.
+    pub values: usize,
+    /// Nodes of the e-graph at the end.
+    pub nodes: usize,
+    /// Classes of the e-graph at the end.
+    pub classes: usize,
+    /// Times that all rules were applied.
+    pub iterations: usize,
+    /// Why no rule was applied any more.
+    pub stop: Stop,
+    /// How often each rule found something new, by name.
+    pub applied: Vec<(String, usize)>,
+    /// Attentions in the result.
+    pub attentions: usize,
+    /// Price before and after, in seconds of the device.
+    pub seconds: [f64; 2],
+    /// Whether it is proved that no choice of terms is cheaper.
+    pub optimal: bool,
+}
+
+impl fmt::Display for RegionReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stop = match self.stop {
+            Stop::Saturated => "saturated",
+            Stop::Nodes => "stopped by the limit of nodes",
+            Stop::Iterations => "stopped by the limit of iterations",
+        };
+        match &self.name {
+            Some(axis) => write!(f, "layers {axis}: ")?,
+            None => f.write_str("root: ")?,
+        }
+        write!(f, "{} terms became {}, {stop} after {}", self.values, self.nodes, self.iterations)?;
+        if self.attentions > 0 {
+            write!(f, "; {} attention", self.attentions)?;
+        }
+        let [before, after] = self.seconds;
+        write!(f, "; priced {:.1} % less", 100.0 * (1.0 - after / before.max(f64::MIN_POSITIVE)))
+    }
+}
+
+/// Fuses a graph. Reports on every region, the inner ones first.
+///
+/// Requires a verified graph. The work depends on the regions, not on how often they are repeated.
+pub fn fuse(graph: &Graph, options: &Options) -> (Graph, Vec<RegionReport>) {
+    export::fuse(graph, options)
+}

@@ -1,0 +1,348 @@
+//! Attention is found however it is written: models in the language, each with its own spelling.
+//!
+//! In each of them exactly one attention is formed in the layer, nothing else of the layer has
+//! both queries and keys, and loss and gradients agree in f64 with the graph as it was written.
+
+use std::collections::BTreeMap;
+
+use gigac_frontend::{Mode, Source};
+use gigac_ir::graph::{DType, Feed, Graph, InputId, Op, ParamId, Region, Slot};
+use gigac_ir::interpret::{Bindings, interpret};
+use gigac_ir::philox::{philox, uniform};
+use gigac_passes::differentiate::differentiate;
+use gigac_passes::fuse::{Options, Stop, fuse};
+use gigac_passes::simplify::simplify;
+
+/// A decoder whose attention is `body`: it makes `a[B, T, H, K]` of `q`, `k` and `v`.
+fn model(declarations: &str, body: &str) -> Graph {
+    let text = format!(
+        "model spelling
+axes B = 2, T = 6, S = T, V = 11, D = 8, H = 4, K = 2, L = 2
+{declarations}
+param embed[V, D], head[V, D] ~ normal(0.5)
+layer block(x[B, T, D]) repeat L {{
+  param wq[H*K, D], wk[H*K, D], wv[H*K, D], wo[D, H*K] ~ normal(0.5)
+  let q = dot(x, wq; D)
+  let k = dot(x, wk; D)[T -> S]
+  let v = dot(x, wv; D)[T -> S]
+  {body}
+  x + dot(a, wo; H, K)
+}}
+input tokens[B, T] : token(V), targets[B, T] : token(V)
+let x = block(embed[V = tokens])
+loss mean(cross_entropy(dot(x, head; D), targets; V))
+"
+    );
+    let source = Source::new("spelling.giga", text.clone());
+    let none = |name: &str| Err(format!("there is no `{name}`"));
+    gigac_frontend::compile(&source, &none, &[], Mode { training: true })
+        .unwrap_or_else(|e| panic!("{}\n{text}", e.render(false)))
+        .graph
+}
+
+/// What a spelling declares beside the model, and how it says attention.
+struct Spelling(&'static str, &'static str, &'static str);
+
+const SPELLINGS: &[Spelling] = &[
+    Spelling("prelude", "", "let a = attend(q, k, v, causal(T, S); S, K)"),
+    Spelling("scale on q", "", "let a = attend(q / sqrt(K), k, v, causal(T, S), scale = 1; S, K)"),
+    Spelling(
+        "scale on q and k",
+        "",
+        "let a = attend(q * K ^ (-1/4), k * K ^ (-1/4), v, causal(T, S), scale = 1; S, K)",
+    ),
+    Spelling(
+        "scale after the mask",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K), -inf) / sqrt(K)
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling(
+        "mask added",
+        "",
+        "let s = dot(q, k; K) / sqrt(K) + where(causal(T, S), 0, -inf)
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling(
+        "mask subtracted",
+        "",
+        "let s = dot(q, k; K) / sqrt(K) - where(causal(T, S), 0, inf)
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling(
+        "logarithm of a mask of numbers",
+        "",
+        "let m = where(causal(T, S), 1, 0)
+  let s = dot(q, k; K) / sqrt(K) + log(m)
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling(
+        "by hand, without the maximum",
+        "",
+        "let e = exp(where(causal(T, S), dot(q, k; K) / sqrt(K), -inf))
+  let a = dot(e / sum(e; S), v; S)",
+    ),
+    Spelling(
+        "by hand, gradients through the maximum",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K) / sqrt(K), -inf)
+  let e = exp(s - max(s; S))
+  let a = dot(e / sum(e; S), v; S)",
+    ),
+    Spelling(
+        "normalised after the values",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K) / sqrt(K), -inf)
+  let e = exp(s - stop(max(s; S)))
+  let a = dot(e, v; S) / sum(e; S)",
+    ),
+    Spelling(
+        "times one over the sum",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K) / sqrt(K), -inf)
+  let e = exp(s - stop(max(s; S)))
+  let a = dot(e, v; S) * (1 / sum(e; S))",
+    ),
+    Spelling(
+        "masked after the exponential",
+        "",
+        "let s = dot(q, k; K) / sqrt(K)
+  let e = where(causal(T, S), exp(s - max(s; S)), 0)
+  let a = dot(e / sum(e; S), v; S)",
+    ),
+    Spelling(
+        "mask of ones and zeros times the exponential",
+        "",
+        "let s = dot(q, k; K) / sqrt(K)
+  let e = exp(s - max(s; S)) * where(causal(T, S), 1, 0)
+  let a = dot(e / sum(e; S), v; S)",
+    ),
+    Spelling(
+        "exp(x − logsumexp(x))",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K) / sqrt(K), -inf)
+  let a = dot(exp(s - logsumexp(s; S)), v; S)",
+    ),
+    Spelling(
+        "a sum that is replaced where it is zero",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K) / sqrt(K), -inf)
+  let m = max(s; S)
+  let e = exp(s - where(m > -inf, m, 0))
+  let z = sum(e; S)
+  let a = dot(e / where(z == 0, 1, z), v; S)",
+    ),
+    Spelling(
+        "hidden instead of seen",
+        "",
+        "let s = where(pos(S) > pos(T), -inf, dot(q, k; K) / sqrt(K))
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling("a distance", "", "let a = attend(q, k, v, pos(T) - pos(S) >= 0; S, K)"),
+    Spelling("a strict order", "", "let a = attend(q, k, v, pos(S) < pos(T) + 1; S, K)"),
+    Spelling(
+        "two masks, one of ones",
+        "",
+        "let s = where(pos(S) >= 0, dot(q, k; K) / sqrt(K), -inf)
+  let s = where(causal(T, S) & pos(S) < S, s * 1, -inf) + where(pos(T) < T, 0, -inf)
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling("an all-ones mask", "", "let a = attend(q, k, v, causal(T, S) | pos(S) < S; S, K)"),
+    Spelling("no mask", "", "let a = dot(softmax(dot(q, k; K) / sqrt(K); S), v; S)"),
+    Spelling(
+        "a mask from outside",
+        "let seen = causal(T, S)",
+        "let a = attend(q, k, v, seen; S, K)",
+    ),
+    Spelling(
+        "an additive mask of −1e9",
+        "",
+        "let s = dot(q, k; K) / sqrt(K) + (1 - where(causal(T, S), 1, 0)) * -1e9
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling(
+        "masked by −1e9",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K) / sqrt(K), -1e9)
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling(
+        "bounded scores, masked by −1e9",
+        "",
+        "let s = where(causal(T, S), softcap(dot(q, k; K) / sqrt(K), 30), -1e9)
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling(
+        "another name for queries",
+        "axes Q = T",
+        "let a = attend(q[T -> Q], k, v, causal(Q, S); S, K)[Q -> T]",
+    ),
+    Spelling(
+        "heads split and merged by hand",
+        "axes E = H * K",
+        "let (q, k, v) = (q[H*K -> E], k[H*K -> E], v[H*K -> E])
+  let a = attend(q[E -> H*K], k[E -> H*K], v[E -> H*K], causal(T, S); S, K)[H*K -> E][E -> H*K]",
+    ),
+    Spelling(
+        "batch and heads merged",
+        "axes N = B * H",
+        "let (q, k, v) = (q[B*H -> N], k[B*H -> N], v[B*H -> N])
+  let a = attend(q, k, v, causal(T, S); S, K)[N -> B*H]",
+    ),
+    Spelling("window", "", "let a = attend(q, k, v, sliding(3; T, S); S, K)"),
+    Spelling("window of everything", "", "let a = attend(q, k, v, sliding(100; T, S); S, K)"),
+    Spelling(
+        "prefix",
+        "input prompt[B] : int(0, T)",
+        "let a = attend(q, k, v, prefix(prompt; T, S); S, K)",
+    ),
+    Spelling(
+        "documents",
+        "input documents[B, T] : int(0, 3) = 0",
+        "let a = attend(q, k, v, causal(T, S) & same_document(documents; T, S); S, K)",
+    ),
+    Spelling(
+        "documents, without a guard",
+        "input documents[B, T] : int(0, 3) = 0",
+        "let s = where(documents == documents[T -> S], dot(q, k; K) / sqrt(K), -inf)
+  let e = exp(s - max(s; S))
+  let a = dot(e, v; S) / sum(e; S)",
+    ),
+    Spelling(
+        "soft-cap",
+        "",
+        "let s = softcap(dot(q, k; K) / sqrt(K), 20)
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "ALiBi",
+        "",
+        "let s = dot(q, k; K) / sqrt(K) + outer(alibi_slopes(H), pos(S) - pos(T))
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "a bias of relative positions",
+        "param bias[H, S] ~ normal(0.5)",
+        "let s = dot(q, k; K) / sqrt(K) + bias
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "a gain for each head",
+        "param gain[H] = 1",
+        "let s = dot(q, k; K) * gain
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "normalised queries and keys",
+        "param gq[K], gk[K] = 1",
+        "let a = attend(rms_norm(q, gq; K), rms_norm(k, gk; K), v, causal(T, S); S, K)",
+    ),
+    Spelling(
+        "grouped queries",
+        "axes G = 2, R = H / G",
+        "param uk[G*K, D], uv[G*K, D] ~ normal(0.5)
+  let (c, u) = (dot(x, uk; D)[T -> S], dot(x, uv; D)[T -> S])
+  let a = attend(q[H -> G*R] + k[S = 0][H -> G*R], c, u + v[H = 0], causal(T, S); S, K)[G*R -> H]",
+    ),
+    Spelling(
+        "grouped queries, heads repeated one after the other",
+        "axes G = 2, R = H / G",
+        "param uk[G*K, D], uv[G*K, D] ~ normal(0.5)
+  let (c, u) = (dot(x, uk; D)[T -> S], dot(x, uv; D)[T -> S])
+  let (c, u) = (c[G = floor(pos(H) / R)], u[G = floor(pos(H) / R)])
+  let a = attend(q + k[S = 0], c, u, causal(T, S); S, K) + v[S = 0]",
+    ),
+    Spelling(
+        "grouped queries, all heads repeated",
+        "axes G = 2",
+        "param uk[G*K, D], uv[G*K, D] ~ normal(0.5)
+  let (c, u) = (dot(x, uk; D)[T -> S], dot(x, uv; D)[T -> S])
+  let (c, u) = (c[G = pos(H) % G], u[G = pos(H) % G])
+  let s = dot(q + k[S = 0], c; K) / sqrt(K) + outer(alibi_slopes(H), pos(S) - pos(T))
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), u; S) + v[S = 0]",
+    ),
+    Spelling("rotated", "", "let a = attend(rope(q; T, K), rope(k; S, K), v, causal(T, S); S, K)"),
+];
+
+/// Numbers that look random, in [−½, ½).
+fn numbers(key: u32, count: u64) -> Vec<f64> {
+    (0..count as u32).map(|i| uniform(philox([key, 1], [i, 0, 0, 0])[0]) - 0.5).collect()
+}
+
+fn bindings(graph: &Graph) -> Bindings {
+    let params = graph.params.iter().zip(0..);
+    let params = params.map(|(p, i)| {
+        let data = numbers(i, graph.elements(&p.axes()));
+        ((ParamId(i), Slot::Weight), data.into_iter().map(|x| 2.0 * x).collect())
+    });
+    let inputs = graph
+        .inputs
+        .iter()
+        .zip(0..)
+        .filter(|(input, _)| matches!(input.feed, Feed::Data | Feed::Optional(_)));
+    let inputs = inputs.map(|(input, i)| {
+        let DType::Int { lo, hi } = input.ty.dtype else { panic!("`{}` is no int", input.name) };
+        let data = numbers(100 + i, graph.elements(&input.ty.axes));
+        let width = (hi - lo) as f64;
+        (InputId(i), data.into_iter().map(|x| lo as f64 + ((x + 0.5) * width).floor()).collect())
+    });
+    Bindings { params: params.collect(), inputs: inputs.collect(), ..Bindings::default() }
+}
+
+/// Number of attentions, and names of values with queries and keys that stand outside of them.
+fn survey(graph: &Graph, region: &Region, found: &mut (usize, Vec<String>)) {
+    for node in &region.nodes {
+        match (&node.op, &node.region) {
+            (Op::Attend { .. }, _) => found.0 += 1,
+            (_, Some(body)) => survey(graph, body, found),
+            _ => {}
+        }
+        for result in &node.results {
+            let names = graph.ty(*result).axes.iter().map(|a| graph.axes[a.index()].name.as_str());
+            let names: Vec<&str> = names.collect();
+            let queries = names.iter().any(|n| ["T", "Q"].contains(n));
+            if queries && names.contains(&"S") {
+                found.1.push(format!("{result}: {names:?}"));
+            }
+        }
+    }
+}
+
+fn check(Spelling(name, declarations, body): &Spelling) -> Result<(), String> {
+    let written = simplify(model(declarations, body));
+    let (fused, reports) = fuse(&written, &Options::default());
+    fused.verify().map_err(|e| format!("{name}: {e:?}\n{fused}"))?;
+    let fused = simplify(fused);
+    let mut found = (0, Vec::new());
+    survey(&fused, &fused.root, &mut found);
+    if found.0 != 1 || !found.1.is_empty() {
+        return Err(format!("{name}: {} attentions; left are {:?}\n{fused}", found.0, found.1));
+    }
+    for report in &reports {
+        if report.stop != Stop::Saturated {
+            return Err(format!("{name}: {report:?}"));
+        }
+    }
+    let given = bindings(&written);
+    let results = |graph: &Graph| {
+        let joint = differentiate(graph, 1);
+        let values = interpret(&joint, &given).unwrap_or_else(|e| panic!("{name}: {e}"));
+        joint.roles.iter().cloned().zip(values).collect::<BTreeMap<_, _>>()
+    };
+    let (expected, got) = (results(&written), results(&fused));
+    for (role, want) in &expected {
+        let got = got[role].arranged(&want.axes, &want.sizes);
+        for (x, y) in want.data.iter().zip(&got.data) {
+            if (x - y).abs() > 1e-10 * (1.0 + x.abs()) || x.is_nan() {
+                return Err(format!("{name}: {role:?} is {y} instead of {x}\n{fused}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn attention_is_found_in_every_spelling() {
+    let failures: Vec<String> = SPELLINGS.iter().filter_map(|s| check(s).err()).collect();
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n\n"));
+}
