@@ -13,6 +13,7 @@
 //! | [`erf`] | odd polynomial below 0.93, `1 − e^(−t·q(t))` above | 1.0 |
 //! | [`sin`], [`cos`] | Cody and Waite's reduction by π/2 in three parts, twice; degrees 9, 10 | 1.5 |
 //! | [`pow`] | `e^(y·log x)`, the logarithm and the product in two words | 1.1 |
+//! | [`bf16`] | the nearest bf16, exactly | |
 //!
 //! `sin` and `cos`: in ulp for `|x| ≤ 10⁵`; up to 2²⁴ the absolute error stays below 3·10⁻⁷, and
 //! beyond, where neighbouring floats are more than a radian apart, the result is some value in
@@ -266,6 +267,16 @@ pub fn erf<L: Lanes>(l: &L, x: L::Real) -> L::Real {
     let exponent = l.fma(t, l.polynomial(t, &ERFC), t);
     let large = l.sub(l.real(1.0), exp(l, l.sub(l.real(0.0), exponent)));
     l.flip(l.select(l.lt(a, l.real(0.925)), small, large), l.sign(x))
+}
+
+/// The nearest bf16, the even one of two: adds just under half of the last place kept, and its
+/// lowest bit. A NaN keeps its sign and upper bits and becomes quiet.
+pub fn bf16<L: Lanes>(l: &L, x: L::Real) -> L::Real {
+    let (bits, upper) = (l.bits(x), l.int(-0x1_0000));
+    let odd = l.int_and(l.shr(bits, 16), l.int(1));
+    let up = l.int_add(l.int_add(bits, l.int(0x7fff)), odd);
+    let quiet = l.int_xor(l.int_and(bits, l.int(-0x41_0000)), l.int(0x40_0000));
+    l.select(l.eq(x, x), l.float(l.int_and(up, upper)), l.float(l.int_and(quiet, upper)))
 }
 
 /// Remainder with the sign of the divisor, `a − b·⌊a/b⌋`.

@@ -21,6 +21,8 @@ pub enum Typing {
     Logic,
     /// Anything to a real.
     ToReal,
+    /// A real to a real, in kernels alone: in graphs a cast says it.
+    Rounding,
     /// `where(bool, a, b)`: the common type of `a` and `b`.
     Select,
 }
@@ -83,6 +85,8 @@ pointwise! {
     ToReal = "real", 1, ToReal, 1, |x| x[0];
     /// Pins a value to f32 (the precision pass may not narrow it).
     F32 = "f32", 1, ToReal, 0, |x| x[0];
+    /// The bf16 nearest to `x` as f32, the even one of two; NaN keeps its sign and upper bits.
+    Bf16 = "bf16", 1, Rounding, 4, |x| half::bf16::from_f32(x[0] as f32).to_f64();
     /// The value itself; no gradient passes.
     Stop = "stop", 1, Arithmetic, 0, |x| x[0];
     /// Sum.

@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod pass;
 pub mod pipeline;
 pub mod place;
+pub mod precision;
 pub mod price;
 mod rebuild;
 pub mod simplify;

@@ -16,6 +16,7 @@ use crate::optimizer::OPTIMIZER;
 use crate::options::Options;
 use crate::pass::{Context, Pass, Purpose, Stage};
 use crate::place::{PLACE, Placed};
+use crate::precision::PRECISION;
 use crate::simplify::{DEAD, FOLD, HOIST};
 use crate::split_sums::SPLIT_SUMS;
 
@@ -42,6 +43,10 @@ pub const PIPELINE: &[Pass] = &[
     HOIST,
     FOLD,
     DEAD,
+    //
+    // The joint graph shows which values the way back reads, and which products are gradients of
+    // parameters; chunks then carry and stack what it has rounded.
+    PRECISION,
     //
     // Before the optimizer, whose sums over all gradients would stand between products and losses.
     CHUNK,

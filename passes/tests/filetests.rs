@@ -2,7 +2,7 @@
 //!
 //! A file names its passes in a comment, `; test hoist, fold`, and ends with the expected text,
 //! each line behind `; `, after `; expect:`. Besides passes the list may hold `micro N` (that many
-//! micro-batches), `exact`, and `small chunk` (the pass `chunk` with limits for small sizes);
+//! micro-batches), `bf16` (what the model's `precision` says), `exact`, and `small chunk` (the pass `chunk` with limits for small sizes);
 //! `cat` does nothing. The graph is verified before and after each
 //! pass. Errors stand at the end of the guilty line: `; error: …`; the message must contain
 //! what is written there. `BLESS=1 cargo test` rewrites expectations.
@@ -10,7 +10,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use gigac_ir::graph::Graph;
+use gigac_ir::graph::{DType, Graph};
 use gigac_ir::train::Settings;
 use gigac_passes::chunk::{Limits, chunk};
 use gigac_passes::decompose::attention;
@@ -100,11 +100,13 @@ fn outcome(command: &str, input: &str) -> Result<Stage, Errors> {
         };
         errors.iter().map(|e| (line(e), e.kind.to_string())).collect::<Errors>()
     })?;
-    let (settings, mut options) = (Settings::default(), Options::default());
+    let (mut settings, mut options) = (Settings::default(), Options::default());
     let (mut micro, mut stage) = (1, Stage::Graph(graph));
     for word in command.split(',').map(str::trim) {
         if let Some(n) = word.strip_prefix("micro ") {
             micro = n.parse().map_err(|_| vec![(0, format!("`{word}`: not a number"))])?;
+        } else if word == "bf16" {
+            settings.precision.compute = DType::Bf16;
         } else if word == "exact" {
             options.exact = true;
         } else if word == "small chunk" {

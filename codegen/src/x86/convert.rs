@@ -1,11 +1,12 @@
 //! Between memory and registers: bf16 is 16 bits there and f32 here, truth values bytes and i1.
 
 use gigac_ir::kernel::Storage;
-use inkwell::FloatPredicate;
+use gigac_ir::math;
 use inkwell::IntPredicate;
-use inkwell::values::InstructionOpcode::{Add, And, BitCast, LShr, Or, Shl, Trunc, ZExt};
+use inkwell::values::InstructionOpcode::{BitCast, LShr, Shl, Trunc, ZExt};
 
 use super::emit::{Elem, Emitter, Value};
+use super::lanes::Wide;
 
 /// What lies in memory.
 pub(super) fn elem_of(storage: Storage) -> Elem {
@@ -40,16 +41,10 @@ pub(super) fn to_memory<'c>(emit: &Emitter<'c>, storage: Storage, value: Value<'
     }
 }
 
-/// Rounds to nearest even by adding just under half of the last place kept, and its lowest bit.
-/// A NaN keeps its upper bits and becomes quiet.
+/// The upper half of the nearest bf16.
 fn to_bf16<'c>(emit: &Emitter<'c>, value: Value<'c>) -> Value<'c> {
-    let constant = |bits| emit.int(bits, emit.lanes(value));
-    let bits = emit.cast(BitCast, value, Elem::I32);
-    let high = emit.binary(LShr, bits, constant(16));
-    let odd = emit.binary(And, high, constant(1));
-    let up = emit.binary(Add, emit.binary(Add, bits, constant(0x7fff)), odd);
-    let rounded = emit.binary(LShr, up, constant(16));
-    let quiet = emit.binary(Or, high, constant(0x40));
-    let nan = emit.fcmp(FloatPredicate::UNO, value, value);
-    emit.cast(Trunc, emit.select(nan, quiet, rounded), Elem::I16)
+    let lanes = emit.lanes(value);
+    let rounded = math::bf16(&Wide { emit, lanes }, value);
+    let bits = emit.cast(BitCast, rounded, Elem::I32);
+    emit.cast(Trunc, emit.binary(LShr, bits, emit.int(16, lanes)), Elem::I16)
 }

@@ -81,6 +81,7 @@ fn real<'c>(wide: &Wide<'_, 'c>, function: Pointwise, x: &[Value<'c>]) -> Value<
         Pointwise::Sqrt => wide.sqrt(x[0]),
         Pointwise::Floor => wide.floor(x[0]),
         Pointwise::Mod => math::modulo(wide, x[0], x[1]),
+        Pointwise::Bf16 => math::bf16(wide, x[0]),
         Pointwise::Exp => math::exp(wide, x[0]),
         Pointwise::Log => math::log(wide, x[0]),
         Pointwise::Sin => math::sin(wide, x[0]),

@@ -379,7 +379,11 @@ fn every_function() {
         [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
     for def in POINTWISE {
         let (input, output) = match def.typing {
-            Typing::Real | Typing::Arithmetic | Typing::ToReal | Typing::Select => ("f32", "f32"),
+            Typing::Real
+            | Typing::Rounding
+            | Typing::Arithmetic
+            | Typing::ToReal
+            | Typing::Select => ("f32", "f32"),
             Typing::Integer => ("i32", "i32"),
             Typing::Compare => ("f32", "bool"),
             Typing::Logic => ("bool", "bool"),
@@ -425,13 +429,14 @@ fn functions_have_the_bits_of_their_definition() {
     let angle = |i: u32| f32::from_bits((i * 0x000f_f00d) ^ ((i & 1) << 31));
     let x: Vec<f32> = (0..count).map(angle).filter(|x| !x.is_nan()).collect();
     let numbers: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
-    let functions: [(&str, Function); 6] = [
+    let functions: [(&str, Function); 7] = [
         ("exp", math::exp),
         ("log", math::log),
         ("tanh", math::tanh),
         ("erf", math::erf),
         ("sin", math::sin),
         ("cos", math::cos),
+        ("bf16", math::bf16),
     ];
     for (name, function) in functions {
         let text = format!(
@@ -529,4 +534,23 @@ fn bf16_rounds_to_nearest_even_and_keeps_nan() {
     ];
     let x = bits.iter().map(|b| f64::from(f32::from_bits(*b))).collect();
     check_with(text, &[x, vec![0.0; 16]], &[], 0.0);
+}
+
+/// A rounded value that is used further in the same kernel is rounded there too.
+#[test]
+fn rounding_to_bf16_holds_inside_a_kernel() {
+    let text = r#"kernel inside "" {
+  read x: f32[131072]
+  write y: f32[131072]
+  var i: 131072 / 64
+  grid i
+  %0: f32[i] = load x[i]
+  %1: f32[i] = bf16 %0
+  %2: f32[i] = sub %0, %1
+  store y[i] = %2
+}"#;
+    let halves =
+        (0..=u16::MAX).flat_map(|b| [(u32::from(b) << 16) + 0x7fff, (u32::from(b) << 16) + 0x8000]);
+    let x = halves.map(|b| f64::from(f32::from_bits(b))).collect();
+    check_with(text, &[x, vec![0.0; 131_072]], &[], 0.0);
 }

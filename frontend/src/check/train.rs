@@ -347,7 +347,14 @@ impl Checker {
                 let compute = self.width(value)?;
                 let mut precision = Precision { compute, master: DType::F32, reduce: DType::F32 };
                 for (part, width) in parts {
-                    let width = self.width(width)?;
+                    // What is kept and what is added up over a batch stays f32.
+                    let width = match width.name.as_str() {
+                        "f32" => DType::F32,
+                        _ => {
+                            let what = "width of what is kept or added up";
+                            return self.unknown_setting(what, width, &["f32"]);
+                        }
+                    };
                     match part.name.as_str() {
                         "master" => precision.master = width,
                         "reduce" => precision.reduce = width,

@@ -7,7 +7,6 @@
 
 use std::rc::Rc;
 
-use half::bf16;
 use thiserror::Error;
 
 use super::{
@@ -22,7 +21,7 @@ use crate::pointwise::Pointwise;
 pub enum Arithmetic {
     /// As the kernel says: f32, and bf16 where it is stored.
     F32,
-    /// Not at all: f64 throughout, also in memory.
+    /// To bf16 where the kernel says so; f64 throughout else, also in memory.
     F64,
 }
 
@@ -388,8 +387,8 @@ impl Machine<'_> {
 
     fn stored(&self, buffer: BufferId, number: f64) -> f64 {
         let storage = self.kernel.buffers[buffer.0 as usize].storage;
-        match (storage, self.arithmetic) {
-            (Storage::Bf16, Arithmetic::F32) => bf16::from_f32(number as f32).to_f64(),
+        match storage {
+            Storage::Bf16 => (Pointwise::Bf16.def().eval)(&[number]),
             _ => number,
         }
     }

@@ -463,7 +463,7 @@ fn result_of(op: Pointwise, operands: &[Scalar]) -> Option<Scalar> {
         return None;
     }
     match op.def().typing {
-        Typing::Real => all(Scalar::F32).then_some(Scalar::F32),
+        Typing::Real | Typing::Rounding => all(Scalar::F32).then_some(Scalar::F32),
         Typing::Arithmetic => (same && !all(Scalar::Bool)).then(|| operands[0]),
         Typing::Integer => all(Scalar::I32).then_some(Scalar::I32),
         Typing::Compare => same.then_some(Scalar::Bool),

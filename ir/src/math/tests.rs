@@ -97,6 +97,37 @@ fn powers() {
     assert!(largest.0 <= 1.1, "pow({:e}, {:e}) is off by {} ulp", largest.1, largest.2, largest.0);
 }
 
+/// All bf16 of both signs, the halves between neighbours and the floats beside both: denormals,
+/// the largest numbers, infinities and NaNs are among them.
+#[test]
+fn rounding_to_bf16_is_exact_at_every_boundary() {
+    let boundaries = (0..=u16::MAX).map(|upper| u32::from(upper) << 16);
+    for at in boundaries.flat_map(|b| [b, b + 0x7fff, b + 0x8000, b + 0x8001, b + 1, b + 0xffff]) {
+        let x = f32::from_bits(at);
+        let rounded = bf16(&Single, x);
+        assert_eq!(rounded.to_bits() & 0xffff, 0, "{at:#x} keeps lower bits");
+        if x.is_nan() {
+            let (sign, upper) = (at & 1 << 31, at & 0x7fbf_0000);
+            assert!(rounded.is_nan() && rounded.to_bits() == sign | upper | 0x7fc0_0000, "{at:#x}");
+            continue;
+        }
+        let neighbours = [at & 0xffff_0000, (at & 0xffff_0000).wrapping_add(0x1_0000)];
+        let [below, above] = neighbours.map(beyond_the_largest);
+        let (down, up) = ((f64::from(x) - below).abs(), (above - f64::from(x)).abs());
+        let even = neighbours[0] & 0x1_0000 == 0;
+        let expect = if down < up || down == up && even { neighbours[0] } else { neighbours[1] };
+        let expect = if x.is_infinite() { at } else { expect };
+        assert_eq!(rounded.to_bits(), expect, "{at:#x}");
+        assert_eq!(half::bf16::from_f32(x).to_f32().to_bits(), expect, "{at:#x}");
+    }
+}
+
+/// The value of an upper half, where infinity is the power of two that follows.
+fn beyond_the_largest(bits: u32) -> f64 {
+    let x = f64::from(f32::from_bits(bits));
+    if x.is_infinite() { 2f64.powi(128).copysign(x) } else { x }
+}
+
 /// Bits, with all NaNs taken for one.
 fn bits(x: f32) -> u32 {
     if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }

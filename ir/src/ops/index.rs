@@ -85,7 +85,9 @@ pub const SCATTER: OpDef = OpDef {
         if !matches!(e.dtype, DType::Int { .. }) {
             return Err(OpError::DType { op: "scatter", expected: "an int index", got: e.dtype });
         }
-        let mut all = Type { dtype: x.dtype, axes: union(&[x, e]) };
+        // A sum of reals is not rounded to what they are stored in.
+        let dtype = if x.dtype.is_real() { DType::F32 } else { x.dtype };
+        let mut all = Type { dtype, axes: union(&[x, e]) };
         for axis in axes {
             need("scatter", graph, &all, *axis)?;
         }
@@ -144,7 +146,7 @@ pub const TOP: OpDef = OpDef {
         }
         let axes: Vec<_> = x.axes.iter().map(|a| if a == axis { *to } else { *a }).collect();
         let index = DType::Int { lo: 0, hi: size as i64 };
-        Ok(vec![Type { dtype: x.dtype, axes: axes.clone() }, Type { dtype: index, axes }])
+        Ok(vec![Type { dtype: DType::F32, axes: axes.clone() }, Type { dtype: index, axes }])
     },
     flops: |op, graph, operands, _| {
         let Op::Top { axis, .. } = op else { unreachable!("row of another op") };

@@ -83,9 +83,15 @@ pub enum OpError {
         /// One past the largest index.
         hi: i64,
     },
-    /// A carried value is not a real, or changes its axes. Ints are not carried: their ranges would
+    /// A rounding that only kernels spell so.
+    #[error("`{op}` is for kernels: a graph rounds by `cast[{op}]`")]
+    Rounding {
+        /// Operation.
+        op: &'static str,
+    },
+    /// A carried value is not a real, or changes its type. Ints are not carried: their ranges would
     /// have to hold for all turns.
-    #[error("`repeat`: a carried value must be a real with the same axes in every turn")]
+    #[error("`repeat`: a carried value must be a real with the same type in every turn")]
     Carried,
     /// A score function that is not one.
     #[error("`{op}`: the score function {what}")]

@@ -102,7 +102,8 @@ pub const CAST: OpDef = OpDef {
         let mut out = operands[0].arranged(axes, &e.sizes(axes));
         // Like all reals, those of type f32 are exact here.
         if matches!(e.op, Op::Cast(DType::Bf16)) {
-            out.data.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x as f32).to_f64());
+            let round = Pointwise::Bf16.def().eval;
+            out.data.iter_mut().for_each(|x| *x = round(&[*x]));
         }
         Ok(vec![out])
     },
@@ -265,6 +266,7 @@ fn dtype(function: Pointwise, operands: &[&Type]) -> Result<DType, OpError> {
             None => Ok(DType::F32),
         },
         Typing::ToReal => Ok(DType::F32),
+        Typing::Rounding => Err(OpError::Rounding { op: def.name }),
         Typing::Logic => not_logic.map_or(Ok(DType::Bool), |got| bad("bools", *got)),
         Typing::Compare => match not_bool {
             Some(got) => bad("numbers", *got),

@@ -30,7 +30,7 @@ pub const REPEAT: OpDef = OpDef {
 /// in front.
 ///
 /// # Errors
-/// When a carried value is not a real or changes its axes, or a stacked operand lacks the axis.
+/// When a carried value is not a real or changes its type, or a stacked operand lacks the axis.
 pub fn results(
     op: &Op,
     graph: &Graph,
@@ -47,7 +47,7 @@ pub fn results(
         let ty = graph.ty(*result).clone();
         if i < carried {
             let init = graph.ty(operands[i]);
-            if !init.dtype.is_real() || !ty.dtype.is_real() || !same_axes(init, &ty) {
+            if !init.dtype.is_real() || ty.dtype != init.dtype || !same_axes(init, &ty) {
                 return Err(OpError::Carried);
             }
             types.push(init.clone());

@@ -81,7 +81,7 @@ pub(crate) fn emit(
     };
     end(&mut tracer, node.results[0], sum);
     for task in &product.epilogue {
-        let tile = tracer.node(task.node, &at, None);
+        let tile = tracer.unrounded(task.node, &at);
         end(&mut tracer, task.value, tile);
     }
     tracer.finish()

@@ -4,6 +4,7 @@
 //! [`select`](self) chooses what lies in memory, grouping fuses loops, and one file per family
 //! emits the kernels. Equal kernels are compiled once.
 
+mod absorb;
 mod attention;
 mod contraction;
 mod defs;
@@ -24,6 +25,7 @@ use gigac_ir::graph::{AxisId, Graph, Node, Op, Region, ValueId};
 use gigac_ir::kernel::Kernel;
 
 pub(crate) use attention::has_kernels;
+pub(crate) use layout::count_uses;
 pub(crate) use trace::storage;
 
 use crate::depth::repeated_axes;
@@ -124,7 +126,7 @@ pub struct Formed {
 
 /// Forms the kernels of a graph.
 pub fn form(graph: Graph, name: &str) -> Formed {
-    let (graph, layouts) = layout::normalise(graph);
+    let (graph, layouts) = layout::normalise(absorb::absorb(graph));
     let stored = select::stored(&graph);
     let (defs, depth) = (defs::Defs::new(&graph), repeated_axes(&graph.root));
     let context = Context { graph: &graph, defs, stored, layouts, depth };

@@ -294,7 +294,7 @@ impl<'a, 'g> Schedule<'a, 'g> {
     /// Computes a pointwise task and stores it when somebody else reads it.
     fn pointwise(&self, tracer: &mut Tracer<'_, 'g>, task: usize, at: &Positions) {
         let task = &self.tasks[task];
-        let tile = tracer.node(task.node, at, None);
+        let tile = tracer.unrounded(task.node, at);
         if self.kept.contains(&task.value) {
             tracer.store(task.value, at, tile, false);
         }

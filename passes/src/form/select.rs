@@ -1,13 +1,14 @@
 //! Chooses the values that lie in memory; all others are computed where they are used.
 //!
 //! Stored are: parameters, inputs, arguments and results of regions, results of reductions,
-//! products, attention, scatters and concatenations, operands of products and attention, and pointwise values that would
-//! cost more to compute again than to read back.
+//! products, attention, scatters and concatenations, operands of products and attention, rounded
+//! parameters, and pointwise values that would cost more to compute again than to read back.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use gigac_ir::graph::{Graph, Node, Op, Region, ValueId};
+use gigac_ir::graph::{DType, Graph, Node, Op, Region, ValueId};
 use gigac_ir::ops::attend;
+use gigac_ir::pointwise::Pointwise;
 
 use super::defs::{Class, Def, Defs, class};
 
@@ -171,7 +172,8 @@ impl Select<'_> {
         let repeated = users.iter().any(|work| *work > self.size(value));
         let shared = users.len() > 1;
         let keep = class(&node.op) == Class::Inline
-            && (price.loads > MOST_LOADS
+            && (self.is_copy_of_state(node)
+                || price.loads > MOST_LOADS
                 || repeated && price.flops >= DEAR_TO_REPEAT
                 || shared && (price.flops >= DEAR_TO_SHARE || price.loads >= MANY_LOADS));
         if keep || self.ends_product(node) {
@@ -204,10 +206,17 @@ impl Select<'_> {
         !replaced.is_empty()
     }
 
+    /// Whether a node rounds what outlives the step: half the bytes to read, again and again.
+    fn is_copy_of_state(&self, node: &Node) -> bool {
+        let state = |v: &ValueId| self.defs.node(*v).is_some_and(|n| class(&n.op) == Class::State);
+        matches!(node.op, Op::Cast(DType::Bf16)) && state(&node.operands[0])
+    }
+
     /// The price of one element, down to stored values.
     fn price(&self, node: &Node) -> Price {
         let own = match &node.op {
             Op::Pointwise(function) => u64::from(function.def().flops),
+            Op::Cast(DType::Bf16) => u64::from(Pointwise::Bf16.def().flops),
             Op::Noise { .. } => 20,
             Op::Dot { .. } => 1,
             _ => 0,

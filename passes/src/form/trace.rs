@@ -76,7 +76,8 @@ pub(crate) struct Tracer<'c, 'g> {
     pub(crate) arguments: Vec<ValueId>,
     /// The turns behind the scalars, as nesting depths.
     pub(crate) turns: Vec<u32>,
-    /// Tiles of values computed in this kernel, at the positions of the iteration.
+    /// Tiles of values computed in this kernel, at the positions of the iteration; of a cast to bf16,
+    /// before it rounds.
     pub(crate) computed: HashMap<ValueId, TileId>,
     frames: Vec<Frame>,
 }
@@ -204,7 +205,7 @@ impl<'c, 'g> Tracer<'c, 'g> {
     pub(crate) fn pointwise(&mut self, function: Pointwise, operands: &[TileId]) -> TileId {
         use gigac_ir::pointwise::Typing;
         let scalar = match function.def().typing {
-            Typing::Real | Typing::ToReal => Scalar::F32,
+            Typing::Real | Typing::Rounding | Typing::ToReal => Scalar::F32,
             Typing::Integer => Scalar::I32,
             Typing::Compare | Typing::Logic => Scalar::Bool,
             Typing::Arithmetic => self.ty(operands[0]).scalar,
@@ -287,8 +288,12 @@ impl<'c, 'g> Tracer<'c, 'g> {
 
     /// The tile of a value at some positions; lanes whose mask is false may hold anything.
     pub(crate) fn value(&mut self, value: ValueId, at: &Positions, mask: Option<TileId>) -> TileId {
-        if let Some(tile) = self.computed.get(&value) {
-            return *tile;
+        if let Some(tile) = self.computed.get(&value).copied() {
+            return if self.rounds(value) {
+                self.pointwise(Pointwise::Bf16, &[tile])
+            } else {
+                tile
+            };
         }
         if self.context.stored.contains(&value) {
             return self.load(value, at, mask);
@@ -336,6 +341,10 @@ impl<'c, 'g> Tracer<'c, 'g> {
             Op::Pointwise(Pointwise::F32 | Pointwise::Stop) | Op::Cast(DType::F32) => {
                 self.real(node.operands[0], at, mask, &node.op)
             }
+            Op::Cast(_) => {
+                let tile = self.value(node.operands[0], at, mask);
+                self.pointwise(Pointwise::Bf16, &[tile])
+            }
             Op::Pointwise(function) => {
                 let operands: Vec<TileId> =
                     node.operands.iter().map(|v| self.value(*v, at, mask)).collect();
@@ -362,6 +371,19 @@ impl<'c, 'g> Tracer<'c, 'g> {
             }
             op => panic!("{op:?} is stored before it is read"),
         }
+    }
+
+    /// The tile of what a node computes, up to the rounding that its store does.
+    pub(crate) fn unrounded(&mut self, node: &Node, at: &Positions) -> TileId {
+        match node.op {
+            Op::Cast(DType::Bf16) => self.value(node.operands[0], at, None),
+            _ => self.node(node, at, None),
+        }
+    }
+
+    /// Whether a value is a cast, so that its tile in [`Tracer::computed`] is not rounded.
+    fn rounds(&self, value: ValueId) -> bool {
+        self.context.defs.node(value).is_some_and(|n| matches!(n.op, Op::Cast(DType::Bf16)))
     }
 
     /// `f32`, `stop` and widening casts: bools and ints become real, reals stay.

@@ -368,3 +368,32 @@ fn mixture_of_experts() {
     check(&graph_of(&graph, &Settings::default(), 1, Purpose::Evaluate, "form"));
     check(&step(&graph, &Settings::default(), 1));
 }
+
+/// What `precision bf16` makes of the settings.
+fn bf16() -> Settings {
+    let mut settings = Settings { clip: Some(0.5), ..Settings::default() };
+    settings.precision.compute = DType::Bf16;
+    settings
+}
+
+/// Both sides round where casts say so, and nowhere else.
+#[test]
+fn decoder_in_bf16() {
+    for purpose in [Purpose::Evaluate, Purpose::Outputs, Purpose::Step] {
+        check(&graph_of(&decoder(3), &bf16(), 1, purpose, "form"));
+    }
+    check(&step(&decoder(2), &bf16(), 3));
+}
+
+/// Of what the way back reads only statistics keep their width.
+#[test]
+fn activations_in_bf16_take_half_the_memory() {
+    let saved = |settings: &Settings| -> u64 {
+        let plan = place::place(form::form(step(&decoder(4), settings, 1), "k"), "step").plan;
+        let saved = plan.buffers.iter().filter(|b| b.category == Category::Saved);
+        saved.map(|b| b.bytes).sum()
+    };
+    let (narrow, wide) = (saved(&bf16()), saved(&Settings::default()));
+    // Of 30 numbers of a token and layer five are statistics.
+    assert!(5 * narrow <= 3 * wide, "{narrow} bytes instead of {wide}");
+}
