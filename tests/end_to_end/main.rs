@@ -6,4 +6,5 @@ mod architectures;
 mod command;
 mod memory;
 mod passes_off;
+mod precision;
 mod support;

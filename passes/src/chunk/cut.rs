@@ -178,6 +178,12 @@ impl Part<'_> {
             }
             self.uses.readers(*value).iter().for_each(|reader| inside[*reader] = true);
         }
+        // What is rounded is stacked rounded.
+        for value in node.results.iter().filter(|v| self.graph.ty(**v).has(self.axis)) {
+            let readers = self.uses.readers(*value).iter();
+            let casts = readers.filter(|r| matches!(self.region.nodes[**r].op, Op::Cast(_)));
+            casts.for_each(|reader| inside[*reader] = true);
+        }
         for value in node.operands.iter().filter(|v| self.is_large(**v)) {
             if let Some(maker) = self.uses.maker.get(value)
                 && !matches!(self.region.nodes[*maker].op, Op::Param(..) | Op::Input(_))
