@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use gigac_emulator::meta::{Meta, Mismatch};
 use gigac_emulator::{Checks, GPUS, Module, Report, Schedule};
+use gigac_runtime::console::{answer, say};
 
 /// Runs a PTX kernel on the CPU, checks it, and compares its results with the expected ones.
 #[derive(Debug, Clone, clap::Args)]
@@ -107,14 +108,19 @@ pub fn run(args: &EmulateArgs) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(WRONG),
         Err((code, message)) => {
-            eprintln!("{message}");
+            say(message);
             ExitCode::from(code)
         }
     }
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|e| (MACHINE, format!("{}: {e}", path.display())))
+    use std::io::ErrorKind::{IsADirectory, NotFound, PermissionDenied};
+    std::fs::read(path).map_err(|e| {
+        let wrong = matches!(e.kind(), NotFound | IsADirectory | PermissionDenied);
+        let code = if wrong { WRONG } else { MACHINE };
+        (code, format!("cannot read {}: {e}", path.display()))
+    })
 }
 
 fn emulate(args: &EmulateArgs) -> Result<bool, Failure> {
@@ -156,7 +162,7 @@ fn emulate(args: &EmulateArgs) -> Result<bool, Failure> {
         let bytes = meta.to_safetensors(&report).map_err(wrong)?;
         std::fs::write(out, bytes).map_err(|e| (MACHINE, format!("{}: {e}", out.display())))?;
     }
-    print(args, &report, &mismatches);
+    print(args, &report, &mismatches).map_err(|e| (MACHINE, e.to_string()))?;
     Ok(report.findings.is_empty() && mismatches.is_empty())
 }
 
@@ -182,37 +188,42 @@ fn checks(args: &EmulateArgs) -> Checks {
 }
 
 /// Findings and mismatches go to stderr; counts to stdout, as text or as one JSON object.
-fn print(args: &EmulateArgs, report: &Report, mismatches: &[Mismatch]) {
-    report.findings.iter().for_each(|f| eprintln!("{f}\n"));
-    mismatches.iter().for_each(|m| eprintln!("mismatch: {m}\n"));
+fn print(
+    args: &EmulateArgs,
+    report: &Report,
+    mismatches: &[Mismatch],
+) -> gigac_runtime::Result<()> {
+    report.findings.iter().for_each(|f| say(format_args!("{f}\n")));
+    mismatches.iter().for_each(|m| say(format_args!("mismatch: {m}\n")));
     if !report.printed.is_empty() {
-        eprint!("{}", report.printed);
+        say(report.printed.trim_end());
     }
     let gpu = GPUS.iter().find(|g| g.name == args.gpu);
     let bound = gpu.map(|g| report.profile.roofline(g));
     if args.json {
-        println!("{}", json(args, report, mismatches, bound));
-        return;
+        return answer(json(args, report, mismatches, bound));
     }
     if args.profile {
-        print!("{}", report.listing);
+        answer(report.listing.trim_end())?;
         if let Some((seconds, by)) = bound {
-            println!("at least {:.2} us on {} (estimate, bound by {by})", seconds * 1e6, args.gpu);
+            let time = seconds * 1e6;
+            answer(format_args!("at least {time:.2} us on {} (estimate, bound by {by})", args.gpu))?;
         }
     }
     let p = &report.profile;
     if report.findings.is_empty() && mismatches.is_empty() {
-        eprintln!(
+        say(format_args!(
             "ok: {} blocks, {} warp instructions, no finding",
             report.blocks, p.warp_instructions
-        );
+        ));
     } else {
-        eprintln!(
+        say(format_args!(
             "{} findings, {} buffers with wrong values",
             report.findings.len(),
             mismatches.len()
-        );
+        ));
     }
+    Ok(())
 }
 
 fn json(

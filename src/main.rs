@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use gigac::commands::{ablate, bench, bisect, build, check, emit, plan, train};
 use gigac::emulate;
+use gigac_runtime::console::say;
 
 /// Compiles transformers, described in a small language, to training executables.
 #[derive(Parser)]
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !matches!(failure, gigac::failure::Failure::Child(_)) {
-                eprintln!("{}", failure.to_string().trim_end());
+                say(failure.to_string().trim_end());
             }
             failure.code()
         }

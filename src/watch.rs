@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use gigac_passes::driver::{Observer, Ran};
 use gigac_passes::options::named;
 use gigac_passes::pass::Pass;
+use gigac_runtime::console::say;
 
 use crate::failure::Failure;
 
@@ -73,12 +74,8 @@ impl Observer for Watch {
 
     fn ran(&mut self, ran: &Ran<'_>) {
         if let Some(text) = &ran.text {
-            eprintln!(
-                "; {} after `{}`\n{}\n",
-                ran.context.purpose.name(),
-                ran.pass.name,
-                text.trim_end()
-            );
+            let (purpose, pass) = (ran.context.purpose.name(), ran.pass.name);
+            say(format_args!("; {purpose} after `{pass}`\n{}\n", text.trim_end()));
         }
         self.rows.push(Row { pass: ran.pass.name, time: ran.time, report: ran.report.to_string() });
     }

@@ -23,7 +23,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// Reading or writing failed.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{}", hint(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -55,6 +55,17 @@ pub enum Error {
     },
 }
 
+/// What to do about a failure of the system.
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space and run it again (`--resume` continues a run)"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; choose another place",
+        _ => "",
+    }
+}
+
 impl Error {
     /// A wrong file or value.
     pub fn input(place: impl std::fmt::Display, what: impl Into<String>) -> Self {
@@ -76,11 +87,14 @@ impl Error {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Input { .. } | Self::Halted { .. } => 1,
-            // A file that is not there is a wrong path; anything else is the disk's fault.
+            // A path that leads nowhere is wrong; anything else is the disk's fault.
             Self::Io { action: "open", source, .. }
                 if matches!(
                     source.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::IsADirectory
+                        | io::ErrorKind::NotADirectory
+                        | io::ErrorKind::PermissionDenied
                 ) =>
             {
                 1

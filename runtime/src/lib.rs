@@ -14,6 +14,7 @@
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
+pub mod console;
 pub mod data;
 pub mod error;
 pub mod exec;

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use clap::Args;
+use gigac_runtime::console::say;
 use serde_json::{Map, Value};
 
 use super::build::{self, TargetName};
@@ -71,7 +72,7 @@ pub fn measure(
     let output = output.map_err(|e| Failure::io("run", &binary, &e))?;
     removed.map_err(|e| Failure::io("remove", &binary, &e))?;
     if !output.status.success() {
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        say(String::from_utf8_lossy(&output.stderr).trim_end());
         return Err(Failure::Child(output.status.code().map_or(3, |c| c as u8)));
     }
     let mut figures: Map<String, Value> = serde_json::from_slice(&output.stdout)

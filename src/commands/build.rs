@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use gigac_codegen::x86::CpuTarget;
+use gigac_runtime::console::say;
 use gigac_runtime::payload;
+use serde_json::json;
 
-use super::ModelArgs;
+use super::{ModelArgs, print};
 use crate::compile::{self, Request};
 use crate::failure::Failure;
 
@@ -46,6 +48,9 @@ pub struct BuildArgs {
     /// What to generate code for.
     #[arg(long, value_enum, default_value = "cpu")]
     target: TargetName,
+    /// Prints one JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `build`.
@@ -53,10 +58,17 @@ pub struct BuildArgs {
 /// # Errors
 /// Mistakes of the model, failures of code generation, files that cannot be written.
 pub fn run(args: &BuildArgs) -> Result<(), Failure> {
-    let request = args.model.read_for(args.target)?;
-    build(&request, &args.target.cpu()?, &args.output)?;
-    eprintln!("wrote {}", args.output.display());
-    Ok(())
+    let (request, target) = (args.model.read_for(args.target)?, args.target.cpu()?);
+    build(&request, &target, &args.output)?;
+    say(format_args!("wrote {}", args.output.display()));
+    if !args.json {
+        return Ok(());
+    }
+    let info = std::fs::metadata(&args.output);
+    let bytes = info.map_err(|e| Failure::io("read", &args.output, &e))?.len();
+    let features = target.features();
+    let object = json!({ "executable": args.output, "bytes": bytes, "features": features });
+    print(&format!("{object}\n"))
 }
 
 /// Compiles a model and writes the executable, aside first, so that it is whole or absent.
@@ -65,8 +77,7 @@ pub fn run(args: &BuildArgs) -> Result<(), Failure> {
 /// See [`run`].
 pub fn build(request: &Request, target: &CpuTarget, output: &Path) -> Result<(), Failure> {
     let program = compile::program(request, target)?;
-    payload::write(&runner()?, &program, output)
-        .map_err(|e| Failure::Machine(format!("cannot write `{}`: {e}", output.display())))
+    payload::write(&runner()?, &program, output).map_err(|e| Failure::Machine(e.to_string()))
 }
 
 /// The prebuilt runner, beside this executable.

@@ -30,8 +30,8 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         let object = json!({
             "model": graph.name,
             "parameters": parameters,
-            "flops_per_token": price.flops_per_token,
-            "model_flops_per_token": price.model_flops_per_token,
+            "flops_per_token": number(price.flops_per_token),
+            "model_flops_per_token": number(price.model_flops_per_token),
         });
         return print(&format!("{object}\n"));
     }
@@ -39,4 +39,9 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         "model {}\nparameters {parameters}\nflops_per_token {}\nmodel_flops_per_token {}\n",
         graph.name, price.flops_per_token, price.model_flops_per_token
     ))
+}
+
+/// Whole numbers without a fraction.
+fn number(value: f64) -> serde_json::Value {
+    if value.fract() == 0.0 && value < 2_f64.powi(63) { json!(value as u64) } else { json!(value) }
 }

@@ -5,7 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use clap::Args;
+use clap::{Args, Command as Parser, FromArgMatches};
+use gigac_runtime::cli;
 use sha2::{Digest, Sha256};
 
 use super::ModelArgs;
@@ -13,62 +14,70 @@ use super::build::{self, TargetName};
 use crate::compile::Request;
 use crate::failure::Failure;
 
-/// Flags of `train`: the model's, and all flags of the built executable behind it.
+/// The model with the compiler's flags, and all flags of the built executable behind it.
 #[derive(Args, Debug)]
-#[command(
-    after_help = "FLAGS are those of every training executable, such as --data, --steps, --out, --resume; \
-                        `gigac train MODEL --help` lists them."
-)]
+#[command(override_usage = "gigac train [OPTIONS] <MODEL> [FLAGS]...", after_help = help())]
 pub struct TrainArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// Flags of the run.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
-    flags: Vec<OsString>,
+    /// The model file, and flags; those of the compiler may stand anywhere.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "MODEL FLAGS"
+    )]
+    words: Vec<OsString>,
+}
+
+/// Both tables of flags.
+fn help() -> String {
+    let compiler = parser().help_template("Options of the compiler:\n{options}").render_help();
+    format!("{compiler}\n{}", cli::help())
+}
+
+/// What reads the compiler's flags.
+fn parser() -> Parser {
+    ModelArgs::augment_args(Parser::new("gigac train").disable_help_flag(true))
 }
 
 /// Runs `train`.
 ///
 /// # Errors
-/// Mistakes of the model, failures of code generation and of the cache. Does not return when the
-/// run starts.
+/// Wrong flags, before anything is compiled; mistakes of the model; failures of code generation
+/// and of the cache. Does not return when the run starts.
 pub fn run(args: &TrainArgs) -> Result<(), Failure> {
-    let mut model = args.model.clone();
-    let flags = split(&args.flags, &mut model)?;
+    let (model, flags) = split(&args.words)?;
+    let name = format!("gigac train {}", model.model.display());
+    cli::check(&name, &flags).map_err(|code| Failure::Child(code as u8))?;
     let binary = cached(&model)?;
-    let error = Command::new(&binary).args(flags).exec();
+    let error = Command::new(&binary).arg0("gigac").args(flags).exec();
     Err(Failure::io("run", &binary, &error))
 }
 
-/// Takes `--set`, `--disable`, `--exact` and `--memory` out of the flags of the run: they belong to the
-/// compiler. Gives the rest.
-fn split(words: &[OsString], model: &mut ModelArgs) -> Result<Vec<OsString>, Failure> {
-    let mut flags = Vec::new();
+/// Parts the model and the compiler's flags from those of the run.
+fn split(words: &[OsString]) -> Result<(ModelArgs, Vec<OsString>), Failure> {
+    let parser = parser();
+    let mut own = vec![OsString::from("gigac train")];
+    let (mut model, mut flags) = (None, Vec::new());
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let text = word.to_string_lossy();
-        let (name, value) = match text.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (&*text, None),
-        };
-        if name == "--exact" && value.is_none() {
-            model.passes.exact = true;
-            continue;
-        }
-        if !["--set", "--disable", "--memory"].contains(&name) {
-            flags.push(word.clone());
-            continue;
-        }
-        let next = || words.next().map(|v| v.to_string_lossy().into_owned());
-        let missing = || Failure::Usage(format!("`{name}` needs a value"));
-        let value = value.or_else(next).ok_or_else(missing)?;
-        match name {
-            "--set" => model.sets.push(value),
-            "--disable" => model.passes.disable.push(value),
-            _ => model.passes.memory = Some(value),
+        let name = text.strip_prefix("--").and_then(|name| name.split('=').next());
+        match parser.get_arguments().find(|a| name.is_some() && a.get_long() == name) {
+            Some(flag) => {
+                own.push(word.clone());
+                let value = flag.get_action().takes_values() && !text.contains('=');
+                own.extend(value.then(|| words.next().cloned()).flatten());
+            }
+            None if model.is_none() && flags.is_empty() && !text.starts_with('-') => {
+                model = Some(word.clone());
+            }
+            None => flags.push(word.clone()),
         }
     }
-    Ok(flags)
+    let missing = "name the model before the flags of the run: `gigac train MODEL --data PATH`";
+    own.push(model.ok_or_else(|| Failure::Usage(missing.to_owned()))?);
+    let matches = parser.try_get_matches_from(own).and_then(|m| ModelArgs::from_arg_matches(&m));
+    Ok((matches.map_err(|e| Failure::Usage(e.to_string()))?, flags))
 }
 
 /// The executable of a model, built when the cache lacks it.
@@ -130,10 +139,8 @@ mod tests {
     fn the_cache_tells_passes_apart() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/nano.giga");
         let key_of = |flags: &[&str]| {
-            let words: Vec<OsString> = flags.iter().map(OsString::from).collect();
-            let passes = super::super::PassArgs::default();
-            let mut model = ModelArgs { model: path.into(), sets: vec![], passes };
-            let rest = split(&words, &mut model).expect("right flags");
+            let words: Vec<OsString> = [&[path], flags].concat().iter().map(OsString::from).collect();
+            let (model, rest) = split(&words).expect("right flags");
             assert_eq!(rest, ["--quiet"]);
             let request = model.read().expect("a shipped model");
             key(&request, &TargetName::Avx2.cpu().expect("needs no host")).expect("files to read")
@@ -151,5 +158,18 @@ mod tests {
         let distinct: std::collections::HashSet<&String> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());
         assert_eq!(key_of(&["--disable=dead", "--quiet", "--disable=fold"]), keys[4]);
+    }
+
+    #[test]
+    fn the_compilers_flags_may_stand_anywhere() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let (model, flags) =
+            split(&words("--set A=1 m.giga --steps 3 --exact --data x --set=B=2")).expect("right");
+        assert_eq!(model.model, std::path::Path::new("m.giga"));
+        assert_eq!((model.sets, model.passes.exact), (vec!["A=1".into(), "B=2".into()], true));
+        assert_eq!(flags, words("--steps 3 --data x"));
+        for wrong in ["--steps 3 m.giga", "--set", "m.giga --set", "--exact=1 m.giga"] {
+            assert!(split(&words(wrong)).is_err(), "{wrong}");
+        }
     }
 }

@@ -17,6 +17,9 @@ use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
 
+/// Tokens that are checked before the first step; those after them are checked when they are read.
+const CHECKED: u64 = 1 << 30;
+
 /// Text is given to the tokenizer in pieces of about this many bytes, cut after a line break.
 const PIECE: usize = 64 << 10;
 
@@ -35,13 +38,22 @@ impl Vocabulary {
     /// [`Error::Input`] when the file is not a tokenizer or has too many tokens.
     pub fn open(path: &Path, limit: u64) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io("open", path))?;
-        let tokenizer = guarded(path, || Tokenizer::from_bytes(bytes))?
+        let mut tokenizer = guarded(path, || Tokenizer::from_bytes(bytes))?
             .map_err(|e| Error::file(path, format!("not a tokenizer of Hugging Face: {e}")))?;
-        let size = tokenizer.get_vocab_size(true) as u64;
+        let last = tokenizer.get_vocab(true).into_values().max();
+        let size = last.map_or(0, |last| u64::from(last) + 1);
         if size > limit {
-            let what = format!("it has {size} tokens, the model's vocabulary {limit}");
+            let what = format!(
+                "it numbers {size} tokens, the model's vocabulary has {limit}: give the model's \
+                 axis at least {size} positions with --set"
+            );
             return Err(Error::file(path, what));
         }
+        // A text is encoded in pieces; what fits single samples to a length would cut or pad them.
+        tokenizer.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|e| Error::file(path, format!("its truncation cannot be undone: {e}")))?;
         Ok(Self::Tokenizer(Box::new(tokenizer)))
     }
 
@@ -138,6 +150,13 @@ impl Text {
         self.range.is_empty()
     }
 
+    /// The error that a token is not one of the model's.
+    pub fn foreign(&self, index: u64) -> Error {
+        let (token, at) = (self.token(index), self.range.start as u64 + index);
+        let what = format!("token {token} at place {at} is outside the model's vocabulary");
+        Error::file(&self.path, what)
+    }
+
     /// One token.
     pub fn token(&self, index: u64) -> u32 {
         let at = self.range.start + index as usize;
@@ -153,10 +172,11 @@ impl Text {
 }
 
 /// Opens the texts at all paths. The last `held_out` part of each text is for validation: the
-/// first value is for training, the second is held out.
+/// first value is for training, the second is held out. Tokens are below `size`.
 ///
 /// # Errors
-/// [`Error::Input`] names the file and what is wrong: empty, not UTF-8, cut short.
+/// [`Error::Input`] names the file and what is wrong: empty, not UTF-8, cut short, a token that
+/// the model does not have.
 pub fn open(
     paths: &[PathBuf],
     vocabulary: &Vocabulary,
@@ -172,6 +192,14 @@ pub fn open(
         }
     }
     texts.1.retain(|t| !t.is_empty());
+    let mut left = CHECKED;
+    for text in texts.0.iter().chain(&texts.1) {
+        let count = text.len().min(left);
+        left -= count;
+        if let Some(at) = (0..count).find(|at| u64::from(text.token(*at)) >= size) {
+            return Err(text.foreign(at));
+        }
+    }
     Ok(texts)
 }
 
@@ -206,11 +234,14 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn open_file(path: &Path, vocabulary: &Vocabulary, size: u64, held: f64) -> Result<(Text, Text)> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let bytes = file.metadata().map_err(Error::io("open", path))?.len();
-    if bytes == 0 {
+    let info = std::fs::metadata(path).map_err(Error::io("open", path))?;
+    if !info.is_file() {
+        return Err(Error::file(path, "neither a file nor a directory of files"));
+    }
+    if info.len() == 0 {
         return Err(Error::file(path, "the file is empty"));
     }
+    let file = File::open(path).map_err(Error::io("open", path))?;
     // SAFETY: the file is not changed while it is read; who truncates it meanwhile ends the
     // program with a bus error, as with every mapped file.
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
@@ -303,7 +334,7 @@ mod tests {
         assert_eq!(train[0].bytes, Some(22));
         assert_eq!(vocabulary.decode(&[2, 3]), "cat sat");
         let error = Vocabulary::open(&json, 3).map(drop).unwrap_err();
-        assert!(error.to_string().contains("it has 4 tokens, the model's vocabulary 3"), "{error}");
+        assert!(error.to_string().contains("numbers 4 tokens, the model's vocabulary has 3"), "{error}");
     }
 
     #[test]
@@ -319,15 +350,37 @@ mod tests {
     #[test]
     fn token_files_by_name_and_vocabulary() {
         let folder = tempfile::tempdir().unwrap();
-        let bytes = [1, 0, 0, 0, 2, 0, 1, 0];
+        let bytes = [1, 0, 0, 0, 2, 0, 0, 0];
         let read = |name: &str, size| {
             let path = write(folder.path(), name, &bytes);
             tokens(&open(&[path], &Vocabulary::Bytes, size, 0.0).unwrap().0[0])
         };
-        assert_eq!(read("a.bin", 65_536), [1, 0, 2, 1]);
-        assert_eq!(read("a.bin", 65_537), [1, 65_538]);
-        assert_eq!(read("a.u16.bin", 70_000), [1, 0, 2, 1]);
-        assert_eq!(read("a.u32.bin", 70_000), [1, 65_538]);
+        assert_eq!(read("a.bin", 65_536), [1, 0, 2, 0]);
+        assert_eq!(read("a.bin", 65_537), [1, 2]);
+        assert_eq!(read("a.u16.bin", 70_000), [1, 0, 2, 0]);
+        assert_eq!(read("a.u32.bin", 70_000), [1, 2]);
+        let path = write(folder.path(), "b.u16.bin", &bytes);
+        // Also a token at the end, which is held out.
+        for (limit, held) in [(2, 0.0), (2, 0.5)] {
+            let error = open(&[path.clone()], &Vocabulary::Bytes, limit, held).map(drop);
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("b.u16.bin: token 2 at place 2 is outside"), "{error}");
+        }
+    }
+
+    /// Settings for single samples do not cut or pad texts.
+    #[test]
+    fn whole_texts_are_encoded() {
+        let folder = tempfile::tempdir().unwrap();
+        let short = r#"{"direction":"Right","max_length":2,"strategy":"LongestFirst","stride":0}"#;
+        let json = TOKENIZER.replace(r#""truncation":null"#, &format!(r#""truncation":{short}"#));
+        let padding = r#"{"strategy":{"Fixed":9},"direction":"Right","pad_to_multiple_of":null,"pad_id":0,"pad_type_id":0,"pad_token":"x"}"#;
+        let json = json.replace(r#""padding":null"#, &format!(r#""padding":{padding}"#));
+        assert!(json.contains("max_length") && json.contains("Fixed"));
+        let json = write(folder.path(), "tokenizer.json", json.as_bytes());
+        let text = write(folder.path(), "a.txt", b"The cat sat on the cat");
+        let (train, _) = open(&[text], &Vocabulary::open(&json, 4).unwrap(), 4, 0.0).unwrap();
+        assert_eq!(tokens(&train[0]), [1, 2, 3, 0, 1, 2]);
     }
 
     proptest! {

@@ -162,7 +162,19 @@ impl BatchFile {
             let shape = [&[steps, column.rows], &column.sample[..]].concat();
             expect(&file, &column.name, &tensor, &shape)?;
         }
-        Ok(Self { file, layout: layout.clone(), steps })
+        let batches = Self { file, layout: layout.clone(), steps };
+        batches.check()?;
+        Ok(batches)
+    }
+
+    /// Checks the values of all steps, so that a run does not end in the middle.
+    fn check(&self) -> Result<()> {
+        for column in &self.layout.columns {
+            let Some(tensor) = self.file.get(&column.name) else { continue };
+            let elements = tensor.shape.iter().product();
+            (0..elements).try_for_each(|at| self.value(&tensor, column, at).map(drop))?;
+        }
+        Ok(())
     }
 
     /// Number of steps in the file.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::data::files::Text;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A sequence of tokens from several texts.
 pub struct Stream {
@@ -57,8 +57,7 @@ impl Stream {
             }
             let token = self.texts[text].token(at);
             if !admit(token) {
-                let what = format!("token {token} at place {at} is outside the model's vocabulary");
-                return Err(Error::file(&self.texts[text].path, what));
+                return Err(self.texts[text].foreign(at));
             }
             *slot = token;
             at += 1;

@@ -24,7 +24,7 @@ impl Lines {
     pub(super) fn open(run: &Path, names: &[String]) -> Result<Self> {
         let path = run.join(FILE);
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.map_err(Error::io("open", &path))?;
+        let file = file.map_err(Error::io("append to", &path))?;
         Ok(Self { path, file, names: names.to_vec() })
     }
 
@@ -86,7 +86,7 @@ pub fn cut(run: &Path, steps: u64) -> Result<()> {
         return Ok(());
     }
     let file = OpenOptions::new().read(true).write(true).open(&path);
-    let file = file.map_err(Error::io("open", &path))?;
+    let file = file.map_err(Error::io("cut", &path))?;
     let (mut reader, mut line, mut kept) = (BufReader::new(&file), Vec::new(), 0);
     loop {
         line.clear();

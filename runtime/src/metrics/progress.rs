@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Record;
+use crate::console::say;
 
 /// Without a terminal, a plain line appears this often.
 const PLAIN: Duration = Duration::from_secs(10);
@@ -55,7 +56,7 @@ impl Progress {
                 bar.set_message(message);
             }
             None => {
-                eprintln!("step {}/{}: {message}", record.step + 1, self.steps);
+                say(format_args!("step {}/{}: {message}", record.step + 1, self.steps));
                 self.last = Some(Instant::now());
             }
         }
@@ -73,13 +74,13 @@ impl Progress {
     fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            None => say(line),
         }
     }
 
     /// Leaves the last state of the line on the screen.
     pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = self.bar.as_ref().filter(|bar| !bar.is_finished()) {
             bar.abandon();
         }
     }

@@ -96,6 +96,11 @@ impl Writer {
         self.full.push(record).map_err(|_| self.failure())
     }
 
+    /// Leaves the last state of the progress line on the screen.
+    pub fn end_progress(&self) {
+        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).progress.finish();
+    }
+
     /// Waits until everything sent is written and on disk.
     ///
     /// # Errors
@@ -131,6 +136,6 @@ impl Drop for Writer {
             // An error here has been seen by `flush`, or the run failed for another reason.
             let _ = thread.join();
         }
-        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).progress.finish();
+        self.end_progress();
     }
 }

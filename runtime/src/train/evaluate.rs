@@ -7,6 +7,7 @@ use gigac_ir::plan::{Plan, PlanResult};
 use gigac_ir::program::ProgramPhase;
 
 use super::machine::Machine;
+use super::signals;
 use crate::data::batch::{Batch, Layout, feed_scalars};
 use crate::data::source::{Source, TextSource};
 use crate::data::stream::Stream;
@@ -75,7 +76,8 @@ impl<'p> Evaluator<'p> {
         Ok(Some(Self { executor: machine.bind(plan)?, layout, source, batch, lines, density }))
     }
 
-    /// Mean loss over up to `limit` batches, with the weights as after `step` steps.
+    /// Mean loss over up to `limit` batches, with the weights as after `step` steps; none when a
+    /// signal asks to stop.
     ///
     /// # Errors
     /// What the text is refused for.
@@ -84,12 +86,15 @@ impl<'p> Evaluator<'p> {
         machine: &mut Machine<'_>,
         limit: u64,
         at: (u64, u64, u32),
-    ) -> Result<Validation> {
+    ) -> Result<Option<Validation>> {
         let plan = self.executor.plan();
         let count = self.source.batches().min(limit);
         let (step, steps, seed) = at;
         self.lines.iter_mut().for_each(|line| line.sums = (0.0, 0.0));
         for index in 0..count {
+            if signals::asked_to_stop() {
+                return Ok(None);
+            }
             // Spread over the text, so that a few batches speak for all of it.
             let place = index * self.source.batches() / count;
             self.source.fill(place, &mut self.batch)?;
@@ -101,6 +106,6 @@ impl<'p> Evaluator<'p> {
         }
         let loss = self.lines.iter().map(|line| line.sums.0 / line.sums.1).sum::<f64>();
         let bits = |density: f64| loss * density / std::f64::consts::LN_2;
-        Ok(Validation { loss, bits_per_byte: self.density.map(bits) })
+        Ok(Some(Validation { loss, bits_per_byte: self.density.map(bits) }))
     }
 }

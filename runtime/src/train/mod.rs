@@ -3,6 +3,7 @@
 mod corpus;
 mod evaluate;
 mod length;
+mod lock;
 mod machine;
 mod options;
 mod outputs;
@@ -19,6 +20,7 @@ pub use steps::Readback;
 
 use gigac_ir::program::Program;
 
+use crate::console::{answer, say};
 use crate::error::{Error, Result};
 use crate::exec::code::Kernels;
 use crate::exec::peak;
@@ -37,14 +39,16 @@ pub fn train(program: &Program, kernels: &Kernels, options: &Options) -> Result<
     let mut machine = Machine::new(program, kernels, options.threads(), options.poison)?;
     let corpus = Corpus::open(program, options)?;
     let length = Length::new(program, options.steps, corpus.available)?;
+    let _claim = options.out.as_deref().map(lock::claim).transpose()?;
     let (position, saved) = states::start(program, &mut machine, options, &corpus, &length)?;
     let peak = peak::measure(&mut machine.pool);
     let names = Readback::names(&program.phases[0].step);
     let progress = Progress::new(position.steps, length.steps, options.quiet);
     let sinks = Sinks::open(options.out.as_deref(), &names, position.steps, progress)?;
     let writer = Writer::start(sinks, names.len())?;
+    let (corpus, length) = (&corpus, &length);
     let mut run =
-        Run { program, options, corpus: &corpus, length: &length, position, peak, writer, saved };
+        Run { program, options, corpus, length, position, peak, writer, saved, loss: None };
     run.phases(&mut machine)?;
     run.checkpoint(&machine)?;
     finish(run, &mut machine)
@@ -57,11 +61,19 @@ fn finish(mut run: Run<'_>, machine: &mut Machine<'_>) -> Result<()> {
         transfer::export(path, &run.program.phases[0].step, &machine.arena)?;
     }
     run.writer.flush()?;
+    run.writer.end_progress();
     if let Some(folder) = &options.out {
         metrics::loss_curve(folder)?;
     }
+    let held = match options.quiet && !options.json {
+        true => None,
+        false => run.held_out(machine)?,
+    };
     if !options.quiet {
-        run.report(machine)?;
+        run.samples(machine)?;
+    }
+    if options.json {
+        answer(run.summary(held))?;
     }
     Ok(())
 }
@@ -69,7 +81,7 @@ fn finish(mut run: Run<'_>, machine: &mut Machine<'_>) -> Result<()> {
 /// Says something on stderr that is not an error.
 fn note(options: &Options, line: &str) {
     if !options.quiet {
-        eprintln!("{line}");
+        say(line);
     }
 }
 

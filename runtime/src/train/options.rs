@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::{Error, Result};
+use crate::weights::tensors;
 
 /// Flags of `gigac train` and of a built executable.
 #[derive(Args, Clone, Debug)]
@@ -16,7 +17,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// Steps in total, also after a resume.
-    #[arg(long, value_name = "N")]
+    #[arg(allow_negative_numbers = true, long, value_name = "N")]
     pub steps: Option<u64>,
     /// Where metrics and checkpoints go; nothing is written without it.
     #[arg(long, value_name = "DIR")]
@@ -28,7 +29,7 @@ pub struct Options {
     #[arg(long, value_name = "N", requires = "out", value_parser = clap::value_parser!(u64).range(1..))]
     pub save_every: Option<u64>,
     /// Seed of weights, data order and noise; 0 by default.
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
+    #[arg(allow_negative_numbers = true, long, value_name = "S", value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
     pub seed: Option<u32>,
     /// Worker threads; all cores by default. Results do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -55,13 +56,16 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     pub validate_batches: u64,
     /// Percent of each text, at its end, that is not trained on.
-    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    #[arg(allow_negative_numbers = true, long, value_name = "PERCENT", default_value_t = 5.0)]
     pub held_out: f64,
+    /// Print one JSON object at the end, on stdout: steps, tokens, last loss, held-out loss.
+    #[arg(long)]
+    pub json: bool,
     /// Tokens to generate for each sample at the end; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub sample_tokens: u64,
     /// Temperature of the samples; 0 takes the likeliest token.
-    #[arg(long, value_name = "X", default_value_t = 0.8)]
+    #[arg(allow_negative_numbers = true, long, value_name = "X", default_value_t = 0.8)]
     pub temperature: f64,
     /// No progress, samples or notes on stderr.
     #[arg(long)]
@@ -72,10 +76,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// Checks what the flags' own types do not say.
+    /// Checks what the flags' own types do not say, and that files can be written where they ask
+    /// for them.
     ///
     /// # Errors
-    /// [`Error::Usage`].
+    /// [`Error::Usage`], [`Error::Io`].
     pub fn check(&self) -> Result<()> {
         let wrong = |what: &str| Err(Error::Usage(what.to_owned()));
         if self.data.is_empty() && self.batches.is_none() {
@@ -87,12 +92,13 @@ impl Options {
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             return wrong("--temperature is a number from 0");
         }
-        for path in [&self.export, &self.dump_grads, &self.dump_logits].into_iter().flatten() {
-            let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-            if folder.is_some_and(|p| !p.is_dir()) {
-                let what = format!("{}: there is no such directory to write to", path.display());
-                return Err(Error::Usage(what));
+        let outputs = [&self.export, &self.dump_grads, &self.dump_logits];
+        let outputs: Vec<&PathBuf> = outputs.into_iter().flatten().collect();
+        for (index, path) in outputs.iter().enumerate() {
+            if outputs[..index].contains(path) {
+                return wrong(&format!("{}: two flags write this file", path.display()));
             }
+            tensors::probe(path)?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use gigac_ir::philox::philox;
 
 use super::machine::Machine;
 use super::outputs::Logits;
+use super::signals;
 use crate::data::batch::{Batch, Layout, TOKENS};
 use crate::data::stream::Stream;
 use crate::error::Result;
@@ -34,7 +35,8 @@ pub(super) struct Draw {
     pub(super) at: (u64, u64, u32),
 }
 
-/// Continues prompts spread over a text, all rows of a batch at once.
+/// Continues prompts spread over a text, all rows of a batch at once; a signal to stop ends it
+/// with nothing.
 ///
 /// # Errors
 /// What the text is refused for.
@@ -56,6 +58,9 @@ pub(super) fn samples(
     }
     let mut values = Vec::new();
     for turn in 0..draw.tokens {
+        if signals::asked_to_stop() {
+            return Ok(Vec::new());
+        }
         let seen = show(&rows, &layout, &mut batch);
         logits.run(machine, &batch, draw.at);
         for (row, tokens) in rows.iter_mut().enumerate() {

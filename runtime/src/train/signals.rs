@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::error::{Error, Result};
+
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn remember(_: libc::c_int) {
@@ -20,6 +22,14 @@ pub fn catch() {
             libc::sigaction(signal, &raw const action, std::ptr::null_mut());
         }
     }
+}
+
+/// Ends what follows the last step of a run when a signal asks for it.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub(super) fn check(steps: u64, saved: bool) -> Result<()> {
+    if asked_to_stop() { Err(Error::Interrupted { steps, saved }) } else { Ok(()) }
 }
 
 /// Whether a signal asked the run to end.

@@ -9,6 +9,7 @@ use super::length::Length;
 use super::machine::Machine;
 use super::{Options, make_folder, note};
 use crate::checkpoint::{self, Position};
+use crate::console::say;
 use crate::error::{Error, Result};
 use crate::metrics;
 use crate::weights::{initial, transfer};
@@ -73,7 +74,7 @@ fn resume(
     options: &Options,
 ) -> Result<Option<Position>> {
     checkpoint::sweep(run)?;
-    let newest = checkpoint::newest(run, |warning| eprintln!("warning: {warning}"))?;
+    let newest = checkpoint::newest(run, |what| say(format_args!("warning: {what}")))?;
     let Some((path, index)) = newest else {
         note(options, &format!("{}: no checkpoint yet, starting from step 0", run.display()));
         return Ok(None);
@@ -100,10 +101,10 @@ fn continued(
         return Err(Error::Usage(what));
     }
     if saved.settings != fresh.settings {
-        eprintln!("warning: the model's settings changed since the checkpoint");
+        say("warning: the model's settings changed since the checkpoint");
     }
     if saved.data != fresh.data {
-        eprintln!("warning: the data changed since the checkpoint");
+        say("warning: the data changed since the checkpoint");
     }
     Ok(Position { settings: fresh.settings, data: fresh.data, ..saved })
 }

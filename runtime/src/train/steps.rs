@@ -7,6 +7,7 @@ use gigac_ir::graph::Role;
 use gigac_ir::plan::{Plan, PlanResult};
 use gigac_ir::program::{Program, ProgramPhase};
 use gigac_ir::train::OnNan;
+use serde_json::json;
 
 use super::corpus::Corpus;
 use super::evaluate::Evaluator;
@@ -16,11 +17,12 @@ use super::outputs::{Logits, dump_logits};
 use super::{Options, note, sample, signals};
 use crate::checkpoint::{self, Position};
 use crate::data::batch::{Batch, Layout, feed_scalars};
+use crate::console::say;
 use crate::data::prefetch::Prefetch;
 use crate::error::{Error, Result};
 use crate::exec::allocations;
 use crate::exec::executor::Executor;
-use crate::metrics::{Record, Writer};
+use crate::metrics::{Record, Validation, Writer};
 use crate::weights::transfer;
 
 /// Reads the scalar results of a step: the one place where the host looks at the arena.
@@ -84,6 +86,8 @@ pub(super) struct Run<'r> {
     pub(super) writer: Writer,
     /// Steps that a whole checkpoint holds.
     pub(super) saved: Option<u64>,
+    /// Loss of the last step.
+    pub(super) loss: Option<f64>,
 }
 
 /// Batches of held-out text that count at the end, so that a large corpus does not delay it.
@@ -168,11 +172,12 @@ impl<'r> Run<'r> {
         let due = self.options.validate_every.is_some_and(|every| done.is_multiple_of(every));
         record.validation = match &mut stage.evaluator {
             Some(evaluator) if due => {
-                Some(evaluator.run(machine, self.options.validate_batches, self.at())?)
+                evaluator.run(machine, self.options.validate_batches, self.at())?
             }
             _ => None,
         };
         let bad = record.nan_gradients as u64;
+        self.loss = Some(record.loss);
         self.writer.send(record)?;
         if bad > 0 && stage.phase.settings.on_nan == OnNan::Halt {
             let saved = self.checkpoint(machine)?;
@@ -259,21 +264,31 @@ impl<'r> Run<'r> {
         Ok(true)
     }
 
-    /// Prints the loss on held-out text, and what the model makes of it.
-    pub(super) fn report(&mut self, machine: &mut Machine<'_>) -> Result<()> {
-        let Some(text) = &self.corpus.held_out else { return Ok(()) };
+    /// The phase of the last step.
+    fn last_phase(&self) -> &'r ProgramPhase {
         let last = self.length.phases.iter().rposition(|r| !r.is_empty()).unwrap_or(0);
-        let phase = &self.program.phases[last];
-        let mut bits = None;
-        if let Some(mut evaluator) = Evaluator::new(machine, phase, text)? {
-            let held = evaluator.run(machine, FINAL_BATCHES, self.at())?;
-            bits = held.bits_per_byte;
-            eprintln!("held-out loss {:.4}", held.loss);
+        &self.program.phases[last]
+    }
+
+    /// The loss on held-out text, when there is enough of it.
+    pub(super) fn held_out(&mut self, machine: &mut Machine<'_>) -> Result<Option<Validation>> {
+        let Some(text) = &self.corpus.held_out else { return Ok(None) };
+        let evaluator = Evaluator::new(machine, self.last_phase(), text)?;
+        let Some(mut evaluator) = evaluator else { return Ok(None) };
+        let held = evaluator.run(machine, FINAL_BATCHES, self.at())?;
+        signals::check(self.position.steps, self.saved.is_some())?;
+        let Some(held) = held else { return Ok(None) };
+        note(self.options, &format!("held-out loss {:.4}", held.loss));
+        if let Some(bits) = held.bits_per_byte {
+            note(self.options, &format!("bits per byte on held-out text: {bits:.3}"));
         }
-        if let Some(bits) = bits {
-            eprintln!("bits per byte on held-out text: {bits:.3}");
-        }
-        let Some(mut logits) = Logits::new(machine, phase)? else { return Ok(()) };
+        Ok(Some(held))
+    }
+
+    /// Prints what the model makes of held-out text.
+    pub(super) fn samples(&mut self, machine: &mut Machine<'_>) -> Result<()> {
+        let Some(text) = &self.corpus.held_out else { return Ok(()) };
+        let Some(mut logits) = Logits::new(machine, self.last_phase())? else { return Ok(()) };
         let draw = sample::Draw {
             tokens: self.options.sample_tokens,
             temperature: self.options.temperature,
@@ -282,12 +297,28 @@ impl<'r> Run<'r> {
         if draw.tokens == 0 {
             return Ok(());
         }
-        for sample in sample::samples(machine, &mut logits, text, draw)? {
+        let samples = sample::samples(machine, &mut logits, text, draw)?;
+        signals::check(self.position.steps, self.saved.is_some())?;
+        for sample in samples {
             let prompt = self.corpus.vocabulary.decode(&sample.prompt);
             let continuation = self.corpus.vocabulary.decode(&sample.continuation);
-            eprintln!("\n--- prompt: {prompt}\n--- model:  {continuation}");
+            say(format_args!("\n--- prompt: {prompt}\n--- model:  {continuation}"));
         }
         Ok(())
+    }
+
+    /// What a finished run has to say, for machines.
+    pub(super) fn summary(&self, held: Option<Validation>) -> serde_json::Value {
+        json!({
+            "model": self.program.model,
+            "parameters": self.program.parameters,
+            "steps": self.position.steps,
+            "tokens": self.position.tokens,
+            "loss": self.loss,
+            "held_out_loss": held.map(|h| h.loss),
+            "bits_per_byte": held.and_then(|h| h.bits_per_byte),
+            "out": self.options.out,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::Metadata;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::json;
 
 use crate::error::{Error, Result};
@@ -39,8 +39,12 @@ impl TensorFile {
     /// # Errors
     /// [`Error::Input`] when the file is damaged, [`Error::Io`] when it cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
+        let info = std::fs::metadata(path).map_err(Error::io("open", path))?;
+        if !info.is_file() {
+            return Err(Error::file(path, "not a file"));
+        }
+        let bytes = info.len();
         let mut file = File::open(path).map_err(Error::io("open", path))?;
-        let bytes = file.metadata().map_err(Error::io("open", path))?.len();
         let damaged = |what: String| Error::file(path, format!("not a safetensors file: {what}"));
         let mut length = [0; 8];
         let read = file.read(&mut length).map_err(Error::io("read", path))?;
@@ -54,7 +58,7 @@ impl TensorFile {
         // program with a bus error, as with every mapped file.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
         let (header, metadata) =
-            SafeTensors::read_metadata(&map).map_err(|e| damaged(e.to_string()))?;
+            SafeTensors::read_metadata(&map).map_err(|e| damaged(explain(&map, &e)))?;
         Ok(Self { path: path.to_owned(), map, data: header + 8, metadata })
     }
 
@@ -77,6 +81,20 @@ impl TensorFile {
             shape: info.shape.iter().map(|s| *s as u64).collect(),
             bytes: &self.map[self.data + start..self.data + end],
         })
+    }
+}
+
+/// What is wrong with a file, for people.
+fn explain(map: &[u8], error: &SafeTensorError) -> String {
+    match error {
+        SafeTensorError::MetadataIncompleteBuffer => format!(
+            "its header describes more or fewer bytes than the {} of the file: it was cut, or not written to its end",
+            map.len()
+        ),
+        SafeTensorError::TensorInvalidInfo => {
+            "the shape and type of a tensor do not give the length of its data".to_owned()
+        }
+        other => other.to_string(),
     }
 }
 
@@ -120,6 +138,8 @@ impl Tensor<'_> {
             Dtype::U16 => at!(u16),
             Dtype::I16 => at!(i16),
             Dtype::U32 => at!(u32),
+            // What does not fit is negative, and no range holds it.
+            Dtype::U64 => at!(u64),
             other => return Err(format!("has type {other:?}, expected integers")),
         })
     }
@@ -192,6 +212,26 @@ pub fn write_f32<W: Write + ?Sized>(out: &mut W, values: &[f32]) -> std::io::Res
     Ok(())
 }
 
+/// The temporary name of a file that is being written.
+fn aside(path: &Path) -> PathBuf {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}.tmp", std::process::id()));
+    PathBuf::from(aside)
+}
+
+/// Finds out early whether [`write_file`] could write a file.
+///
+/// # Errors
+/// [`Error::Io`] when it could not; nothing is left behind.
+pub fn probe(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::io("write", path)(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let aside = aside(path);
+    let made = File::create(&aside).and_then(|_| std::fs::remove_file(&aside));
+    made.map_err(Error::io("write", path))
+}
+
 /// Writes a file under a temporary name beside it and renames it when it is complete and on disk.
 ///
 /// # Errors
@@ -200,9 +240,7 @@ pub fn write_file(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}.tmp", std::process::id()));
-    let aside = PathBuf::from(aside);
+    let aside = aside(path);
     let written = File::create(&aside).and_then(|file| {
         let mut out = BufWriter::with_capacity(1 << 20, file);
         fill(&mut out)?;
