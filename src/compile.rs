@@ -7,7 +7,7 @@ use gigac_frontend::{Mode, Model, Source};
 use gigac_ir::graph::{Feed, Graph};
 use gigac_ir::kernel::Kernel;
 use gigac_ir::program::{Program, ProgramPhase};
-use gigac_ir::train::{Phase, Settings};
+use gigac_ir::train::{Phase, Settings, Span};
 use gigac_passes::driver::{Alone, Observer};
 use gigac_passes::options::Options;
 use gigac_passes::pipeline::{self, Programs, Source as Compiled};
@@ -105,6 +105,11 @@ pub struct CheckedPhase {
 }
 
 impl CheckedPhase {
+    /// Tokens of one step.
+    pub fn tokens_per_step(&self) -> u64 {
+        tokens_of(&self.graph) * self.micro
+    }
+
     /// What the passes take.
     pub fn source(&self) -> Compiled<'_> {
         Compiled {
@@ -135,9 +140,31 @@ pub fn checked(request: &Request) -> Result<Vec<CheckedPhase>, Failure> {
         return Ok(vec![phase(request, None, train.settings.clone(), String::new())?]);
     }
     let named = train.phases.iter().enumerate();
-    named
+    let mut phases: Vec<CheckedPhase> = named
         .map(|(i, p)| phase(request, Some(p.clone()), p.settings.clone(), format!("phase{i}_")))
-        .collect()
+        .collect::<Result<_, Failure>>()?;
+    schedule_spans(&mut phases);
+    Ok(phases)
+}
+
+/// A phase's own schedule runs over it alone; the schedule of the block runs over neighbouring
+/// phases without one.
+fn schedule_spans(phases: &mut [CheckedPhase]) {
+    let count = phases.len();
+    let own = |phase: &CheckedPhase| phase.phase.as_ref().is_some_and(|p| p.own_schedule);
+    let alone: Vec<bool> = phases.iter().map(own).collect();
+    let mut starts = vec![0_u64];
+    for phase in &*phases {
+        let tokens = phase.phase.as_ref().map_or(0, |p| p.tokens);
+        let steps = tokens.div_ceil(phase.tokens_per_step().max(1));
+        starts.push(starts[starts.len() - 1].saturating_add(steps));
+    }
+    let joined = |a: usize, b: usize| !alone[a] && !alone[b];
+    for (index, phase) in phases.iter_mut().enumerate() {
+        let first = (0..index).rev().find(|i| !joined(*i, *i + 1)).map_or(0, |i| i + 1);
+        let last = (index..count - 1).find(|i| !joined(*i, *i + 1)).unwrap_or(count - 1);
+        phase.settings.span = Span { first: starts[first], end: Some(starts[last + 1]) };
+    }
 }
 
 fn phase(
@@ -209,7 +236,7 @@ pub fn program(request: &Request, target: &CpuTarget) -> Result<Program, Failure
 fn finish(phase: CompiledPhase) -> ProgramPhase {
     let CompiledPhase { checked, programs } = phase;
     let price = price::price(&checked.graph);
-    let tokens_per_step = tokens_of(&checked.graph) * checked.micro;
+    let tokens_per_step = checked.tokens_per_step();
     let has_outputs = !programs.outputs.plan.results.is_empty();
     ProgramPhase {
         tokens: checked.phase.map(|p| p.tokens),

@@ -207,7 +207,10 @@ fn print(
         answer(report.listing.trim_end())?;
         if let Some((seconds, by)) = bound {
             let time = seconds * 1e6;
-            answer(format_args!("at least {time:.2} us on {} (estimate, bound by {by})", args.gpu))?;
+            answer(format_args!(
+                "at least {time:.2} us on {} (estimate, bound by {by})",
+                args.gpu
+            ))?;
         }
     }
     let p = &report.profile;

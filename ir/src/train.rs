@@ -22,6 +22,8 @@ pub struct Phase {
     pub sets: Vec<(String, String)>,
     /// The settings that hold in it.
     pub settings: Settings,
+    /// Whether it has a schedule of its own, which then runs over this phase alone.
+    pub own_schedule: bool,
 }
 
 /// Settings of one phase.
@@ -31,6 +33,8 @@ pub struct Settings {
     pub optimizer: Optimizer,
     /// The learning rate of each step.
     pub schedule: Schedule,
+    /// Where the schedule's steps begin and end.
+    pub span: Span,
     /// Tokens of a global batch, before rounding to whole micro-batches; one micro-batch when absent.
     pub batch_tokens: Option<u64>,
     /// Largest global L2 norm of the gradients; not clipped when absent.
@@ -39,6 +43,15 @@ pub struct Settings {
     pub precision: Precision,
     /// What to do with gradients that are not finite.
     pub on_nan: OnNan,
+}
+
+/// The steps of a run over which a schedule goes from its start to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// The first step.
+    pub first: u64,
+    /// One past the last step; the end of the run when absent.
+    pub end: Option<u64>,
 }
 
 /// An optimizer and its constants.
@@ -59,7 +72,7 @@ pub enum Optimizer {
     },
 }
 
-/// Learning rate as a function of the step, counted from 0. With `warmup`, step `s < warmup` has `peak · (s + 1) / warmup`.
+/// Learning rate as a function of the step, counted from 0 at the start of its [`Span`]. With `warmup`, step `s < warmup` has `peak · (s + 1) / warmup`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Schedule {
     /// The same at every step.
@@ -124,6 +137,7 @@ impl Default for Settings {
                 decay_by_rate: true,
             },
             schedule: Schedule::Constant { rate: 3e-4 },
+            span: Span::default(),
             batch_tokens: None,
             clip: None,
             precision: Precision { compute: DType::F32, master: DType::F32, reduce: DType::F32 },

@@ -11,7 +11,7 @@ use gigac_ir::graph::{
 use gigac_ir::kernel::Reduction;
 use gigac_ir::ops::OpError;
 use gigac_ir::pointwise::Pointwise::{self, Add, Div, Max, Min, Mul, Sqrt, Sub, Where};
-use gigac_ir::train::{OnNan, Optimizer, Schedule, Settings};
+use gigac_ir::train::{OnNan, Optimizer, Schedule, Settings, Span};
 
 use crate::pass::{Need, Pass, Report, Run, Scope};
 
@@ -69,7 +69,7 @@ impl Step {
             .collect();
         let step = self.input("step", Feed::Step)?;
         let now = self.f(Pointwise::ToReal, &[step])?;
-        let rate = self.schedule(&settings.schedule, now)?;
+        let rate = self.schedule(&settings.schedule, settings.span, now)?;
         let mut bad = self.b.int(0);
         for (_, g) in &gradients {
             let count = self.count_bad(*g)?;
@@ -124,12 +124,21 @@ impl Step {
         self.b.op(Op::Input(InputId(id as u32)), &[])
     }
 
-    /// The learning rate of a step.
-    fn schedule(&mut self, schedule: &Schedule, now: ValueId) -> Result<ValueId, OpError> {
+    /// The learning rate of a step; steps count from the start of the span.
+    fn schedule(
+        &mut self,
+        schedule: &Schedule,
+        span: Span,
+        step: ValueId,
+    ) -> Result<ValueId, OpError> {
+        let now = match span.first {
+            0 => step,
+            first => self.with(Sub, step, first as f64)?,
+        };
         match *schedule {
             Schedule::Constant { rate } => Ok(self.b.real(rate)),
             Schedule::Cosine { peak, warmup, floor } => {
-                let last = self.last_step()?;
+                let last = self.last_step(span)?;
                 let past = self.with(Sub, now, warmup as f64)?;
                 let span = self.with(Sub, last, warmup as f64)?;
                 let span = self.with(Max, span, 1.0)?;
@@ -143,7 +152,7 @@ impl Step {
                 self.warm_up(rate, peak, warmup, now)
             }
             Schedule::Wsd { peak, warmup, decay, floor } => {
-                let last = self.last_step()?;
+                let last = self.last_step(span)?;
                 let left = self.f(Sub, &[last, now])?;
                 let part = self.with(Div, left, (decay as f64).max(1.0))?;
                 let part = self.unit(part)?;
@@ -154,10 +163,14 @@ impl Step {
         }
     }
 
-    fn last_step(&mut self) -> Result<ValueId, OpError> {
+    /// The last step of a span, counted from its start.
+    fn last_step(&mut self, span: Span) -> Result<ValueId, OpError> {
+        if let Some(end) = span.end {
+            return Ok(self.b.real(end as f64 - span.first as f64 - 1.0));
+        }
         let steps = self.input("steps", Feed::Steps)?;
         let steps = self.f(Pointwise::ToReal, &[steps])?;
-        self.with(Sub, steps, 1.0)
+        self.with(Sub, steps, (span.first + 1) as f64)
     }
 
     /// Clamps to [0, 1].

@@ -71,11 +71,7 @@ pub fn help() -> String {
     Flags::command().help_template(template).render_help().to_string()
 }
 
-fn parse(
-    name: &str,
-    about: &str,
-    arguments: impl Iterator<Item = OsString>,
-) -> Result<Flags, i32> {
+fn parse(name: &str, about: &str, arguments: impl Iterator<Item = OsString>) -> Result<Flags, i32> {
     let command = Flags::command().about(about.to_owned()).bin_name(name);
     let arguments = std::iter::once(OsString::from(name)).chain(arguments);
     let flags = command.try_get_matches_from(arguments).and_then(|m| Flags::from_arg_matches(&m));

@@ -8,8 +8,10 @@ use gigac_passes::pass::{Purpose, Stage as Compiled};
 use gigac_passes::pipeline;
 use gigac_passes::place::Placed;
 
+use serde_json::json;
+
 use super::{ModelArgs, print};
-use crate::compile;
+use crate::compile::{self, Request};
 use crate::failure::Failure;
 use crate::watch::Watch;
 
@@ -72,6 +74,9 @@ pub struct EmitArgs {
     /// What to generate code for.
     #[arg(long, default_value = "cpu")]
     target: super::build::TargetName,
+    /// Prints one JSON object with the text in it.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `emit`.
@@ -81,31 +86,42 @@ pub struct EmitArgs {
 pub fn run(args: &EmitArgs) -> Result<(), Failure> {
     let request = args.model.read_for(args.target)?;
     let mut watch = Watch::new(&args.print_after)?;
-    if args.stage == Stage::Graph {
-        return print(&format!("{}\n", request.model(&[], true)?.graph));
+    let text = match args.stage {
+        Stage::Graph => format!("{}\n", request.model(&[], true)?.graph),
+        _ => compiled(args, &request, &mut watch)?,
+    };
+    if !args.json {
+        return print(&text);
     }
-    for phase in compile::checked(&request)? {
+    let stage = args.stage.to_possible_value().map(|v| v.get_name().to_owned());
+    print(&format!("{}\n", json!({ "stage": stage, "text": text })))
+}
+
+/// The text of a stage of all phases.
+fn compiled(args: &EmitArgs, request: &Request, watch: &mut Watch) -> Result<String, Failure> {
+    let mut text = String::new();
+    for phase in compile::checked(request)? {
         let (purpose, end) = match args.stage {
             Stage::Joint => (Purpose::Step, pipeline::position("optimizer")),
             _ => (args.program.purpose(), pipeline::PIPELINE.len()),
         };
-        let stage = pipeline::compile(phase.source(), purpose, &request.options, end, &mut watch);
-        match stage {
-            _ if args.stage == Stage::Passes => print(&watch.table())?,
-            Compiled::Graph(graph) => print(&format!("{graph}\n"))?,
+        let stage = pipeline::compile(phase.source(), purpose, &request.options, end, watch);
+        text += &match stage {
+            _ if args.stage == Stage::Passes => watch.table(),
+            Compiled::Graph(graph) => format!("{graph}\n"),
             Compiled::Formed(_) => unreachable!("no stage ends here"),
             Compiled::Placed(placed) => stage_of(args, &placed)?,
-        }
+        };
     }
-    Ok(())
+    Ok(text)
 }
 
-/// Prints a stage that begins with a plan.
-fn stage_of(args: &EmitArgs, placed: &Placed) -> Result<(), Failure> {
+/// The text of a stage that begins with a plan; empty when it went to files.
+fn stage_of(args: &EmitArgs, placed: &Placed) -> Result<String, Failure> {
     let failed =
         |e: gigac_codegen::CodegenError| Failure::Machine(format!("code generation failed: {e}"));
     if args.stage == Stage::Plan {
-        return print(&format!("{}\n", placed.plan));
+        return Ok(format!("{}\n", placed.plan));
     }
     let target = &args.target.cpu()?;
     let text = |kernels: &[gigac_ir::kernel::Kernel]| match args.stage {
@@ -113,7 +129,7 @@ fn stage_of(args: &EmitArgs, placed: &Placed) -> Result<(), Failure> {
         Stage::Llvm => x86::emit_llvm(kernels, target).map_err(failed),
         _ => x86::emit_asm(kernels, target).map_err(failed),
     };
-    let Some(folder) = &args.output else { return print(&text(&placed.kernels)?) };
+    let Some(folder) = &args.output else { return text(&placed.kernels) };
     std::fs::create_dir_all(folder).map_err(|e| Failure::io("create", folder, &e))?;
     let suffix = match args.stage {
         Stage::Kernels => "kernel",
@@ -125,5 +141,5 @@ fn stage_of(args: &EmitArgs, placed: &Placed) -> Result<(), Failure> {
         let text = text(std::slice::from_ref(kernel))?;
         std::fs::write(&path, text).map_err(|e| Failure::io("write", &path, &e))?;
     }
-    Ok(())
+    Ok(String::new())
 }

@@ -139,7 +139,8 @@ mod tests {
     fn the_cache_tells_passes_apart() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/nano.giga");
         let key_of = |flags: &[&str]| {
-            let words: Vec<OsString> = [&[path], flags].concat().iter().map(OsString::from).collect();
+            let words: Vec<OsString> =
+                [&[path], flags].concat().iter().map(OsString::from).collect();
             let (model, rest) = split(&words).expect("right flags");
             assert_eq!(rest, ["--quiet"]);
             let request = model.read().expect("a shipped model");

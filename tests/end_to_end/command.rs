@@ -144,6 +144,83 @@ fn a_resumed_run_has_the_same_bits() {
 }
 
 #[test]
+fn phases_change_axes_and_rates_wherever_a_run_is_cut() {
+    let place = Place::new();
+    let text = std::fs::read_to_string(model("nano")).expect("a shipped model");
+    let (text, _) = text.split_once("train {").expect("a train block");
+    let train = "train {
+        schedule cosine(peak = 0.01, warmup = 2, floor = 0.1)
+        phase 192 tokens
+        phase 129 tokens { T = 64, B = 1 }
+        phase 256 tokens { T = 16, B = 8, schedule wsd(peak = 0.001, decay = 1) }
+        phase 64 tokens { schedule constant(1e-4) }
+      }";
+    let path = place.write("phases.giga", format!("{text}{train}").as_bytes());
+    let run = |name: &str, flags: &[&str]| {
+        let out = place.path(name);
+        let words = ["train", &path, "--data", CORPUS, "--out", &out, "--quiet"];
+        passed(&place.gigac(&[&words, flags].concat()));
+        metrics(&out)
+    };
+    let whole = run("whole", &[]);
+    let rates: Vec<f64> = whole.iter().map(|m| number(m, "lr")).collect();
+    // The cosine falls over the first two phases, six steps; the others have their own.
+    let wave = |part: f64| 0.0055 + 0.0045 * (part * std::f64::consts::PI).cos();
+    let expected = [0.005, 0.01, wave(0.0), wave(1.0 / 3.0), wave(2.0 / 3.0), wave(1.0)];
+    let expected = [&expected[..], &[0.001, 0.0, 1e-4]].concat();
+    assert_eq!(rates.len(), expected.len(), "{rates:?}");
+    for (rate, expected) in rates.iter().zip(expected) {
+        assert!((rate - expected).abs() < 1e-8, "{rates:?}");
+    }
+    let tokens: Vec<f64> = whole.iter().map(|m| number(m, "tokens")).collect();
+    assert_eq!(tokens, [64.0, 128.0, 192.0, 256.0, 320.0, 384.0, 512.0, 640.0, 704.0]);
+    for steps in ["2", "5", "7"] {
+        run("parts", &["--resume", "--steps", steps]);
+    }
+    assert_eq!(run("parts", &["--resume"]), whole);
+}
+
+#[test]
+fn wrong_flags_are_found_before_anything_is_compiled() {
+    let place = Place::new();
+    let absent = place.path("absent/weights.safetensors");
+    for (words, code) in [
+        (&["--data", CORPUS, "--nonsense"][..], 2),
+        (&["--steps", "many", "--data", CORPUS], 2),
+        (&["--steps", "3"], 2),
+        (&["--data", CORPUS, "--steps", "3", "--export", &absent], 3),
+    ] {
+        failed(&place.train("nano", words), code);
+        assert!(!Path::new(&place.path("cache")).exists(), "{words:?} compiled something");
+    }
+    let help = place.train("nano", &["--help"]);
+    let help = String::from_utf8_lossy(&passed(&help).stdout).into_owned();
+    for flag in ["--set", "--data", "--tokenizer", "--save-every", "--dump-logits"] {
+        assert!(help.contains(flag), "{flag}: {help}");
+    }
+}
+
+#[test]
+fn answers_for_machines_are_one_object() {
+    let place = Place::new();
+    let (nano, bin, out) = (model("nano"), place.path("nano"), place.path("run"));
+    let train = ["train", &nano, "--data", CORPUS, "--steps", "2", "--out", &out, "--json"];
+    let answers = [
+        (&["check", &nano, "--json"][..], "flops_per_token"),
+        (&["plan", &nano, "--json"], "arena_bytes"),
+        (&["build", &nano, "-o", &bin, "--json"], "features"),
+        (&train, "bits_per_byte"),
+        (&["bench", &nano, "--steps", "2", "--json"], "median_step_s"),
+        (&["emit", "graph", &nano, "--json"], "text"),
+    ];
+    for (words, field) in answers {
+        let answer: Value = serde_json::from_slice(&passed(&place.gigac(words)).stdout)
+            .unwrap_or_else(|e| panic!("{words:?}: {e}"));
+        assert!(!answer[field].is_null(), "{words:?}: {answer}");
+    }
+}
+
+#[test]
 fn mistakes_in_a_model_name_their_places() {
     let place = Place::new();
     let text = std::fs::read_to_string(model("nano")).expect("a shipped model");

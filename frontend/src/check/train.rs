@@ -85,7 +85,8 @@ impl Checker {
                 other => self.apply_setting(&mut settings, other, false),
             }
         }
-        Some(Phase { tokens: tokens.ok()?, sets, settings })
+        let own_schedule = own.iter().any(|setting| setting_name(setting) == Some("schedule"));
+        Some(Phase { tokens: tokens.ok()?, sets, settings, own_schedule })
     }
 
     fn check_override(&mut self, name: &Ident) {

@@ -36,6 +36,7 @@ use steps::Run;
 /// [`Error`] with the exit code of the contract; what was written before stays whole.
 pub fn train(program: &Program, kernels: &Kernels, options: &Options) -> Result<()> {
     options.check()?;
+    signals::catch();
     let mut machine = Machine::new(program, kernels, options.threads(), options.poison)?;
     let corpus = Corpus::open(program, options)?;
     let length = Length::new(program, options.steps, corpus.available)?;

@@ -16,8 +16,8 @@ use super::machine::Machine;
 use super::outputs::{Logits, dump_logits};
 use super::{Options, note, sample, signals};
 use crate::checkpoint::{self, Position};
-use crate::data::batch::{Batch, Layout, feed_scalars};
 use crate::console::say;
+use crate::data::batch::{Batch, Layout, feed_scalars};
 use crate::data::prefetch::Prefetch;
 use crate::error::{Error, Result};
 use crate::exec::allocations;
@@ -106,7 +106,7 @@ struct Stage<'p> {
 impl<'r> Run<'r> {
     /// Runs all steps that are left.
     pub(super) fn phases(&mut self, machine: &mut Machine<'_>) -> Result<()> {
-        signals::catch();
+        signals::check(self.position.steps, self.saved.is_some())?;
         let program = self.program;
         for (index, range) in self.length.phases.iter().enumerate() {
             let left = range.start.max(self.position.steps)..range.end;
