@@ -13,6 +13,8 @@ pub(crate) struct Inst {
     pub(crate) line: u32,
     /// Index into [`Program::opcodes`].
     pub(crate) opcode: u32,
+    /// A plain copy of registers.
+    pub(crate) is_move: bool,
     /// How undefined values flow through it.
     pub(crate) flow: Flow,
 }
@@ -60,6 +62,14 @@ pub(crate) struct Order {
     pub(crate) acquire: bool,
     pub(crate) release: bool,
     pub(crate) scope: Scope,
+}
+
+/// Which path an access to memory takes (PTX ISA, "Proxies").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proxy {
+    Generic,
+    /// `wgmma` and bulk copies: they see what ordinary stores wrote only after `fence.proxy.async`.
+    Async,
 }
 
 /// Which threads an ordering concerns.
@@ -355,6 +365,14 @@ pub(crate) enum Op {
     StackRestore(Slot),
 }
 
+impl Op {
+    /// `wgmma.mma_async`, the only one that may name registers which are on their way.
+    pub(crate) fn is_wgmma(&self) -> bool {
+        use crate::exec::matrix::Matrix;
+        matches!(self, Op::Matrix(m) if matches!(**m, Matrix::Wgmma(_)))
+    }
+}
+
 /// A variable in shared memory, for messages and red zones.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedVariable {
@@ -444,6 +462,10 @@ pub(crate) struct Program {
     pub(crate) global_bytes: Vec<u8>,
     /// Global bytes that an initialiser gave.
     pub(crate) global_variables: Vec<(String, u64, u64)>,
+    /// It has `wgmma`, whose registers are ordered by fences.
+    pub(crate) has_wgmma: bool,
+    /// It has operations that read shared memory through the asynchronous proxy.
+    pub(crate) has_async_reads: bool,
 }
 
 impl Program {

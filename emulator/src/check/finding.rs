@@ -19,6 +19,8 @@ pub enum FindingKind {
     Race,
     /// Data used before its asynchronous copy or product was waited for.
     MissingWait,
+    /// Nothing orders an access before an asynchronous one that needs a fence in between.
+    MissingFence,
     /// Threads of a warp or block at different barriers, or gone.
     BarrierDivergence,
     /// Nothing can make progress any more.
@@ -42,6 +44,7 @@ impl FindingKind {
             FindingKind::Uninitialised => "uninitialised read",
             FindingKind::Race => "race",
             FindingKind::MissingWait => "missing wait",
+            FindingKind::MissingFence => "missing fence",
             FindingKind::BarrierDivergence => "barrier divergence",
             FindingKind::Deadlock => "deadlock",
             FindingKind::MemberMask => "member mask",

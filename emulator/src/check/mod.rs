@@ -64,6 +64,20 @@ impl Checks {
         true
     }
 
+    /// Whether findings of this kind are wanted; those that no switch silences always are.
+    pub(crate) fn wants(&self, kind: FindingKind) -> bool {
+        match kind {
+            FindingKind::OutOfBounds => self.bounds,
+            FindingKind::Misaligned => self.alignment,
+            FindingKind::Uninitialised => self.uninitialised,
+            FindingKind::Race => self.races,
+            FindingKind::MissingWait | FindingKind::MissingFence => self.waits,
+            FindingKind::BarrierDivergence => self.barriers,
+            FindingKind::MemberMask | FindingKind::PartialWarp => self.masks,
+            FindingKind::Deadlock | FindingKind::Trap | FindingKind::BadOperand => true,
+        }
+    }
+
     /// The names that [`Checks::set`] knows.
     pub const NAMES: [&'static str; 7] =
         ["bounds", "alignment", "uninitialised", "races", "waits", "barriers", "masks"];

@@ -24,6 +24,9 @@ pub(crate) struct SharedShadow {
     shift: u32,
     warps: usize,
     writes: Vec<Stamp>,
+    /// The last strong write of each cell, which must not hide an earlier weak one: two strong
+    /// accesses never conflict. Empty until there is one.
+    strong: Vec<Stamp>,
     reads: Vec<Readers>,
 }
 
@@ -53,6 +56,16 @@ fn same_instruction(a: Stamp, b: Stamp) -> bool {
     plain && (a.unit, a.warp, a.clock, a.pc) == (b.unit, b.warp, b.clock, b.pc)
 }
 
+/// The conflict of an access with an earlier write, if nothing orders or excuses them.
+#[inline]
+fn unordered(write: Stamp, me: Stamp, clock: &Clock) -> Option<Conflict> {
+    let fine = !write.is_some()
+        || both_strong(write, me)
+        || same_instruction(write, me)
+        || clock.ordered(write, usize::from(me.lane));
+    (!fine).then(|| Conflict { stamp: write, what: named(write) })
+}
+
 /// Two strong accesses of sufficient scope are not a data race (PTX ISA, "Morally strong").
 fn both_strong(a: Stamp, b: Stamp) -> bool {
     let strong = a.flags & b.flags & Stamp::STRONG != 0;
@@ -66,13 +79,16 @@ impl SharedShadow {
             shift: 2,
             warps,
             writes: vec![Stamp::default(); cells],
+            strong: Vec::new(),
             reads: vec![Readers::default(); cells * warps],
         }
     }
 
     fn split(&mut self, shift: u32) {
         let times = 1 << (self.shift - shift);
-        self.writes = self.writes.iter().flat_map(|w| std::iter::repeat_n(*w, times)).collect();
+        for list in [&mut self.writes, &mut self.strong] {
+            *list = list.iter().flat_map(|w| std::iter::repeat_n(*w, times)).collect();
+        }
         let rows = self.reads.chunks(self.warps);
         self.reads = rows.flat_map(|r| std::iter::repeat_n(r, times)).flatten().copied().collect();
         self.shift = shift;
@@ -107,16 +123,14 @@ impl SharedShadow {
 
     #[inline]
     fn read(&mut self, cell: usize, me: Stamp, clock: &Clock) -> Option<Conflict> {
-        let write = self.writes[cell];
-        let conflict = (write.is_some()
-            && !both_strong(write, me)
-            && !clock.ordered(write, usize::from(me.lane)))
-        .then(|| Conflict { stamp: write, what: named(write) });
+        let conflict = unordered(self.writes[cell], me, clock)
+            .or_else(|| unordered(*self.strong.get(cell)?, me, clock));
         let strong = me.flags & Stamp::STRONG != 0;
         let slot = &mut self.reads[cell * self.warps + usize::from(me.warp)];
         if slot.clock == me.clock && slot.strong == strong {
             slot.lanes |= 1 << me.lane;
-        } else {
+        } else if slot.clock != me.clock || slot.strong {
+            // A weak read conflicts with more than a strong one, so it stays.
             *slot = Readers { clock: me.clock, lanes: 1 << me.lane, pc: me.pc, strong };
         }
         conflict
@@ -125,14 +139,19 @@ impl SharedShadow {
     #[inline]
     fn write(&mut self, cell: usize, me: Stamp, clock: &Clock) -> Option<Conflict> {
         let lane = usize::from(me.lane);
-        let write = self.writes[cell];
-        self.writes[cell] = me;
-        if write.is_some()
-            && !both_strong(write, me)
-            && !same_instruction(write, me)
-            && !clock.ordered(write, lane)
-        {
-            return Some(Conflict { stamp: write, what: named(write) });
+        let weak = self.writes[cell];
+        let strong = self.strong.get(cell).copied().unwrap_or_default();
+        if me.flags & Stamp::STRONG == 0 {
+            self.writes[cell] = me;
+        } else {
+            if self.strong.is_empty() {
+                self.strong = vec![Stamp::default(); self.writes.len()];
+            }
+            self.strong[cell] = me;
+        }
+        let conflict = unordered(weak, me, clock).or_else(|| unordered(strong, me, clock));
+        if conflict.is_some() {
+            return conflict;
         }
         for warp in 0..self.warps {
             let r = self.reads[cell * self.warps + warp];
@@ -170,6 +189,8 @@ struct Cell {
 struct PageShadow {
     shift: u32,
     cells: Vec<Cell>,
+    /// As [`SharedShadow::strong`].
+    strong: Vec<Stamp>,
 }
 
 /// Shadow of one global buffer, made page by page as it is touched.
@@ -195,59 +216,69 @@ impl GlobalShadow {
     ) -> Option<Conflict> {
         let offset = offset as usize;
         let page = self.pages[offset / PAGE].get_or_init(|| {
-            Mutex::new(PageShadow { shift: 2, cells: vec![Cell::default(); PAGE / 4] })
+            Mutex::new(PageShadow {
+                shift: 2,
+                cells: vec![Cell::default(); PAGE / 4],
+                strong: Vec::new(),
+            })
         });
         let mut page = page.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let need = if bytes < 4 { bytes.trailing_zeros() } else { 2 };
         if need < page.shift {
             let times = 1 << (page.shift - need);
             page.cells = page.cells.iter().flat_map(|c| std::iter::repeat_n(*c, times)).collect();
+            page.strong = page.strong.iter().flat_map(|s| std::iter::repeat_n(*s, times)).collect();
             page.shift = need;
         }
         let at = offset % PAGE;
         let (first, last) = (at >> page.shift, (at + bytes - 1) >> page.shift);
         let mut conflict = None;
-        for cell in &mut page.cells[first..=last] {
-            let found =
-                if kind == Kind::Read { cell.read(me, clock) } else { cell.write(me, clock) };
+        for cell in first..=last {
+            let found = if kind == Kind::Read {
+                page.read(cell, me, clock)
+            } else {
+                page.write(cell, me, clock)
+            };
             conflict = conflict.or(found);
         }
         conflict
     }
 }
 
-impl Cell {
-    fn read(&mut self, me: Stamp, clock: &Clock) -> Option<Conflict> {
+impl PageShadow {
+    fn read(&mut self, at: usize, me: Stamp, clock: &Clock) -> Option<Conflict> {
+        let cell = &mut self.cells[at];
+        let conflict = unordered(cell.write, me, clock)
+            .or_else(|| unordered(*self.strong.get(at)?, me, clock));
         let lane = usize::from(me.lane);
-        let write = self.write;
-        let conflict = (write.is_some() && !both_strong(write, me) && !clock.ordered(write, lane))
-            .then(|| Conflict { stamp: write, what: named(write) });
-        let free = self.reads.iter().position(|r| !r.is_some() || clock.ordered(*r, lane));
+        let free = cell.reads.iter().position(|r| !r.is_some() || clock.ordered(*r, lane));
         if let Some(free) = free {
-            self.reads[free] = me;
-        } else if self.reads[0].unit == self.reads[1].unit && me.unit != self.reads[0].unit {
+            cell.reads[free] = me;
+        } else if cell.reads[0].unit == cell.reads[1].unit && me.unit != cell.reads[0].unit {
             // Keep readers of two different blocks rather than two of one.
-            self.reads[1] = me;
+            cell.reads[1] = me;
         }
         conflict
     }
 
-    fn write(&mut self, me: Stamp, clock: &Clock) -> Option<Conflict> {
+    fn write(&mut self, at: usize, me: Stamp, clock: &Clock) -> Option<Conflict> {
         let lane = usize::from(me.lane);
-        let write = self.write;
-        self.write = me;
-        if write.is_some()
-            && !both_strong(write, me)
-            && !same_instruction(write, me)
-            && !clock.ordered(write, lane)
-        {
-            return Some(Conflict { stamp: write, what: named(write) });
+        let cell = self.cells[at];
+        let strong = self.strong.get(at).copied().unwrap_or_default();
+        if me.flags & Stamp::STRONG == 0 {
+            self.cells[at].write = me;
+        } else {
+            if self.strong.is_empty() {
+                self.strong = vec![Stamp::default(); self.cells.len()];
+            }
+            self.strong[at] = me;
         }
-        let read = self
-            .reads
-            .iter()
-            .find(|r| r.is_some() && !both_strong(**r, me) && !clock.ordered(**r, lane));
-        read.map(|r| Conflict { stamp: *r, what: "read" })
+        let read = || {
+            let late =
+                |r: &&Stamp| r.is_some() && !both_strong(**r, me) && !clock.ordered(**r, lane);
+            cell.reads.iter().find(late).map(|r| Conflict { stamp: *r, what: "read" })
+        };
+        unordered(cell.write, me, clock).or_else(|| unordered(strong, me, clock)).or_else(read)
     }
 }
 

@@ -286,6 +286,7 @@ impl<'m> Body<'m> {
             guard: None,
             line,
             opcode,
+            is_move: false,
             flow: Flow::default(),
         });
         d
@@ -504,6 +505,7 @@ impl<'m> Body<'m> {
             guard: None,
             line,
             opcode,
+            is_move: false,
             flow: Flow::default(),
         });
     }
@@ -619,7 +621,11 @@ impl<'m> Body<'m> {
         };
         let line = self.line(ast.span);
         let opcode = self.opcode_index(&ast.opcode);
-        self.program.code.push(Inst { op, guard, line, opcode, flow });
+        let is_move = base == "mov";
+        self.program.has_wgmma |= base == "wgmma";
+        self.program.has_async_reads |=
+            base == "wgmma" || matches!(op, Op::Bulk(_) | Op::BulkTensor(_));
+        self.program.code.push(Inst { op, guard, line, opcode, is_move, flow });
         Ok(())
     }
 

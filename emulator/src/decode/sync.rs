@@ -76,6 +76,7 @@ fn cluster(ins: &mut Ins) -> Decoded {
 /// `membar.level`, `fence.sem.scope`, `fence.proxy.*`, `fence.mbarrier_init`.
 pub(super) fn fence(ins: &mut Ins) -> Decoded {
     if ins.flag("proxy") {
+        let shared = ins.has("async") && !ins.has("global");
         while ins
             .parsed(|m| {
                 (m.starts_with("async")
@@ -93,7 +94,7 @@ pub(super) fn fence(ins: &mut Ins) -> Decoded {
             // `fence.proxy.tensormap::generic.acquire.gpu [addr], 128`
             ins.take()?;
         }
-        return Ok(Op::ProxyFence);
+        return Ok(if shared { Op::ProxyFence } else { Op::Nop });
     }
     if ins.flag("mbarrier_init") {
         ins.flag("release");

@@ -11,7 +11,7 @@ use crate::check::shadow::Kind;
 use crate::lanes::LANES;
 use crate::num::{Format, Round, brain_to_f32, f32_to_brain, f32_to_half, half_to_f32, minmax};
 use crate::profile::Counts;
-use crate::program::{Address, AtomOp, Atomic, Load, Order, Scope, Store};
+use crate::program::{Address, AtomOp, Atomic, Load, Order, Proxy, Scope, Store};
 use crate::types::{Space, Ty, window};
 
 /// The space of a generic address, and the address in it.
@@ -162,9 +162,6 @@ impl Unit {
     // --- one lane ---------------------------------------------------------------------------
 
     fn bad_address(&mut self, engine: &Engine, who: Who, space: Space, address: u64, bytes: usize) {
-        if !engine.options.checks.bounds {
-            return;
-        }
         let shared =
             (space == Space::Shared).then(|| self.ctas[self.warps[who.0].cta].shared.len());
         self.report(engine, FindingKind::OutOfBounds, who, Some(shown(space, address)), || {
@@ -200,11 +197,9 @@ impl Unit {
         if address & (bytes as u64 - 1) == 0 {
             return true;
         }
-        if engine.options.checks.alignment {
-            self.report(engine, FindingKind::Misaligned, who, Some(shown(space, address)), || {
-                format!("an access of {bytes} bytes needs an address that is a multiple of {bytes}")
-            });
-        }
+        self.report(engine, FindingKind::Misaligned, who, Some(shown(space, address)), || {
+            format!("an access of {bytes} bytes needs an address that is a multiple of {bytes}")
+        });
         false
     }
 
@@ -329,9 +324,15 @@ impl Unit {
         }
         self.warps[who.0].worked |= 1 << who.1;
         match space {
-            Space::Shared => {
-                self.write_shared(engine, who, address, data, (element, undefined), order)
-            }
+            Space::Shared => self.write_shared(
+                engine,
+                who,
+                address,
+                data,
+                (element, undefined),
+                order,
+                Proxy::Generic,
+            ),
             Space::Global | Space::Generic => {
                 if undefined != 0 && engine.options.checks.uninitialised {
                     self.report_undefined(engine, who, "is stored to global memory");
@@ -346,10 +347,12 @@ impl Unit {
                 }
                 stack.grow();
                 let at = address as usize;
+                let changed = stack.memory[at..at + bytes] != *data;
                 stack.memory[at..at + bytes].copy_from_slice(data);
                 for i in 0..bytes / element {
                     stack.written.set(at + i * element, element, undefined >> i & 1 == 0);
                 }
+                self.events += u64::from(changed);
             }
             Space::Const | Space::Param | Space::Reg => {
                 self.bad_address(engine, who, space, address, bytes)
@@ -357,6 +360,7 @@ impl Unit {
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // One more than a store: through which proxy.
     pub(crate) fn write_shared(
         &mut self,
         engine: &Engine,
@@ -365,6 +369,7 @@ impl Unit {
         data: &[u8],
         (element, undefined): (usize, u32),
         order: Order,
+        proxy: Proxy,
     ) {
         let bytes = data.len();
         let cta = self.warps[who.0].cta;
@@ -387,9 +392,46 @@ impl Unit {
         for i in 0..bytes / element {
             memory.written.set(offset + i * element, element, undefined >> i & 1 == 0);
         }
+        self.mark_stored(cta, offset, bytes, proxy);
         if order.strong {
             self.publish(engine, who, Space::Shared, shared_key(cta, offset), order, false);
         }
+    }
+
+    fn mark_stored(&mut self, cta: usize, offset: usize, bytes: usize, proxy: Proxy) {
+        let epoch = if proxy == Proxy::Generic { self.proxy_epoch } else { 0 };
+        let stored = &mut self.ctas[cta].stored;
+        if !stored.is_empty() {
+            stored[offset / 4..=(offset + bytes - 1) / 4].fill(epoch);
+        }
+    }
+
+    /// Reads shared memory through the asynchronous proxy, for an operation issued in `epoch`:
+    /// what an ordinary store wrote since the last `fence.proxy.async` may not be visible to it.
+    pub(crate) fn read_async(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        address: u64,
+        out: &mut [u8],
+        epoch: u32,
+    ) -> u32 {
+        let bytes = out.len();
+        let bad = self.read(engine, who, (Space::Shared, address), out, bytes, Order::default());
+        if engine.options.checks.waits
+            && let Some((cta, offset)) =
+                self.shared_at(engine, self.warps[who.0].cta, address, bytes)
+            && self.ctas[cta].stored[offset / 4..=(offset + bytes - 1) / 4]
+                .iter()
+                .any(|&e| e >= epoch)
+        {
+            self.report(engine, FindingKind::MissingFence, who, Some(offset as u64), || {
+                "reads through the asynchronous proxy what an ordinary store wrote, without \
+                 `fence.proxy.async` in between"
+                    .into()
+            });
+        }
+        bad
     }
 
     pub(crate) fn write_global(
@@ -728,6 +770,7 @@ impl Unit {
         self.events += u64::from(new != old);
         memory.shared[offset..offset + bytes].copy_from_slice(&new.to_le_bytes()[..bytes]);
         memory.written.set(offset, bytes, true);
+        self.mark_stored(cta, offset, bytes, Proxy::Generic);
         old
     }
 

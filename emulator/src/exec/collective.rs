@@ -59,7 +59,7 @@ impl Unit {
         collective: &Collective,
     ) {
         let outside = group & !mask;
-        if outside != 0 && engine.options.checks.masks {
+        if outside != 0 {
             let who = (w, outside.trailing_zeros() as usize, pc);
             self.report(engine, FindingKind::MemberMask, who, None, || {
                 format!("lanes {outside:#010x} execute with member mask {mask:#010x}, which leaves them out")
@@ -87,7 +87,7 @@ impl Unit {
     fn check_gone(&mut self, engine: &Engine, w: usize, pc: u32, lanes: u32, mask: u32) {
         let warp = &self.warps[w];
         let gone = mask & warp.born & !warp.live & warp.worked;
-        if gone != 0 && engine.options.checks.masks {
+        if gone != 0 {
             let who = (w, lanes.trailing_zeros() as usize, pc);
             self.report(engine, FindingKind::MemberMask, who, None, || {
                 format!("member mask {mask:#010x} names lanes {gone:#010x}, which left the kernel")

@@ -12,7 +12,7 @@ use super::warp::lanes_of;
 use crate::check::FindingKind;
 use crate::lanes::LANES;
 use crate::profile::Counts;
-use crate::program::{Address, AtomOp, Bulk, CopyAsync, Order, Tensor, TensorReplace};
+use crate::program::{Address, AtomOp, Bulk, CopyAsync, Order, Proxy, Tensor, TensorReplace};
 use crate::types::{Space, Ty};
 
 /// One lane's `cp.async` on its way.
@@ -46,6 +46,8 @@ struct Transfer {
     /// Block and offset of the mbarriers it completes on, with the bytes each is told of.
     mbar: Vec<((usize, u32), i64)>,
     reduce: Option<(AtomOp, Ty)>,
+    /// Proxy epoch in which it was issued.
+    epoch: u32,
 }
 
 /// Asynchronous copies of one warp.
@@ -114,6 +116,7 @@ impl Unit {
                     &data[..bytes],
                     (bytes, 0),
                     Order::default(),
+                    Proxy::Async,
                 );
                 continue;
             };
@@ -206,6 +209,8 @@ impl Unit {
             &e.data[..e.bytes],
             (e.bytes, undefined),
             Order::default(),
+            // These writes are generic, yet compilers fence only what they store themselves.
+            Proxy::Async,
         );
     }
 
@@ -343,6 +348,7 @@ impl Unit {
                 pieces,
                 mbar: mbar.unwrap_or_default(),
                 reduce: bulk.reduce,
+                epoch: self.proxy_epoch,
             };
             self.start(engine, w, t);
         }
@@ -421,9 +427,13 @@ impl Unit {
             let data = &mut data[..piece.bytes];
             let mut undefined = 0;
             if let Some(from) = piece.from {
-                undefined = u32::from(
-                    self.read(engine, who, from, data, piece.bytes, Order::default()) != 0,
-                );
+                let bad = match from {
+                    (Space::Shared, address) => {
+                        self.read_async(engine, who, address, data, t.epoch)
+                    }
+                    place => self.read(engine, who, place, data, piece.bytes, Order::default()),
+                };
+                undefined = u32::from(bad != 0);
             }
             if let Some((op, ty)) = t.reduce {
                 self.reduce_piece(engine, who, piece.to, data, op, ty);
@@ -438,6 +448,7 @@ impl Unit {
                         data,
                         (data.len(), undefined),
                         Order::default(),
+                        Proxy::Async,
                     );
                 }
                 _ => self.write(
@@ -503,6 +514,16 @@ impl Unit {
         for w in 0..self.warps.len() {
             let bulk = std::mem::take(&mut self.warps[w].copies.bulk);
             for transfer in bulk.into_iter().filter(|t| t.mbar.is_empty()) {
+                if engine.options.checks.waits
+                    && transfer.pieces.iter().any(|p| matches!(p.from, Some((Space::Shared, _))))
+                {
+                    let who = (w, transfer.lane, transfer.pc);
+                    self.report(engine, FindingKind::MissingWait, who, None, || {
+                        "the block ends before `cp.async.bulk.wait_group`, while this copy still \
+                         reads its shared memory"
+                            .into()
+                    });
+                }
                 self.perform(engine, w, transfer, true);
             }
         }
@@ -561,7 +582,8 @@ impl Unit {
                 .unwrap_or_default();
             let group = self.warps[w].copies.bulk_group[lane];
             let reduce = tensor.reduce.map(|op| (op, map.element()));
-            self.start(engine, w, Transfer { lane, pc, group, pieces, mbar, reduce });
+            let epoch = self.proxy_epoch;
+            self.start(engine, w, Transfer { lane, pc, group, pieces, mbar, reduce, epoch });
         }
         Then::Next
     }

@@ -70,6 +70,8 @@ pub(crate) struct Engine<'a> {
 
 /// Instructions that a unit runs before a host thread looks at its other units.
 const SLICE: u64 = 400_000;
+/// The same once nothing has happened for a slice: units that only poll take turns quickly.
+const SHORT: u64 = 20_000;
 /// Units that one host thread keeps alive while they wait for one another.
 const RESIDENT: usize = 4096;
 
@@ -139,21 +141,14 @@ impl Engine<'_> {
     fn work(&self, counts: &mut Counts) {
         let mut resident: Vec<Unit> = Vec::new();
         let mut spare: Option<Unit> = None;
-        let mut quiet: u64 = 0;
-        let mut last = (0, 0);
         let mut idle = false;
+        let (mut quiet, mut waiting) = (0, false);
         loop {
-            if resident.is_empty() || (quiet > 0 && resident.len() < RESIDENT) {
+            let seen = self.events.load(SeqCst);
+            if resident.is_empty() || (waiting && resident.len() < RESIDENT) {
                 match self.take() {
                     Some(index) => {
-                        let unit = match spare.take() {
-                            Some(mut unit) => {
-                                unit.restart(self, index);
-                                unit
-                            }
-                            None => Unit::new(self, index),
-                        };
-                        resident.push(unit);
+                        resident.push(Unit::placed(self, index, spare.take()));
                         quiet = 0;
                     }
                     None if resident.is_empty() => return,
@@ -164,7 +159,7 @@ impl Engine<'_> {
             let mut i = 0;
             while i < resident.len() {
                 let before = resident[i].events;
-                let finished = resident[i].run(self, counts, SLICE);
+                let finished = resident[i].run(self, counts, if quiet > 0 { SHORT } else { SLICE });
                 effects += resident[i].events - before;
                 if finished {
                     self.finished.fetch_add(1, Relaxed);
@@ -174,29 +169,37 @@ impl Engine<'_> {
                     i += 1;
                 }
             }
+            if effects > 0 {
+                self.events.fetch_add(effects, SeqCst);
+            }
             if self.stop.load(Relaxed) {
                 if idle {
                     self.idle.fetch_sub(1, SeqCst);
                 }
                 return;
             }
-            self.events.fetch_add(effects, Relaxed);
-            let now = (self.events.load(Relaxed), self.finished.load(Relaxed));
-            quiet = if effects > 0 || now != last { 0 } else { quiet + SLICE };
-            last = now;
-            if effects == 0 && !resident.is_empty() && quiet == 0 {
-                quiet = 1;
+            let changed = self.events.load(SeqCst) != seen;
+            quiet = if changed { 0 } else { quiet + SHORT };
+            let cycling = !changed && self.all_cycle(&mut resident);
+            let stuck = cycling || quiet > self.options.patience;
+            waiting = !changed && (cycling || resident.iter().all(|unit| unit.polled));
+            if changed {
+                resident.iter_mut().for_each(Unit::forget_states);
             }
-            let patient = quiet <= self.options.patience;
-            if patient == idle {
-                idle = !patient;
+            if stuck != idle {
+                idle = stuck;
                 if idle {
                     self.idle.fetch_add(1, SeqCst)
                 } else {
                     self.idle.fetch_sub(1, SeqCst)
                 };
             }
-            if idle && self.idle.load(SeqCst) >= self.host_threads {
+            // The last look at the events comes after the count of idle threads: whoever was busy
+            // in between has left a trace in them.
+            if idle
+                && self.idle.load(SeqCst) >= self.host_threads
+                && self.events.load(SeqCst) == seen
+            {
                 resident.iter_mut().for_each(|unit| unit.report_stuck(self));
                 self.stop.store(true, Relaxed);
                 self.idle.fetch_sub(1, SeqCst);
@@ -206,5 +209,12 @@ impl Engine<'_> {
                 std::thread::yield_now();
             }
         }
+    }
+
+    /// Whether every resident unit is back in a state that it was in before, with nothing in memory
+    /// changed since: then it will go round for ever, unless another block does something.
+    fn all_cycle(&self, resident: &mut [Unit]) -> bool {
+        // Every one remembers its state, also after the first that is new.
+        resident.iter_mut().filter_map(|unit| (!unit.is_back()).then_some(())).count() == 0
     }
 }

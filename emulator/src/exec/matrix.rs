@@ -103,17 +103,33 @@ struct Pending {
     a: Option<Vec<Row>>,
     descriptors: (u64, u64),
     keep: bool,
+    /// Proxy epoch in which it was issued.
+    epoch: u32,
+}
+
+/// What happens, in this order, when the results arrive.
+#[derive(Debug)]
+enum Later {
+    Product(Pending),
+    /// A plain copy of a register that is on its way: the copy gets the value too. Compilers emit
+    /// these around inline assembly.
+    Copy {
+        from: Slot,
+        to: Slot,
+    },
 }
 
 /// The `wgmma` operations of one warp.
 #[derive(Debug, Default)]
 pub(crate) struct WgmmaQueue {
-    pending: Vec<Pending>,
+    pending: Vec<Later>,
     group: u32,
     /// Registers whose value is on its way.
     pub(crate) in_flight: Vec<Slot>,
-    /// Plain copies of such registers: the copy gets the value when it arrives.
-    copies: Vec<(Slot, Slot)>,
+    /// A `wgmma.fence` was executed.
+    fenced: bool,
+    /// Registers that something else than `wgmma` computed since the last fence.
+    touched: Vec<bool>,
 }
 
 impl Unit {
@@ -128,12 +144,10 @@ impl Unit {
     ) -> Then {
         let Some(lanes) = self.gather_warp(w, pc, active, idle) else { return Then::Pick };
         if lanes != FULL {
-            if engine.options.checks.masks {
-                let who = (w, lanes.trailing_zeros() as usize, pc);
-                self.report(engine, FindingKind::PartialWarp, who, None, || {
-                    format!("a matrix instruction needs all 32 lanes of the warp, only {lanes:#010x} are left")
-                });
-            }
+            let who = (w, lanes.trailing_zeros() as usize, pc);
+            self.report(engine, FindingKind::PartialWarp, who, None, || {
+                format!("a matrix instruction needs all 32 lanes of the warp, only {lanes:#010x} are left")
+            });
             return self.after_gather(w, pc, lanes, active, idle);
         }
         match matrix {
@@ -157,7 +171,11 @@ impl Unit {
                 counts.tensor(pc, 16 * op.shape.n * op.shape.k);
                 self.wgmma(engine, w, pc, op);
             }
-            Matrix::WgmmaFence => {}
+            Matrix::WgmmaFence => {
+                let queue = &mut self.warps[w].wgmma;
+                queue.fenced = true;
+                queue.touched.fill(false);
+            }
             Matrix::WgmmaCommit => self.warps[w].wgmma.group += 1,
             Matrix::WgmmaWait { pending } => self.wgmma_wait(engine, w, *pending),
         }
@@ -331,10 +349,8 @@ impl Unit {
     // --- wgmma --------------------------------------------------------------------------------
 
     fn wgmma(&mut self, engine: &Engine, w: usize, pc: u32, op: &Wgmma) {
-        let chained = op.d.iter().any(|d| self.warps[w].wgmma.copies.iter().any(|c| c.1 == *d));
-        if chained {
-            self.wgmma_land(engine, w, |_| true);
-        }
+        self.check_wgmma_fence(engine, w, pc, op);
+        let epoch = self.proxy_epoch;
         let warp = &mut self.warps[w];
         let regs = &warp.regs;
         let (a, first) = match &op.a {
@@ -346,7 +362,8 @@ impl Unit {
         let descriptors = (first, regs.u64_at(op.b, 0));
         let keep = regs.pred(op.scale_d) & 1 != 0;
         let group = warp.wgmma.group;
-        warp.wgmma.pending.push(Pending { pc, group, a, descriptors, keep });
+        let product = Pending { pc, group, a, descriptors, keep, epoch };
+        warp.wgmma.pending.push(Later::Product(product));
         warp.clock.now += 1;
         if engine.options.async_at_once {
             self.wgmma_land(engine, w, |_| true);
@@ -365,35 +382,33 @@ impl Unit {
         self.wgmma_land(engine, w, |p| p.group + pending < group);
     }
 
+    /// The products that are `ready` arrive, and the copies of what has arrived.
     fn wgmma_land(&mut self, engine: &Engine, w: usize, ready: impl Fn(&Pending) -> bool) {
-        let all = std::mem::take(&mut self.warps[w].wgmma.pending);
-        let (now, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| ready(p));
-        for p in now {
-            if let Op::Matrix(matrix) = &engine.program.code[p.pc as usize].op
-                && let Matrix::Wgmma(op) = &**matrix
-            {
-                self.wgmma_perform(engine, w, &p, op);
+        let mut late: Vec<Later> = Vec::new();
+        let mut in_flight: Vec<Slot> = Vec::new();
+        for later in std::mem::take(&mut self.warps[w].wgmma.pending) {
+            match later {
+                Later::Product(p) => {
+                    let Some(op) = wgmma_at(engine, p.pc) else { continue };
+                    if ready(&p) {
+                        self.wgmma_perform(engine, w, &p, op);
+                    } else {
+                        in_flight.extend(&op.d);
+                        late.push(Later::Product(p));
+                    }
+                }
+                Later::Copy { from, to } if in_flight.contains(&from) => {
+                    in_flight.push(to);
+                    late.push(Later::Copy { from, to });
+                }
+                Later::Copy { from, to } => {
+                    let rows = &mut self.warps[w].regs.rows;
+                    rows[to as usize] = rows[from as usize];
+                }
             }
         }
         let queue = &mut self.warps[w].wgmma;
-        queue.in_flight.clear();
-        for p in &later {
-            if let Op::Matrix(matrix) = &engine.program.code[p.pc as usize].op
-                && let Matrix::Wgmma(op) = &**matrix
-            {
-                queue.in_flight.extend(&op.d);
-            }
-        }
-        queue.pending = later;
-        let copies = std::mem::take(&mut queue.copies);
-        let (wait, done): (Vec<_>, Vec<_>) =
-            copies.into_iter().partition(|c| queue.in_flight.contains(&c.0));
-        for (from, to) in done {
-            self.warps[w].regs.rows[to as usize] = self.warps[w].regs.rows[from as usize];
-        }
-        let queue = &mut self.warps[w].wgmma;
-        queue.in_flight.extend(wait.iter().map(|c| c.1));
-        queue.copies = wait;
+        (queue.pending, queue.in_flight) = (late, in_flight);
     }
 
     fn wgmma_perform(&mut self, engine: &Engine, w: usize, p: &Pending, op: &Wgmma) {
@@ -402,12 +417,12 @@ impl Unit {
         let isa = crate::lanes::Isa::detect();
         let t = op.types;
         let b_bytes =
-            self.wgmma_operand(engine, (w, 1, p.pc), p.descriptors.1, t.b, (0, n, k), op.trans.1);
+            self.wgmma_operand(engine, (w, 1, p), p.descriptors.1, t.b, (0, n, k), op.trans.1);
         let a_bytes = match &p.a {
             Some(_) => Vec::new(),
             None => self.wgmma_operand(
                 engine,
-                (w, 0, p.pc),
+                (w, 0, p),
                 p.descriptors.0,
                 t.a,
                 (16 * quarter, 16, k),
@@ -464,7 +479,7 @@ impl Unit {
     fn wgmma_operand(
         &mut self,
         engine: &Engine,
-        (w, operand, pc): (usize, usize, u32),
+        (w, operand, pending): (usize, usize, &Pending),
         descriptor: u64,
         ty: Ty,
         (first, count, k): (usize, usize, usize),
@@ -492,7 +507,7 @@ impl Unit {
         };
         let fetch = |unit: &mut Self, offset: u64, chunk: &mut [u8; 16]| {
             let address = swizzle(start + offset, mode);
-            unit.read(engine, (w, lane, pc), (Space::Shared, address), chunk, 16, Order::default());
+            unit.read_async(engine, (w, lane, pending.pc), address, chunk, pending.epoch);
         };
         if transposed {
             let units = u64::from(row as u32) / 16;
@@ -525,6 +540,45 @@ impl Unit {
         out
     }
 
+    /// `wgmma` sees registers as they were at the last `wgmma.fence`; results of earlier ones are
+    /// ordered by themselves.
+    fn check_wgmma_fence(&mut self, engine: &Engine, w: usize, pc: u32, op: &Wgmma) {
+        if !engine.options.checks.waits {
+            return;
+        }
+        let warp = &self.warps[w];
+        let keep = warp.regs.pred(op.scale_d) & 1 != 0;
+        let touched = |slot: &Slot| warp.wgmma.touched.get(*slot as usize) == Some(&true);
+        let a = match &op.a {
+            WgmmaA::Registers(slots) => slots.as_slice(),
+            WgmmaA::Shared(_) => &[],
+        };
+        if warp.wgmma.fenced && !a.iter().any(touched) && !(keep && op.d.iter().any(touched)) {
+            return;
+        }
+        self.report(engine, FindingKind::MissingFence, (w, 0, pc), None, || {
+            "reads registers that were written after the last `wgmma.fence`".into()
+        });
+    }
+
+    /// An instruction has written registers. A plain copy is as good as its source, and constants
+    /// come from anywhere; the compiler moves both at will.
+    pub(crate) fn mark_wgmma_registers(&mut self, engine: &Engine, w: usize, pc: u32) {
+        let inst = &engine.program.code[pc as usize];
+        let rows = self.warps[w].regs.rows.len();
+        let queue = &mut self.warps[w].wgmma;
+        if !queue.pending.is_empty() && !inst.is_move {
+            // Whoever overwrites a copy no longer wants what it stood for.
+            queue.pending.retain(
+                |later| !matches!(later, Later::Copy { to, .. } if inst.flow.writes.contains(to)),
+            );
+        }
+        let touched = &mut queue.touched;
+        touched.resize(rows, false);
+        let new = !inst.is_move || inst.flow.reads.iter().any(|&r| touched[r as usize]);
+        inst.flow.writes.iter().for_each(|&d| touched[d as usize] = new);
+    }
+
     /// Registers of a `wgmma` on its way must not be touched before the wait. Plain moves are let
     /// through, since compilers emit them around inline assembly: the copy receives the value too.
     pub(crate) fn check_wgmma_registers(
@@ -536,20 +590,19 @@ impl Unit {
         flow: &Flow,
     ) {
         let inst = &engine.program.code[pc as usize];
-        if matches!(&inst.op, Op::Matrix(m) if matches!(**m, Matrix::Wgmma(_))) {
-            return;
-        }
         let queue = &mut self.warps[w].wgmma;
         let touched = flow.reads.iter().find(|s| queue.in_flight.contains(s)).copied();
         let Some(touched) = touched else { return };
-        let is_move = engine.program.opcodes[inst.opcode as usize].starts_with("mov.");
-        if is_move && flow.reads.len() == 1 && flow.writes.len() == 1 {
-            queue.copies.push((touched, flow.writes[0]));
+        if inst.is_move && flow.reads.len() == 1 && flow.writes.len() == 1 {
+            queue.pending.push(Later::Copy { from: touched, to: flow.writes[0] });
             queue.in_flight.push(flow.writes[0]);
             return;
         }
         if engine.options.checks.waits {
-            let source = queue.pending.last().map(|p| engine.program.code[p.pc as usize].line);
+            let source = queue.pending.iter().rev().find_map(|later| match later {
+                Later::Product(p) => Some(engine.program.code[p.pc as usize].line),
+                Later::Copy { .. } => None,
+            });
             self.report(
                 engine,
                 FindingKind::MissingWait,
@@ -563,6 +616,17 @@ impl Unit {
                 },
             );
         }
+    }
+}
+
+/// The `wgmma` at `pc`.
+fn wgmma_at<'e>(engine: &'e Engine, pc: u32) -> Option<&'e Wgmma> {
+    match &engine.program.code[pc as usize].op {
+        Op::Matrix(matrix) => match &**matrix {
+            Matrix::Wgmma(op) => Some(op),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ use super::unit::Unit;
 use super::warp::lanes_of;
 use crate::check::FindingKind;
 use crate::check::clock::Joined;
+use crate::check::shadow::Kind;
 use crate::program::{Address, Mbar, Order};
 use crate::types::Space;
 
@@ -73,6 +74,14 @@ impl Unit {
                 });
                 continue;
             }
+            // The object itself: whoever uses it must have seen its initialisation, and whoever
+            // takes the memory back must have seen the last use.
+            let (kind, strong) = match op {
+                Mbar::Init { .. } | Mbar::Inval => (Kind::Write, false),
+                _ => (Kind::Atomic, true),
+            };
+            let order = Order { strong, ..Order::default() };
+            self.check_shared(engine, (w, lane, pc), (cta, offset), 8, kind, order);
             if !self.one(engine, (w, lane, pc), (cta, offset as u32), op) {
                 then = Then::Yield;
             }
@@ -167,7 +176,7 @@ impl Unit {
         let too_many = n > m.pending;
         m.pending = m.pending.saturating_sub(n);
         m.settle();
-        if too_many && engine.options.checks.barriers {
+        if too_many {
             self.report(
                 engine,
                 FindingKind::BarrierDivergence,

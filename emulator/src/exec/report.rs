@@ -35,6 +35,9 @@ impl Unit {
         address: Option<u64>,
         message: impl FnOnce() -> String,
     ) {
+        if !engine.options.checks.wants(kind) {
+            return;
+        }
         let line = engine.program.code[who.2 as usize].line;
         let mut findings = engine.findings.lock().unwrap_or_else(|p| p.into_inner());
         if findings.seen(kind, line, 0) {
@@ -109,7 +112,7 @@ impl Unit {
                 let who = (w, wait.lanes.trailing_zeros() as usize, wait.pc);
                 let live = self.warps[w].live;
                 match wait.why {
-                    Why::Warp if engine.options.checks.barriers => {
+                    Why::Warp => {
                         self.report(engine, FindingKind::BarrierDivergence, who, None, || {
                             format!(
                                 "lanes {:#010x} of the warp are here, lanes {:#010x} never come",
@@ -118,7 +121,7 @@ impl Unit {
                             )
                         });
                     }
-                    Why::Members(members) if engine.options.checks.masks => {
+                    Why::Members(members) => {
                         self.report(engine, FindingKind::MemberMask, who, None, || {
                             format!(
                                 "member mask {members:#010x} names lanes {:#010x}, which never come",
@@ -126,7 +129,7 @@ impl Unit {
                             )
                         });
                     }
-                    _ => {}
+                    Why::Barrier(_) | Why::Cluster => {}
                 }
                 self.deadlocked(engine, who, wait.why);
             }
@@ -150,7 +153,6 @@ impl Unit {
 
     /// Threads run but nothing has changed for longer than the launch's patience.
     pub(crate) fn report_stuck(&mut self, engine: &Engine) {
-        self.report_deadlock(engine);
         for w in 0..self.warps.len() {
             let runnable = self.warps[w].runnable();
             if runnable != 0 {
@@ -159,8 +161,9 @@ impl Unit {
                 self.report(engine, FindingKind::Deadlock, (w, lane, pc), None, || {
                     "this loop never ends: nothing it waits for can change any more".into()
                 });
-                return;
+                break;
             }
         }
+        self.report_deadlock(engine);
     }
 }

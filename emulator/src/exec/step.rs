@@ -43,6 +43,7 @@ impl Unit {
                 self.run_group(engine, counts, w, (mask, pc, rival), budget - used);
             used += ran;
             if yielded {
+                self.polled = true;
                 used += POLL;
                 break;
             }
@@ -143,8 +144,11 @@ impl Unit {
                 }
                 alu(regs, active);
             }
-            if !self.warps[w].wgmma.in_flight.is_empty() {
-                self.check_wgmma_registers(engine, w, pc, active, &inst.flow);
+            if engine.program.has_wgmma {
+                if !self.warps[w].wgmma.in_flight.is_empty() {
+                    self.check_wgmma_registers(engine, w, pc, active, &inst.flow);
+                }
+                self.mark_wgmma_registers(engine, w, pc);
             }
             return Then::Next;
         }
@@ -164,8 +168,11 @@ impl Unit {
         (active, idle): (u32, u32),
         inst: &Inst,
     ) -> Then {
-        if !self.warps[w].wgmma.in_flight.is_empty() {
-            self.check_wgmma_registers(engine, w, pc, active, &inst.flow);
+        if engine.program.has_wgmma && !inst.op.is_wgmma() {
+            if !self.warps[w].wgmma.in_flight.is_empty() {
+                self.check_wgmma_registers(engine, w, pc, active, &inst.flow);
+            }
+            self.mark_wgmma_registers(engine, w, pc);
         }
         match &inst.op {
             Op::Alu(_) | Op::Nop => Then::Next,
@@ -212,7 +219,10 @@ impl Unit {
                 self.warps[w].clock.fence(wide);
                 Then::Next
             }
-            Op::ProxyFence => Then::Next,
+            Op::ProxyFence => {
+                self.proxy_epoch += 1;
+                Then::Next
+            }
             Op::Collective(collective, members) => {
                 self.collective(engine, w, pc, (active, idle), collective, *members)
             }

@@ -66,7 +66,6 @@ impl Unit {
         };
         let cta = self.warps[w].cta;
         self.ctas[cta].barriers[id as usize].arrived += weight;
-        self.events += 1;
         if matches!(barrier.kind, BarrierKind::Arrive) {
             lanes_of(lanes).for_each(|l| self.warps[w].pcs[l] = pc + 1);
         } else {
@@ -104,7 +103,7 @@ impl Unit {
             state.or |= votes != 0;
         }
         state.joined.arrive(&mut self.warps[w].clock);
-        if differs && engine.options.checks.barriers {
+        if differs {
             let expected = state.expected;
             self.report(engine, FindingKind::BarrierDivergence, who, None, || {
                 let show = |c: Option<u32>| c.map_or("all".into(), |c| c.to_string());
@@ -117,9 +116,7 @@ impl Unit {
         }
         let elsewhere =
             self.ctas[cta].barriers[id as usize].waiting.iter().find(|x| x.2 != pc).map(|x| x.2);
-        if let (Some(other), None, 0, true) = (elsewhere, count, id, barrier.aligned)
-            && engine.options.checks.barriers
-        {
+        if let (Some(other), None, 0, true) = (elsewhere, count, id, barrier.aligned) {
             let line = engine.program.code[other as usize].line;
             self.report(engine, FindingKind::BarrierDivergence, who, None, || {
                 format!("other warps of the block wait at a different barrier, on line {line}")
@@ -164,7 +161,6 @@ impl Unit {
             done.joined.depart(&mut warp.clock, lanes, live);
             warp.release(lanes);
         }
-        self.events += 1;
     }
 
     /// Threads of warp `w` exited: whoever waited for all threads may now go on. That is what the
@@ -177,7 +173,7 @@ impl Unit {
             let state = &self.ctas[cta].barriers[id as usize];
             let Some(&(waiter, lanes, pc)) = state.waiting.first() else { continue };
             let worked = self.warps[w].worked & !self.warps[w].live;
-            if state.expected.is_none() && worked != 0 && engine.options.checks.barriers {
+            if state.expected.is_none() && worked != 0 {
                 let who = (waiter, lanes.trailing_zeros() as usize, pc);
                 let (index, lane) = (self.warps[w].index, worked.trailing_zeros());
                 self.report(engine, FindingKind::BarrierDivergence, who, None, || {
@@ -214,7 +210,7 @@ impl Unit {
         let aligned =
             warp.waits.iter().find(|x| x.why == Why::Warp && x.lanes & ready != 0).copied();
         warp.unwait(ready);
-        if let (Some(wait), true) = (aligned, worked != 0 && engine.options.checks.barriers) {
+        if let (Some(wait), true) = (aligned, worked != 0) {
             let who = (w, wait.lanes.trailing_zeros() as usize, wait.pc);
             self.report(engine, FindingKind::BarrierDivergence, who, None, || {
                 format!("lanes {worked:#010x} of the warp left the kernel without coming here")
@@ -229,7 +225,6 @@ impl Unit {
         barrier.arrived += active.count_ones();
         barrier.joined.arrive(&mut self.warps[w].clock);
         lanes_of(active).for_each(|l| barrier.arrivals[w][l] = barrier.phase);
-        self.events += 1;
         self.complete_cluster();
         Then::Next
     }
@@ -243,7 +238,6 @@ impl Unit {
         barrier.arrived = 0;
         barrier.phase += 1;
         barrier.last = std::mem::take(&mut barrier.joined);
-        self.events += 1;
         for warp in &mut self.warps {
             let waiting =
                 warp.waits.iter().filter(|x| x.why == Why::Cluster).fold(0, |m, x| m | x.lanes);

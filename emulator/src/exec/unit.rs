@@ -1,6 +1,8 @@
 //! A unit: the blocks that run together on one host thread. Without clusters that is one block.
 
-use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 
 use super::engine::{Engine, Schedule};
 use super::mbarrier::Mbarrier;
@@ -19,6 +21,8 @@ pub(crate) struct Cta {
     pub(crate) shared: Vec<u8>,
     pub(crate) written: Written,
     pub(crate) shadow: Option<SharedShadow>,
+    /// Proxy epoch of the last ordinary store to each word; empty if no instruction asks for it.
+    pub(crate) stored: Vec<u32>,
     /// Asynchronous writes under way, per word of shared memory.
     pub(crate) in_flight: Vec<u8>,
     pub(crate) any_in_flight: u32,
@@ -48,14 +52,23 @@ pub(crate) struct Unit {
     pub(crate) cluster_barrier: ClusterBarrier,
     /// Synchronising variables in shared memory.
     pub(crate) variables: Variables,
-    /// Effects so far: changed memory, barriers passed, threads gone.
+    /// Effects so far: changed memory, moved mbarriers, threads gone.
     pub(crate) events: u64,
+    /// Counts `fence.proxy.async`, from 1.
+    pub(crate) proxy_epoch: u32,
     /// A fault after which this block cannot go on.
     pub(crate) aborted: bool,
     random: u64,
     current: usize,
     pub(crate) clock_ticks: u64,
+    /// Some warp has polled since the slice began.
+    pub(crate) polled: bool,
+    /// Digests of the states since the last effect.
+    states: HashSet<u64>,
 }
+
+/// States remembered while looking for one that comes back.
+const STATES: usize = 100_000;
 
 impl Unit {
     pub(crate) fn new(engine: &Engine, index: u64) -> Self {
@@ -80,19 +93,51 @@ impl Unit {
             cluster_barrier: ClusterBarrier::default(),
             variables: Variables::default(),
             events: 0,
+            proxy_epoch: 1,
             aborted: false,
             random: 0,
             current: 0,
             clock_ticks: 0,
+            polled: false,
+            states: HashSet::new(),
         };
         unit.restart(engine, index);
         unit
+    }
+
+    /// The unit numbered `index`, in the memory of a finished one if there is any.
+    pub(crate) fn placed(engine: &Engine, index: u64, spare: Option<Unit>) -> Self {
+        match spare {
+            Some(mut unit) => {
+                unit.restart(engine, index);
+                unit
+            }
+            None => Unit::new(engine, index),
+        }
+    }
+
+    /// Whether this state of the warps was there before, since memory last changed.
+    pub(crate) fn is_back(&mut self) -> bool {
+        let mut hasher = DefaultHasher::new();
+        self.current.hash(&mut hasher);
+        self.random.hash(&mut hasher);
+        self.warps.iter().for_each(|warp| warp.hash_state(&mut hasher));
+        if self.states.len() >= STATES {
+            self.states.clear();
+        }
+        !self.states.insert(hasher.finish())
+    }
+
+    /// Something changed: states may come back without meaning anything.
+    pub(crate) fn forget_states(&mut self) {
+        self.states.clear();
     }
 
     /// Makes this unit the one numbered `index`.
     pub(crate) fn restart(&mut self, engine: &Engine, index: u64) {
         self.index = index;
         self.aborted = false;
+        self.proxy_epoch = 1;
         self.variables = Variables::default();
         self.cluster_barrier = ClusterBarrier {
             arrivals: vec![[u64::MAX; LANES]; self.warps.len()],
@@ -101,6 +146,7 @@ impl Unit {
         let seed = if let Schedule::Random(seed) = engine.options.schedule { seed } else { 0 };
         self.random = (seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
         self.current = 0;
+        self.states.clear();
         let threads = engine.block_threads();
         for rank in 0..self.ctas.len() {
             let id = block_id(engine, index, rank as u32);
@@ -171,6 +217,7 @@ impl Unit {
     /// Runs about `slice` warp instructions; true when every thread has exited.
     pub(crate) fn run(&mut self, engine: &Engine, counts: &mut Counts, slice: u64) -> bool {
         let mut left = slice as i64;
+        self.polled = false;
         while left > 0 {
             if self.is_finished() || engine.stop.load(std::sync::atomic::Ordering::Relaxed) {
                 self.wind_down(engine);
@@ -232,6 +279,7 @@ impl Cta {
             shared: vec![0; bytes],
             written: Written::new(bytes),
             shadow: None,
+            stored: vec![0; if engine.program.has_async_reads { bytes.div_ceil(4) } else { 0 }],
             in_flight: vec![0; bytes.div_ceil(4)],
             any_in_flight: 0,
             barriers: Vec::new(),
@@ -247,6 +295,7 @@ impl Cta {
         self.written.clear(self.shared.len());
         self.shadow =
             engine.options.checks.races.then(|| SharedShadow::new(self.shared.len(), warps));
+        self.stored.fill(0);
         self.in_flight.fill(0);
         self.any_in_flight = 0;
         self.barriers = (0..16).map(|_| BarrierState::default()).collect();

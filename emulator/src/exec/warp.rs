@@ -1,5 +1,7 @@
 //! The state of one warp: registers, one program counter per lane, and what its lanes wait for.
 
+use std::hash::{Hash, Hasher};
+
 use crate::check::clock::Clock;
 use crate::check::shadow::Written;
 use crate::lanes::{FULL, LANES, Regs, Row};
@@ -153,6 +155,15 @@ impl Warp {
             self.stacks = vec![Stack::default(); LANES];
         }
         &mut self.stacks[lane]
+    }
+
+    /// Everything that decides what this warp does next, but memory.
+    pub(crate) fn hash_state(&self, hasher: &mut impl Hasher) {
+        self.regs.rows.iter().for_each(|row| row.0.hash(hasher));
+        self.regs.preds.hash(hasher);
+        self.pcs.hash(hasher);
+        self.depth.hash(hasher);
+        (self.live, self.waiting, self.deferred).hash(hasher);
     }
 
     /// Lanes that could run now.
