@@ -456,6 +456,8 @@ pub(crate) struct Program {
     /// 64-bit register that holds the frame address of each lane.
     pub(crate) frame_slot: Slot,
     pub(crate) shared: Vec<SharedVariable>,
+    /// Bytes at the front of shared memory that belong to the system, zeroed for each block.
+    pub(crate) reserved_shared: u32,
     /// Bytes of static shared memory; dynamic memory begins here.
     pub(crate) static_shared: u32,
     pub(crate) const_bytes: Vec<u8>,

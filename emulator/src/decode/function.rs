@@ -47,6 +47,11 @@ struct Scope {
 /// Red zone between shared variables, so that running over the end of one is seen.
 const SHARED_GAP: u32 = 64;
 
+/// Shared memory that the system keeps for itself at the front of each block's, and where in it
+/// cooperative groups have their scratch (PTX ISA, `%reserved_smem_offset_*`).
+const RESERVED_SHARED: u32 = 1024;
+const RESERVED_SCRATCH: u32 = 512;
+
 /// Functions that CUDA programs call without defining them.
 const BUILTINS: &[(&str, Builtin)] = &[
     ("__assertfail", Builtin::Assert),
@@ -62,7 +67,8 @@ const BUILTINS: &[(&str, Builtin)] = &[
 pub(crate) fn decode(text: &str, module: &Module, isa: Isa) -> Result<Program, PtxError> {
     let mut body = Body::new(text, isa);
     body.program.target.clone_from(&module.target);
-    body.dynamic_base = static_shared(module);
+    body.reserve_shared(text);
+    body.dynamic_base = static_shared(module, body.shared_top);
     body.module_variables(module)?;
     for (index, function) in module.functions.iter().enumerate() {
         body.declare_function(function, index)?;
@@ -103,6 +109,8 @@ pub(crate) struct Body<'m> {
     /// Carry flag of `add.cc` and friends.
     pub(crate) carry: Pred,
     true_pred: Pred,
+    /// Where module memory has the workspace of grid synchronisation, once something asks for it.
+    workspace: Option<u64>,
     aliases_to_function: HashMap<String, u32>,
 }
 
@@ -129,6 +137,7 @@ impl<'m> Body<'m> {
             current: 0,
             carry: 0,
             true_pred: 1,
+            workspace: None,
             aliases_to_function: HashMap::new(),
         }
     }
@@ -187,6 +196,9 @@ impl<'m> Body<'m> {
 
     /// The register that holds special register `name`, widened to `bits`.
     pub(crate) fn special(&mut self, name: &str, bits: u32) -> Option<Slot> {
+        if let Some(value) = self.system_value(name) {
+            return Some(self.constant(value, bits));
+        }
         let special = parse_special(name)?;
         let wide = bits == 64;
         if let Some(&slot) = self.specials.get(&(special, u32::from(wide))) {
@@ -196,6 +208,37 @@ impl<'m> Body<'m> {
         self.program.specials.push((special, slot, wide));
         self.specials.insert((special, u32::from(wide)), slot);
         Some(slot)
+    }
+
+    /// What the system leaves in registers for the libraries of the toolkit: where the reserved shared
+    /// memory is, and the address of a zeroed workspace with which a grid synchronises.
+    fn system_value(&mut self, name: &str) -> Option<u64> {
+        Some(match name {
+            "%reserved_smem_offset_begin" | "%reserved_smem_offset_0" => 0,
+            "%reserved_smem_offset_1" => u64::from(RESERVED_SCRATCH),
+            "%reserved_smem_offset_end" | "%reserved_smem_offset_cap" => u64::from(RESERVED_SHARED),
+            "%envreg1" => self.grid_workspace() >> 32,
+            "%envreg2" => self.grid_workspace() & 0xffff_ffff,
+            _ => return None,
+        })
+    }
+
+    fn grid_workspace(&mut self) -> u64 {
+        let bytes = &mut self.program.global_bytes;
+        let at = *self.workspace.get_or_insert_with(|| place(bytes, 16, 64));
+        window::MODULE + at
+    }
+
+    fn reserve_shared(&mut self, text: &str) {
+        if text.contains("%reserved_smem_offset_") {
+            self.shared_top = RESERVED_SHARED + SHARED_GAP;
+            self.program.reserved_shared = RESERVED_SHARED;
+            self.program.shared.push(SharedVariable {
+                name: "reserved memory".into(),
+                offset: 0,
+                bytes: Some(RESERVED_SHARED),
+            });
+        }
     }
 
     /// The register that holds each lane's frame address.
@@ -732,7 +775,7 @@ impl<'m> Body<'m> {
 }
 
 /// Bytes of all static shared variables, laid out as [`Body::place_shared`] will.
-fn static_shared(module: &Module) -> u32 {
+fn static_shared(module: &Module, mut top: u32) -> u32 {
     fn walk(statements: &[Stmt], top: &mut u32) {
         for statement in statements {
             match statement {
@@ -748,7 +791,6 @@ fn static_shared(module: &Module) -> u32 {
             *top = top.next_multiple_of(align) + variable_bytes(variable) + SHARED_GAP;
         }
     }
-    let mut top = 0;
     module.variables.iter().for_each(|v| add(v, &mut top));
     module.functions.iter().for_each(|f| walk(f.body.as_deref().unwrap_or(&[]), &mut top));
     top.next_multiple_of(1024)
@@ -846,9 +888,6 @@ fn parse_special(name: &str) -> Option<Special> {
         "%is_explicit_cluster" => Special::IsExplicitCluster,
         "%cluster_ctarank" => Special::ClusterCtarank,
         "%cluster_nctarank" => Special::ClusterNctarank,
-        "%reserved_smem_offset_begin"
-        | "%reserved_smem_offset_end"
-        | "%reserved_smem_offset_cap" => Special::Zero,
         "WARP_SZ" => return None,
         name if name.starts_with("%envreg") => Special::Zero,
         _ => return None,

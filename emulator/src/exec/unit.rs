@@ -293,6 +293,9 @@ impl Cta {
         let poison = POISON.to_le_bytes();
         self.shared.iter_mut().zip(poison.iter().cycle()).for_each(|(b, p)| *b = *p);
         self.written.clear(self.shared.len());
+        let reserved = engine.program.reserved_shared as usize;
+        self.shared[..reserved].fill(0);
+        (0..reserved).step_by(32).for_each(|at| self.written.set(at, 32, true));
         self.shadow =
             engine.options.checks.races.then(|| SharedShadow::new(self.shared.len(), warps));
         self.stored.fill(0);
