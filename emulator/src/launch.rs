@@ -1,13 +1,13 @@
 //! The library door: load a module, describe a launch, run it, look at the report.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use crate::check::clock::Variables;
 use crate::check::{Checks, Finding, Findings};
 use crate::error::LaunchError;
 use crate::exec::Engine;
-use crate::exec::engine::{Options, Schedule};
+use crate::exec::engine::{Idle, Options, Schedule};
 use crate::lanes::Isa;
 use crate::memory::{Backing, Filler, Globals};
 use crate::profile::{Counts, Profile, annotate};
@@ -303,11 +303,12 @@ impl Launch {
             events: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             stop: AtomicBool::new(false),
-            idle: AtomicUsize::new(0),
+            idle: Mutex::new(Idle::new(1)),
             host_threads: 1,
         };
         let host_threads = self.options.threads.max(1).min(engine.units().max(1) as usize);
-        let engine = Engine { host_threads, ..engine };
+        let idle = Mutex::new(Idle::new(host_threads));
+        let engine = Engine { host_threads, idle, ..engine };
         let counts = engine.run();
         let blocks = engine.finished.into_inner() * per_unit;
         let findings = engine.findings.into_inner().unwrap_or_else(|p| p.into_inner());

@@ -5,7 +5,7 @@ use std::path::Path;
 #[test]
 fn the_list_of_opcodes_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ptx-opcodes.md");
-    let want = gigac_emulator::opcodes::markdown();
+    let want = gigac_emulator::forms::markdown();
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&path, &want).expect("docs/ can be written");
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::FAMILIES;
 use super::ins::Ins;
 use crate::error::{PtxError, Span};
+use crate::forms;
 use crate::lanes::{AluFn, Isa, Pred, Slot, map1};
 use crate::program::*;
 use crate::syntax::ast::{self, Init, Module, Stmt, Variable};
@@ -647,6 +648,9 @@ impl<'m> Body<'m> {
         let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == base) else {
             return Err(self.unknown(base, ast));
         };
+        if !self.opcodes.contains_key(&ast.opcode) && !forms::is_supported(&ast.opcode) {
+            return Err(self.unknown_form(ast));
+        }
         let mut ins = Ins::new(self, ast);
         let op = family(&mut ins)?;
         ins.finish()?;
@@ -674,12 +678,22 @@ impl<'m> Body<'m> {
 
     fn unknown(&self, base: &str, ast: &ast::Instruction) -> PtxError {
         let span = Span { start: ast.span.start, end: ast.span.end };
-        match super::UNSUPPORTED.iter().find(|(name, _)| *name == base) {
+        match forms::UNSUPPORTED.iter().find(|(name, _)| *name == base) {
             Some((_, why)) => {
                 self.error(span, format!("`{}` is not supported ({why})", ast.opcode))
             }
             None => self.error(span, format!("unknown instruction `{}`", ast.opcode)),
         }
+    }
+
+    fn unknown_form(&self, ast: &ast::Instruction) -> PtxError {
+        let message = match forms::foreign_modifier(&ast.opcode) {
+            Some(modifier) => {
+                format!("modifier `.{modifier}` is not supported in `{}`", ast.opcode)
+            }
+            None => format!("`{}` is not supported in this form", ast.opcode),
+        };
+        self.error(ast.span, message).with_help("docs/ptx-opcodes.md lists the forms that are")
     }
 
     fn line(&self, span: Span) -> u32 {

@@ -154,27 +154,3 @@ pub(crate) static FAMILIES: &[(&str, Family)] = &[
     ("trap", control::trap),
     ("brkpt", control::trap),
 ];
-
-/// First words of the opcodes that the manual has and this emulator does not.
-pub(crate) static UNSUPPORTED: &[(&str, &str)] = &[
-    ("tex", "textures"),
-    ("tld4", "textures"),
-    ("txq", "textures"),
-    ("istypep", "textures"),
-    ("suld", "surfaces"),
-    ("sust", "surfaces"),
-    ("sured", "surfaces"),
-    ("suq", "surfaces"),
-    ("vadd", "scalar video instructions"),
-    ("vsub", "scalar video instructions"),
-    ("vabsdiff", "scalar video instructions"),
-    ("vmin", "scalar video instructions"),
-    ("vmax", "scalar video instructions"),
-    ("vshl", "scalar video instructions"),
-    ("vshr", "scalar video instructions"),
-    ("vmad", "scalar video instructions"),
-    ("vset", "scalar video instructions"),
-    ("multimem", "multi-GPU memory"),
-    ("clusterlaunchcontrol", "needs sm_100"),
-    ("tcgen05", "needs sm_100"),
-];

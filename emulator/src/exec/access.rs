@@ -1,12 +1,14 @@
 //! Loads, stores and atomics: address → checks → bytes.
 
+use std::sync::Arc;
+
 use super::engine::Engine;
 use super::report::Who;
 use super::step::Then;
 use super::unit::Unit;
 use super::warp::lanes_of;
 use crate::check::FindingKind;
-use crate::check::clock::Stamp;
+use crate::check::clock::{Knowledge, Stamp};
 use crate::check::shadow::Kind;
 use crate::lanes::LANES;
 use crate::num::{Format, Round, brain_to_f32, f32_to_brain, f32_to_half, half_to_f32, minmax};
@@ -394,7 +396,7 @@ impl Unit {
         }
         self.mark_stored(cta, offset, bytes, proxy);
         if order.strong {
-            self.publish(engine, who, Space::Shared, shared_key(cta, offset), order, false);
+            self.publish(engine, who, Space::Shared, shared_key(cta, offset), order);
         }
     }
 
@@ -466,7 +468,7 @@ impl Unit {
         }
         // Publish first: whoever sees the value must find what it releases.
         if order.strong {
-            self.publish(engine, who, Space::Global, address, order, false);
+            self.publish(engine, who, Space::Global, address, order);
         }
         if buffer.write(offset, data) {
             self.events += 1;
@@ -476,7 +478,7 @@ impl Unit {
 
     // --- synchronising variables --------------------------------------------------------------
 
-    /// A strong write releases: what the warp knows, or knew at its last fence.
+    /// A strong write releases what the warp knows, or knew at its last fence.
     pub(crate) fn publish(
         &mut self,
         engine: &Engine,
@@ -484,29 +486,30 @@ impl Unit {
         space: Space,
         key: u64,
         order: Order,
-        update: bool,
     ) {
         if !engine.options.checks.races {
             return;
         }
+        let known = self.known(who, space, order);
+        if space == Space::Shared {
+            self.variables.release(key, known, false);
+        } else {
+            engine.variables.lock().unwrap_or_else(|p| p.into_inner()).release(key, known, false);
+        }
+    }
+
+    fn known(&mut self, who: Who, space: Space, order: Order) -> Option<Arc<Knowledge>> {
         let clock = &mut self.warps[who.0].clock;
         let wide = space != Space::Shared;
-        let known = if order.release && (order.scope >= Scope::Gpu || !wide) {
+        if order.release && (order.scope >= Scope::Gpu || !wide) {
             clock.settle();
             Some(clock.publish())
         } else {
             clock.fenced(wide)
-        };
-        if space == Space::Shared {
-            self.variables.release(key, known, update);
-        } else {
-            engine.variables.lock().unwrap_or_else(|p| p.into_inner()).release(key, known, update);
         }
     }
 
-    /// A strong read acquires, or remembers what it saw for the next fence. Read-modify-writes
-    /// acquire even when relaxed: locks are commonly taken so, and the hardware orders what
-    /// depends on them.
+    /// A strong read acquires, or remembers what it saw for the next fence.
     pub(crate) fn acquire(
         &mut self,
         engine: &Engine,
@@ -514,7 +517,6 @@ impl Unit {
         space: Space,
         key: u64,
         order: Order,
-        update: bool,
     ) {
         if !engine.options.checks.races {
             return;
@@ -524,12 +526,18 @@ impl Unit {
         } else {
             engine.variables.lock().unwrap_or_else(|p| p.into_inner()).get(key).cloned()
         };
-        let Some(known) = known else { return };
-        let clock = &mut self.warps[who.0].clock;
-        if order.acquire || update {
-            clock.learn(&known, Some(who.1))
-        } else {
-            clock.observe(&known)
+        if order.acquire {
+            self.learn(who, known);
+        } else if let Some(known) = known {
+            self.warps[who.0].clock.observe(&known);
+        }
+    }
+
+    /// Read-modify-writes acquire even when relaxed: locks are commonly taken so, and the hardware
+    /// orders what depends on them.
+    fn learn(&mut self, who: Who, known: Option<Arc<Knowledge>>) {
+        if let Some(known) = known {
+            self.warps[who.0].clock.learn(&known, Some(who.1));
         }
     }
 
@@ -563,7 +571,7 @@ impl Unit {
             }
             if load.order.strong {
                 let (space, key) = self.variable_key(space, address);
-                self.acquire(engine, (w, lane, pc), space, key, load.order, false);
+                self.acquire(engine, (w, lane, pc), space, key, load.order);
             }
             let regs = &mut self.warps[w].regs;
             for (i, dst) in load.dst.iter().enumerate() {
@@ -736,13 +744,29 @@ impl Unit {
             }
             _ => (Space::Global, address),
         };
-        self.acquire(engine, who, space, key, order, true);
-        let old = if space == Space::Shared {
-            self.update_shared(engine, who, key, bytes, order, f)
-        } else {
-            self.update_global(engine, who, address, bytes, order, f)
-        };
-        self.publish(engine, who, space, key, order, true);
+        if !engine.options.checks.races {
+            return if space == Space::Shared {
+                self.update_shared(engine, who, key, bytes, order, f)
+            } else {
+                self.update_global(engine, who, address, bytes, order, f)
+            };
+        }
+        if space == Space::Shared {
+            let known = self.variables.get(key).cloned();
+            self.learn(who, known);
+            let old = self.update_shared(engine, who, key, bytes, order, f);
+            let known = self.known(who, space, order);
+            self.variables.release(key, known, true);
+            return old;
+        }
+        // What the variable carries and what it says change together: whoever sees the new value on
+        // another host thread must find what it releases.
+        let mut variables = engine.variables.lock().unwrap_or_else(|p| p.into_inner());
+        let known = variables.get(key).cloned();
+        self.learn(who, known);
+        let old = self.update_global(engine, who, address, bytes, order, f);
+        let known = self.known(who, space, order);
+        variables.release(key, known, true);
         old
     }
 

@@ -1,7 +1,7 @@
 //! What all host threads share, and how they take blocks.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use super::unit::Unit;
 use crate::check::clock::Variables;
@@ -63,9 +63,36 @@ pub(crate) struct Engine<'a> {
     /// Units that have finished.
     pub(crate) finished: AtomicU64,
     pub(crate) stop: AtomicBool,
-    /// Host threads that have found nothing to do for longer than the launch's patience.
-    pub(crate) idle: AtomicUsize,
+    /// Host threads whose units cannot go on by themselves.
+    pub(crate) idle: Mutex<Idle>,
     pub(crate) host_threads: usize,
+}
+
+/// Host threads that have nothing to do until something happens: how many, as of which event. All of
+/// them must have looked after the last event, or one could still be about to find what it waits for.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    at: u64,
+    count: usize,
+    /// Host threads that have not come to their end.
+    working: usize,
+}
+
+impl Idle {
+    pub(crate) fn new(working: usize) -> Self {
+        Idle { at: 0, count: 0, working }
+    }
+
+    fn register(&mut self, event: u64) {
+        if event > self.at {
+            (self.at, self.count) = (event, 0);
+        }
+        self.count += usize::from(event == self.at);
+    }
+
+    fn is_everyone(&self, event: u64) -> bool {
+        self.at == event && self.count >= self.working
+    }
 }
 
 /// Instructions that a unit runs before a host thread looks at its other units.
@@ -105,11 +132,17 @@ impl Engine<'_> {
         if self.stop.load(Relaxed) {
             return None;
         }
-        let i = self.next.fetch_add(1, Relaxed);
+        // Whoever counts idle threads sees that one of them is about to be busy.
+        self.events.fetch_add(1, SeqCst);
+        let i = self.next.fetch_add(1, SeqCst);
         match &self.selected {
             Some(list) => list.get(i as usize).copied(),
             None => (i < self.units()).then_some(i),
         }
+    }
+
+    fn any_left(&self) -> bool {
+        self.next.load(SeqCst) < self.units()
     }
 
     /// Runs all units and returns the counts of all host threads together.
@@ -118,7 +151,7 @@ impl Engine<'_> {
         let work = || {
             let mut counts = Counts::new(self.program.code.len());
             self.work(&mut counts);
-            self.idle.fetch_add(1, SeqCst);
+            self.idle().working -= 1;
             counts
         };
         if threads == 1 {
@@ -141,11 +174,11 @@ impl Engine<'_> {
     fn work(&self, counts: &mut Counts) {
         let mut resident: Vec<Unit> = Vec::new();
         let mut spare: Option<Unit> = None;
-        let mut idle = false;
+        let mut registered = None;
         let (mut quiet, mut waiting) = (0, false);
         loop {
-            let seen = self.events.load(SeqCst);
-            if resident.is_empty() || (waiting && resident.len() < RESIDENT) {
+            let full = resident.len() >= RESIDENT;
+            if resident.is_empty() || (waiting && !full && self.any_left()) {
                 match self.take() {
                     Some(index) => {
                         resident.push(Unit::placed(self, index, spare.take()));
@@ -155,60 +188,64 @@ impl Engine<'_> {
                     None => {}
                 }
             }
-            let mut effects = 0;
-            let mut i = 0;
-            while i < resident.len() {
-                let before = resident[i].events;
-                let finished = resident[i].run(self, counts, if quiet > 0 { SHORT } else { SLICE });
-                effects += resident[i].events - before;
-                if finished {
-                    self.finished.fetch_add(1, Relaxed);
-                    effects += 1;
-                    spare = Some(resident.swap_remove(i));
-                } else {
-                    i += 1;
-                }
-            }
+            let seen = self.events.load(SeqCst);
+            let effects = self.turn(&mut resident, &mut spare, counts, quiet > 0);
             if effects > 0 {
                 self.events.fetch_add(effects, SeqCst);
             }
             if self.stop.load(Relaxed) {
-                if idle {
-                    self.idle.fetch_sub(1, SeqCst);
-                }
                 return;
             }
-            let changed = self.events.load(SeqCst) != seen;
-            quiet = if changed { 0 } else { quiet + SHORT };
-            let cycling = !changed && self.all_cycle(&mut resident);
-            let stuck = cycling || quiet > self.options.patience;
-            waiting = !changed && (cycling || resident.iter().all(|unit| unit.polled));
-            if changed {
+            if self.events.load(SeqCst) != seen {
                 resident.iter_mut().for_each(Unit::forget_states);
+                (quiet, waiting) = (0, false);
+                continue;
             }
-            if stuck != idle {
-                idle = stuck;
-                if idle {
-                    self.idle.fetch_add(1, SeqCst)
-                } else {
-                    self.idle.fetch_sub(1, SeqCst)
-                };
-            }
-            // The last look at the events comes after the count of idle threads: whoever was busy
-            // in between has left a trace in them.
-            if idle
-                && self.idle.load(SeqCst) >= self.host_threads
-                && self.events.load(SeqCst) == seen
-            {
-                resident.iter_mut().for_each(|unit| unit.report_stuck(self));
-                self.stop.store(true, Relaxed);
-                self.idle.fetch_sub(1, SeqCst);
-                return;
-            }
-            if idle {
+            quiet += SHORT;
+            let cycling = self.all_cycle(&mut resident);
+            waiting = cycling || resident.iter().all(|unit| unit.polled);
+            let hopeless = cycling || quiet > self.options.patience;
+            if hopeless && (full || !self.any_left()) {
+                if registered.replace(seen) != Some(seen) {
+                    self.idle().register(seen);
+                }
+                if self.idle().is_everyone(seen) && self.events.load(SeqCst) == seen {
+                    resident.iter_mut().for_each(|unit| unit.report_stuck(self));
+                    self.stop.store(true, Relaxed);
+                    return;
+                }
                 std::thread::yield_now();
             }
         }
+    }
+
+    /// Runs each resident unit for a slice; returns how much happened.
+    fn turn(
+        &self,
+        resident: &mut Vec<Unit>,
+        spare: &mut Option<Unit>,
+        counts: &mut Counts,
+        quiet: bool,
+    ) -> u64 {
+        let mut effects = 0;
+        let mut i = 0;
+        while i < resident.len() {
+            let before = resident[i].events;
+            let finished = resident[i].run(self, counts, if quiet { SHORT } else { SLICE });
+            effects += resident[i].events - before;
+            if finished {
+                self.finished.fetch_add(1, Relaxed);
+                effects += 1;
+                *spare = Some(resident.swap_remove(i));
+            } else {
+                i += 1;
+            }
+        }
+        effects
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(|p| p.into_inner())
     }
 
     /// Whether every resident unit is back in a state that it was in before, with nothing in memory
