@@ -274,19 +274,19 @@ vshl.<sign>.<sign>.u32[.sat].{clamp,wrap}[.{add,min,max}]  b32<byte>, b32<byte>,
 vshr.<sign>.<sign>.u32[.sat].{clamp,wrap}[.{add,min,max}]  b32<byte>, b32<byte>, b32<byte>, b32
 vset.<sign>.<sign>.<cmp>[.{add,min,max}]  b32<byte>, b32<byte>, b32<byte>, b32
 vmad.<sign>.<sign>.<sign>[.po][.sat][.{shr7,shr15}]  b32, b32<byte>, b32<byte>, b32
-vadd2.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
-vsub2.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
-vavrg2.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
-vabsdiff2.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
-vmin2.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
-vmax2.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
+vadd2.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
+vsub2.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
+vavrg2.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
+vabsdiff2.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
+vmin2.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
+vmax2.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
 vset2.<sign>.<sign>.<cmp>[.add]  b32, b32, b32, b32
-vadd4.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
-vsub4.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
-vavrg4.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
-vabsdiff4.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
-vmin4.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
-vmax4.<sign>.<sign>.<sign>[.sat][.add]  b32, b32, b32, b32
+vadd4.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
+vsub4.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
+vavrg4.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
+vabsdiff4.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
+vmin4.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
+vmax4.<sign>.<sign>.<sign>[.{sat,add}]  b32, b32, b32, b32
 vset4.<sign>.<sign>.<cmp>[.add]  b32, b32, b32, b32",
     },
     Section {
@@ -427,16 +427,10 @@ mma.sync.aligned.{m16n8k8,m16n8k16}.row.col.{f16,f32}.f16.f16.{f16,f32}
 mma.sync.aligned.{m16n8k8,m16n8k16}.row.col.f32.bf16.bf16.f32
 mma.sync.aligned.{m16n8k4,m16n8k8}.row.col.f32.tf32.tf32.f32
 mma.sync.aligned.{m16n8k16,m16n8k32}.row.col.{f16,f32}.{e4m3,e5m2}.{e4m3,e5m2}.{f16,f32}
-mma.sync.aligned.{m8n8k4,m16n8k4,m16n8k8,m16n8k16}.row.col[.<rnd>].f64.f64.f64.f64
+mma.sync.aligned.{m8n8k4,m16n8k4,m16n8k8,m16n8k16}.row.col.f64.f64.f64.f64
 mma.sync.aligned.{m8n8k16,m16n8k16,m16n8k32}.row.col[.satfinite].s32.{u8,s8}.{u8,s8}.s32
 mma.sync.aligned.{m8n8k32,m16n8k32,m16n8k64}.row.col[.satfinite].s32.{u4,s4}.{u4,s4}.s32
 mma.sync.aligned.{m8n8k128,m16n8k128,m16n8k256}.row.col.s32.b1.b1.s32.{xor,and}.popc
-mma.{sp,sp::ordered_metadata}.sync.aligned.{m16n8k16,m16n8k32}.row.col.{f16,f32}.f16.f16.{f16,f32}
-mma.{sp,sp::ordered_metadata}.sync.aligned.{m16n8k16,m16n8k32}.row.col.f32.bf16.bf16.f32
-mma.{sp,sp::ordered_metadata}.sync.aligned.{m16n8k8,m16n8k16}.row.col.f32.tf32.tf32.f32
-mma.{sp,sp::ordered_metadata}.sync.aligned.m16n8k64.row.col.f32.{e4m3,e5m2}.{e4m3,e5m2}.f32
-mma.{sp,sp::ordered_metadata}.sync.aligned.{m16n8k32,m16n8k64}.row.col[.satfinite].s32.{u8,s8}.{u8,s8}.s32
-mma.{sp,sp::ordered_metadata}.sync.aligned.{m16n8k64,m16n8k128}.row.col[.satfinite].s32.{u4,s4}.{u4,s4}.s32
 wmma.load.{a,b}.sync.aligned.{row,col}.{m16n16k16,m8n32k16,m32n8k16}[.{global,shared,shared::cta}].{f16,bf16,s8,u8}
 wmma.load.{a,b}.sync.aligned.{row,col}.m16n16k8[.{global,shared,shared::cta}].tf32
 wmma.load.{a,b}.sync.aligned.{row,col}.m8n8k4[.{global,shared,shared::cta}].f64
@@ -578,20 +572,29 @@ impl Form {
         here.optional && self.accepts(modifiers, used, place + 1)
     }
 
-    /// Every opcode of this form, as the manual orders its modifiers.
-    pub fn expand(&self) -> Vec<String> {
-        let mut all = vec![self.base.clone()];
+    /// How many opcodes it stands for.
+    pub fn count(&self) -> usize {
+        self.places.iter().map(|p| p.choices.len() + usize::from(p.optional)).product()
+    }
+
+    /// Its opcodes, as the manual orders their modifiers.
+    pub fn opcodes(&self) -> impl ExactSizeIterator<Item = String> + '_ {
+        (0..self.count()).map(|index| self.opcode(index))
+    }
+
+    /// One opcode: each place takes a digit of `index`.
+    fn opcode(&self, mut index: usize) -> String {
+        let mut out = self.base.clone();
         for place in &self.places {
-            let mut next = Vec::new();
-            for head in &all {
-                if place.optional {
-                    next.push(head.clone());
-                }
-                next.extend(place.choices.iter().map(|c| format!("{head}.{}", c.join("."))));
+            let radix = place.choices.len() + usize::from(place.optional);
+            let digit = index % radix;
+            index /= radix;
+            if let Some(choice) = place.choices.get(digit) {
+                out.push('.');
+                out.push_str(&choice.join("."));
             }
-            all = next;
         }
-        all
+        out
     }
 }
 
@@ -656,7 +659,7 @@ pub fn markdown() -> String {
     );
     for section in SECTIONS {
         let forms = forms(section);
-        let count: usize = forms.iter().map(|f| f.expand().len()).sum();
+        let count: usize = forms.iter().map(Form::count).sum();
         out.push_str(&format!("\n## {} ({count} opcodes)\n\n```\n", section.title));
         for line in section.lines.lines() {
             out.push_str(line.split_once("  ").map_or(line, |(opcode, _)| opcode));
@@ -670,7 +673,7 @@ pub fn markdown() -> String {
     }
     out.push_str(
         "- `mma`, `cvt`, `ldmatrix` and others in the forms that need sm_100; the forms without `.sync` that sm_70 removed\n\
-         - `wgmma.mma_async.sp`, `fma.oob`, tensor copies in `.im2col` mode\n\n## Sets\n\n",
+         - sparse products (`mma.sp`, `wgmma.mma_async.sp`), `fma.oob`, tensor copies in `.im2col` mode\n\n## Sets\n\n",
     );
     for (name, members) in SETS {
         out.push_str(&format!("- `<{name}>`: {}\n", members.replace(',', ", ")));

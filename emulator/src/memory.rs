@@ -135,18 +135,18 @@ impl Buffer {
         &self,
         offset: u64,
         bytes: usize,
-        f: &mut dyn FnMut(u64) -> u64,
-    ) -> u64 {
+        f: &mut dyn FnMut(u32) -> u32,
+    ) -> u32 {
         let shift = (offset % 4 * 8) as u32;
         let keep = if bytes >= 4 { u32::MAX } else { (1 << (8 * bytes)) - 1 };
         let word = self.word(offset);
         let mut old = word.load(Relaxed);
         loop {
             let value = old >> shift & keep;
-            let new = f(u64::from(value)) as u32 & keep;
+            let new = f(value) & keep;
             let next = old & !(keep << shift) | new << shift;
             match word.compare_exchange_weak(old, next, Relaxed, Relaxed) {
-                Ok(_) => return u64::from(value),
+                Ok(_) => return value,
                 Err(now) => old = now,
             }
         }

@@ -286,6 +286,16 @@ pub(crate) struct Bulk {
     pub(crate) multicast: Option<Slot>,
 }
 
+/// `st.async` and `red.async`: values that travel to another block and complete on an mbarrier there.
+#[derive(Debug)]
+pub(crate) struct StoreAsync {
+    pub(crate) at: Address,
+    pub(crate) ty: Ty,
+    pub(crate) src: Vec<Slot>,
+    pub(crate) mbar: Address,
+    pub(crate) reduce: Option<AtomOp>,
+}
+
 /// Tensor-map copies (`cp.async.bulk.tensor`, tile mode).
 #[derive(Debug)]
 pub(crate) struct Tensor {
@@ -345,6 +355,7 @@ pub(crate) enum Op {
     ActiveMask(Slot),
     Matrix(Box<crate::exec::matrix::Matrix>),
     Mbar(Box<Mbar>, Address),
+    StoreAsync(Box<StoreAsync>),
     Bulk(Box<Bulk>),
     BulkTensor(Box<Tensor>),
     BulkCommit,

@@ -574,7 +574,7 @@ fn insert(a: u64, b: u64, p: u32, l: u32, bits: u32) -> u64 {
 }
 
 /// `.wrap` and `.clamp` of an index.
-fn wraps(ins: &mut Ins) -> Result<bool, PtxError> {
+pub(super) fn wraps(ins: &mut Ins) -> Result<bool, PtxError> {
     match ins.choice(&[("wrap", true), ("clamp", false)]) {
         Some(wrap) => Ok(wrap),
         None => ins.error("needs `.wrap` or `.clamp`"),

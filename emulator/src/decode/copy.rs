@@ -122,14 +122,28 @@ fn bulk(ins: &mut Ins, reduce: bool) -> Decoded {
 }
 
 fn prefetch(ins: &mut Ins) -> Decoded {
-    if ins.has("tensor") {
-        return ins.unsupported();
-    }
     ins.flag("L2");
     let space = ins.parsed(Space::parse).unwrap_or(Space::Global);
-    ins.address(space)?;
-    ins.src(Ty::U32)?;
+    ins.cache_hints();
+    if ins.flag("tensor") {
+        let dims = dimensions(ins)?;
+        ins.flag("tile");
+        map_and_coordinates(ins, dims)?;
+    } else {
+        ins.address(space)?;
+        ins.src(Ty::U32)?;
+    }
+    if ins.has("L2::cache_hint") {
+        ins.src(Ty::B64)?;
+    }
     Ok(Op::Nop)
+}
+
+fn dimensions(ins: &mut Ins) -> Result<usize, PtxError> {
+    match ins.choice(&[("1d", 1), ("2d", 2), ("3d", 3), ("4d", 4), ("5d", 5)]) {
+        Some(dims) => Ok(dims),
+        None => ins.unsupported(),
+    }
 }
 
 fn reduce_op(ins: &mut Ins) -> Result<AtomOp, PtxError> {
@@ -158,8 +172,7 @@ fn reduction(ins: &mut Ins) -> Result<(AtomOp, Ty), PtxError> {
 /// `cp.async.bulk.tensor.Nd.shared::cluster.global.tile.mbarrier… [dst], [map, {x, y}], [mbar]`
 /// and the store form with the operands exchanged.
 fn tensor(ins: &mut Ins, reduce: bool) -> Decoded {
-    let dims = ins.choice(&[("1d", 1), ("2d", 2), ("3d", 3), ("4d", 4), ("5d", 5)]);
-    let Some(dims) = dims else { return ins.unsupported() };
+    let dims = dimensions(ins)?;
     let (to, from) = (ins.parsed(Space::parse), ins.parsed(Space::parse));
     let load = to == Some(Space::Shared);
     if from != Some(if load { Space::Global } else { Space::Shared }) {

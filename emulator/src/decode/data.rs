@@ -210,8 +210,8 @@ pub(super) fn ld(ins: &mut Ins) -> Decoded {
 }
 
 pub(super) fn st(ins: &mut Ins) -> Decoded {
-    if ins.has("async") {
-        return ins.unsupported();
+    if ins.flag("async") {
+        return store_async(ins, None);
     }
     let order = order(ins);
     let space = space(ins);
@@ -236,16 +236,22 @@ pub(super) fn st(ins: &mut Ins) -> Decoded {
     Ok(Op::Store(Box::new(Store { at, ty, src, order })))
 }
 
-// --- atom, red -----------------------------------------------------------------------------
-
-pub(super) fn atom(ins: &mut Ins) -> Decoded {
-    if ins.has("async") {
-        return ins.unsupported();
+/// `st.async… [addr], value, [mbar]` and `red.async`.
+fn store_async(ins: &mut Ins, reduce: Option<AtomOp>) -> Decoded {
+    for word in ["weak", "relaxed", "cluster", "mbarrier::complete_tx::bytes"] {
+        ins.flag(word);
     }
-    let mut order = order(ins);
-    order.strong = true;
-    let space = space(ins);
-    ins.cache_hints();
+    space(ins);
+    let n = vector_length(ins);
+    let ty = ins.ty()?;
+    let at = ins.address(Space::Shared)?;
+    let src = ins.sources(n, ty)?;
+    let mbar = ins.address(Space::Shared)?;
+    Ok(Op::StoreAsync(Box::new(StoreAsync { at, ty, src, mbar, reduce })))
+}
+
+/// The operation of an atomic.
+fn atomic_op(ins: &mut Ins) -> Result<AtomOp, PtxError> {
     let op = ins.choice(&[
         ("add", AtomOp::Add),
         ("min", AtomOp::Min),
@@ -258,13 +264,27 @@ pub(super) fn atom(ins: &mut Ins) -> Decoded {
         ("exch", AtomOp::Exch),
         ("cas", AtomOp::Cas),
     ]);
-    let Some(op) = op else { return ins.unsupported() };
+    match op {
+        Some(op) => Ok(op),
+        None => ins.unsupported(),
+    }
+}
+
+// --- atom, red -----------------------------------------------------------------------------
+
+pub(super) fn atom(ins: &mut Ins) -> Decoded {
+    if ins.flag("async") {
+        let op = atomic_op(ins)?;
+        return store_async(ins, Some(op));
+    }
+    let mut order = order(ins);
+    order.strong = true;
+    let space = space(ins);
+    ins.cache_hints();
+    let op = atomic_op(ins)?;
     ins.flag("noftz");
     let n = vector_length(ins);
     let ty = ins.ty()?;
-    if !atomic_exists(op, ty) {
-        return ins.unsupported();
-    }
     let dst = if ins.base() == "atom" { ins.destinations(n, ty)? } else { Vec::new() };
     let at = ins.address(space)?;
     let src = ins.sources(n, ty)?;
@@ -272,27 +292,6 @@ pub(super) fn atom(ins: &mut Ins) -> Decoded {
     cache_policy(ins)?;
     ins.flow.rule = FlowRule::Own;
     Ok(Op::Atomic(Box::new(Atomic { at, op, ty, dst, src, swap, order })))
-}
-
-/// The table of operations and types in the manual's description of `atom`.
-pub(super) fn atomic_exists(op: AtomOp, ty: Ty) -> bool {
-    use AtomOp::*;
-    match op {
-        Add => {
-            ty.is_float() && !matches!(ty, Ty::TF32 | Ty::E4M3 | Ty::E5M2 | Ty::E4M3x2 | Ty::E5M2x2)
-                || matches!(ty, Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64)
-        }
-        Min | Max => matches!(
-            ty,
-            Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64 | Ty::F16 | Ty::F16x2 | Ty::BF16 | Ty::BF16x2
-        ),
-        Inc | Dec => ty == Ty::U32,
-        And | Or | Xor => matches!(ty, Ty::B32 | Ty::B64 | Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64),
-        Exch | Cas => matches!(
-            ty,
-            Ty::B16 | Ty::B32 | Ty::B64 | Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64 | Ty::F32 | Ty::F64
-        ),
-    }
 }
 
 // --- addresses -----------------------------------------------------------------------------

@@ -16,6 +16,8 @@ pub(crate) struct Ins<'i, 'm> {
     mods: Vec<&'i str>,
     used: Vec<bool>,
     next: usize,
+    /// The minus of the next operand has been taken.
+    unsigned: bool,
     pub(crate) flow: Flow,
 }
 
@@ -25,7 +27,7 @@ impl<'i, 'm> Ins<'i, 'm> {
     pub(crate) fn new(body: &'i mut Body<'m>, ast: &'i Instruction) -> Self {
         let mods: Vec<&str> = ast.opcode.split('.').skip(1).collect();
         let used = vec![false; mods.len()];
-        Ins { body, ast, mods, used, next: 0, flow: Flow::default() }
+        Ins { body, ast, mods, used, next: 0, unsigned: false, flow: Flow::default() }
     }
 
     pub(crate) fn isa(&self) -> Isa {
@@ -182,9 +184,23 @@ impl<'i, 'm> Ins<'i, 'm> {
         match self.ast.operands.get(self.next) {
             Some(operand) => {
                 self.next += 1;
-                Ok(operand)
+                match operand {
+                    Operand::Negated(inner) if std::mem::take(&mut self.unsigned) => Ok(inner),
+                    operand => Ok(operand),
+                }
             }
             None => self.error(format!("`{}` lacks an operand", self.ast.opcode)),
+        }
+    }
+
+    /// Whether the next operand has a minus in front, which is taken.
+    pub(crate) fn negated(&mut self) -> bool {
+        match self.ast.operands.get(self.next) {
+            Some(Operand::Negated(_)) if !self.unsigned => {
+                self.unsigned = true;
+                true
+            }
+            _ => false,
         }
     }
 

@@ -4,6 +4,7 @@
 use super::ins::Ins;
 use crate::error::PtxError;
 use crate::exec::matrix::{Accumulate, Matrix, Mma, Shape, Wgmma, WgmmaA, WmmaMemory};
+use crate::num::Round;
 use crate::program::{FlowRule, Op};
 use crate::syntax::ast::Operand;
 use crate::types::{Space, Ty};
@@ -108,30 +109,7 @@ fn registers(rows: u32, cols: u32, ty: Ty) -> usize {
     (rows * cols / 32).div_ceil(per) as usize
 }
 
-/// Types and shapes of `mma` that exist on sm_80 to sm_90.
-fn mma_exists(s: Shape, a: Ty, b: Ty) -> bool {
-    let is = |list: &[(u32, u32, u32)]| list.contains(&(s.m, s.n, s.k));
-    match a {
-        Ty::F16 => a == b && is(&[(16, 8, 8), (16, 8, 16)]),
-        Ty::BF16 => a == b && is(&[(16, 8, 8), (16, 8, 16)]),
-        Ty::TF32 => a == b && is(&[(16, 8, 4), (16, 8, 8)]),
-        Ty::E4M3 | Ty::E5M2 => matches!(b, Ty::E4M3 | Ty::E5M2) && is(&[(16, 8, 16), (16, 8, 32)]),
-        Ty::F64 => a == b && is(&[(8, 8, 4), (16, 8, 4), (16, 8, 8), (16, 8, 16)]),
-        Ty::S8 | Ty::U8 => {
-            matches!(b, Ty::S8 | Ty::U8) && is(&[(8, 8, 16), (16, 8, 16), (16, 8, 32)])
-        }
-        Ty::S4 | Ty::U4 => {
-            matches!(b, Ty::S4 | Ty::U4) && is(&[(8, 8, 32), (16, 8, 32), (16, 8, 64)])
-        }
-        Ty::B1 => a == b && is(&[(8, 8, 128), (16, 8, 128), (16, 8, 256)]),
-        _ => false,
-    }
-}
-
 pub(super) fn mma(ins: &mut Ins) -> Decoded {
-    if ins.has("sp") || ins.has("sp::ordered_metadata") {
-        return ins.error("sparse matrices are not supported");
-    }
     aligned(ins)?;
     let shape = shape(ins)?;
     let layout = [("row", true), ("col", false)];
@@ -141,18 +119,16 @@ pub(super) fn mma(ins: &mut Ins) -> Decoded {
     let sat = ins.flag("satfinite");
     let (d, a, b, c) = (ins.ty()?, ins.ty()?, ins.ty()?, ins.ty()?);
     let bit = bit_op(ins);
-    if !mma_exists(shape, a, b) || !accumulates(a, c, d) {
-        return ins.unsupported();
-    }
-    if !a_row || b_row {
-        return ins.error("this shape needs `.row.col`");
-    }
-    let ds = ins.destinations(registers(shape.m, shape.n, d), container(d).0)?;
-    let av = ins.sources(registers(shape.m, shape.k, a), container(a).0)?;
-    let bv = ins.sources(registers(shape.n, shape.k, b), container(b).0)?;
-    let cv = ins.sources(registers(shape.m, shape.n, c), container(c).0)?;
-    let types = Accumulate { a, b, c, d, sat, bit };
-    op(Matrix::Mma(Box::new(Mma { shape, types, d: ds, a: av, b: bv, c: cv })))
+    // Four products at once, where the others have one.
+    let volta = a == Ty::F16 && shape.k == 4;
+    let rows = |n: u32| if volta { 4 * n } else { n };
+    let ds = ins.destinations(registers(rows(shape.m), shape.n, d), container(d).0)?;
+    let av = ins.sources(registers(rows(shape.m), shape.k, a), container(a).0)?;
+    let bv = ins.sources(registers(rows(shape.n), shape.k, b), container(b).0)?;
+    let cv = ins.sources(registers(rows(shape.m), shape.n, c), container(c).0)?;
+    let types = Accumulate { a, b, c, d, sat, round: Round::Even, bit };
+    let mma = Box::new(Mma { shape, types, d: ds, a: av, b: bv, c: cv });
+    op(if volta { Matrix::Volta(mma, (a_row, b_row)) } else { Matrix::Mma(mma) })
 }
 
 /// `.and.popc` and `.xor.popc` of one-bit products; `true` for xor.
@@ -160,16 +136,6 @@ fn bit_op(ins: &mut Ins) -> Option<bool> {
     let xor = ins.choice(&[("xor", true), ("and", false)]);
     ins.flag("popc");
     xor
-}
-
-fn accumulates(a: Ty, c: Ty, d: Ty) -> bool {
-    match a {
-        Ty::F16 => matches!(c, Ty::F16 | Ty::F32) && matches!(d, Ty::F16 | Ty::F32),
-        Ty::E4M3 | Ty::E5M2 => c == d && matches!(c, Ty::F16 | Ty::F32),
-        Ty::BF16 | Ty::TF32 => c == Ty::F32 && d == Ty::F32,
-        Ty::F64 => c == Ty::F64 && d == Ty::F64,
-        _ => c == Ty::S32 && d == Ty::S32,
-    }
 }
 
 // --- wmma ----------------------------------------------------------------------------------
@@ -228,7 +194,7 @@ fn wmma_mma(ins: &mut Ins) -> Decoded {
     ins.choice(&layout);
     ins.choice(&layout);
     let shape = shape(ins)?;
-    ins.round();
+    let round = ins.round().unwrap_or(Round::Even);
     let first = ins.ty()?;
     let second = ins.ty()?;
     // Half precision names only D and C; every other type names D, A, B, C.
@@ -237,15 +203,12 @@ fn wmma_mma(ins: &mut Ins) -> Decoded {
         Some(b) => (first, second, b, ins.ty()?),
     };
     let sat = ins.flag("satfinite");
-    if !accumulates(a, c, d) || a.bits() == 8 && a.is_float() {
-        return ins.unsupported();
-    }
     let register = |ty: Ty| container(ty).0;
     let ds = ins.destinations(fragment('c', shape, d), register(d))?;
     let av = ins.sources(fragment('a', shape, a), register(a))?;
     let bv = ins.sources(fragment('b', shape, b), register(b))?;
     let cv = ins.sources(fragment('c', shape, c), register(c))?;
-    let types = Accumulate { a, b, c, d, sat, bit };
+    let types = Accumulate { a, b, c, d, sat, round, bit };
     op(Matrix::Wmma(Box::new(Mma { shape, types, d: ds, a: av, b: bv, c: cv })))
 }
 
@@ -270,24 +233,11 @@ pub(super) fn wgmma(ins: &mut Ins) -> Decoded {
 }
 
 fn wgmma_mma(ins: &mut Ins) -> Decoded {
-    if ins.has("sp") {
-        return ins.unsupported();
-    }
     aligned(ins)?;
     let shape = shape(ins)?;
     let (d, a, b) = (ins.ty()?, ins.ty()?, ins.ty()?);
     let sat = ins.flag("satfinite");
     let bit = bit_op(ins);
-    let bytes = if a == Ty::B1 { 32 } else { shape.k * a.bits() / 8 };
-    if shape.m != 64
-        || bytes != 32
-        || shape.n == 0
-        || shape.n % 8 != 0
-        || shape.n > 256
-        || !accumulates(a, d, d)
-    {
-        return ins.unsupported();
-    }
     let ds = ins.destinations(registers(64, shape.n, d) / 4, Ty::B32)?;
     let from_registers = matches!(ins.peek(), Some(Operand::Vector(_)));
     let a_from = if from_registers {
@@ -303,7 +253,7 @@ fn wgmma_mma(ins: &mut Ins) -> Decoded {
     let transposable = matches!(a, Ty::F16 | Ty::BF16) && ins.left() > 0;
     let trans_a = transposable && !from_registers && ins.immediate()? != 0;
     let trans_b = transposable && ins.immediate()? != 0;
-    let types = Accumulate { a, b, c: d, d, sat, bit };
+    let types = Accumulate { a, b, c: d, d, sat, round: Round::Even, bit };
     let w = Wgmma {
         shape,
         types,

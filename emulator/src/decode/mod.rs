@@ -68,7 +68,16 @@ pub(crate) static FAMILIES: &[(&str, Family)] = &[
     ("lg2", floats::lg2),
     ("ex2", floats::ex2),
     ("tanh", floats::tanh),
-    // Video, on halves and bytes
+    // Video
+    ("vadd", video::scalar),
+    ("vsub", video::scalar),
+    ("vabsdiff", video::scalar),
+    ("vmin", video::scalar),
+    ("vmax", video::scalar),
+    ("vshl", video::scalar),
+    ("vshr", video::scalar),
+    ("vset", video::scalar),
+    ("vmad", video::mad),
     ("vadd2", video::simd),
     ("vsub2", video::simd),
     ("vavrg2", video::simd),

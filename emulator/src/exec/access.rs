@@ -698,14 +698,19 @@ impl Unit {
                     self.report_undefined(engine, (w, lane, pc), "is the operand of an atomic");
                 }
                 let at = address + (i * element) as u64;
-                let update = |old: u64| combine(atomic.op, atomic.ty, old, value, swap);
+                // The units behind global memory flush subnormals, those of shared memory do not.
+                let flush =
+                    atomic.op == AtomOp::Add && atomic.ty == Ty::F32 && space != Space::Shared;
+                let update = |old: u128| {
+                    let flushed = |v: u128| if flush { flush_f32(v) } else { v };
+                    flushed(combine(atomic.op, atomic.ty, flushed(old), flushed(value), swap))
+                };
                 let old =
                     self.update(engine, (w, lane, pc), (space, at), element, atomic.order, &update);
                 if let Some(&d) = atomic.dst.get(i) {
                     let regs = &mut self.warps[w].regs;
-                    regs.set_u32(d, lane, old as u32);
-                    if element == 8 {
-                        regs.set_u32(d + 1, lane, (old >> 32) as u32);
+                    for row in 0..element.div_ceil(4) as u32 {
+                        regs.set_u32(d + row, lane, (old >> (32 * row)) as u32);
                     }
                     if regs.tainted {
                         regs.undef[d as usize] &= !(1 << lane);
@@ -724,8 +729,8 @@ impl Unit {
         (space, address): (Space, u64),
         bytes: usize,
         order: Order,
-        f: &dyn Fn(u64) -> u64,
-    ) -> u64 {
+        f: &dyn Fn(u128) -> u128,
+    ) -> u128 {
         self.warps[who.0].worked |= 1 << who.1;
         let (space, key) = match space {
             Space::Shared => {
@@ -777,8 +782,8 @@ impl Unit {
         key: u64,
         bytes: usize,
         order: Order,
-        f: &dyn Fn(u64) -> u64,
-    ) -> u64 {
+        f: &dyn Fn(u128) -> u128,
+    ) -> u128 {
         let (cta, offset) = ((key >> 32) as usize, (key & 0xffff_ffff) as usize);
         self.check_shared(engine, who, (cta, offset), bytes, Kind::Atomic, order);
         let memory = &mut self.ctas[cta];
@@ -787,9 +792,9 @@ impl Unit {
             self.report_undefined(engine, who, "is updated by an atomic");
         }
         let memory = &mut self.ctas[cta];
-        let mut word = [0; 8];
+        let mut word = [0; 16];
         word[..bytes].copy_from_slice(&memory.shared[offset..offset + bytes]);
-        let old = u64::from_le_bytes(word);
+        let old = u128::from_le_bytes(word);
         let new = f(old);
         self.events += u64::from(new != old);
         memory.shared[offset..offset + bytes].copy_from_slice(&new.to_le_bytes()[..bytes]);
@@ -805,8 +810,8 @@ impl Unit {
         address: u64,
         bytes: usize,
         order: Order,
-        f: &dyn Fn(u64) -> u64,
-    ) -> u64 {
+        f: &dyn Fn(u128) -> u128,
+    ) -> u128 {
         let Some((buffer, offset)) = engine.globals.find(address, bytes as u64) else {
             self.bad_address(engine, who, Space::Global, address, bytes);
             return 0;
@@ -824,13 +829,13 @@ impl Unit {
             self.report_undefined(engine, who, "is updated by an atomic");
         }
         let old = if bytes <= 4 {
-            buffer.update_word(offset, bytes, &mut |old| f(old))
+            buffer.update_word(offset, bytes, &mut |old| f(u128::from(old)) as u32).into()
         } else {
             let _held = engine.globals.wide.lock().unwrap_or_else(|p| p.into_inner());
-            let mut word = [0; 8];
-            buffer.read(offset, &mut word);
-            let old = u64::from_le_bytes(word);
-            buffer.write(offset, &f(old).to_le_bytes());
+            let mut word = [0; 16];
+            buffer.read(offset, &mut word[..bytes]);
+            let old = u128::from_le_bytes(word);
+            buffer.write(offset, &f(old).to_le_bytes()[..bytes]);
             old
         };
         buffer.mark_written(offset, bytes);
@@ -889,16 +894,18 @@ pub(crate) fn get_element(regs: &crate::lanes::Regs, slot: u32, lane: usize, out
     }
 }
 
-fn element_bits(regs: &crate::lanes::Regs, slot: u32, lane: usize, bytes: usize) -> u64 {
-    match bytes {
-        8 => regs.u64_at(slot, lane),
-        4 => u64::from(regs.u32_at(slot, lane)),
-        _ => u64::from(regs.u32_at(slot, lane) & 0xffff),
-    }
+fn element_bits(regs: &crate::lanes::Regs, slot: u32, lane: usize, bytes: usize) -> u128 {
+    let mut word = [0; 16];
+    get_element(regs, slot, lane, &mut word[..bytes]);
+    u128::from_le_bytes(word)
+}
+
+fn flush_f32(bits: u128) -> u128 {
+    u128::from(crate::num::ftz(true, f32::from_bits(bits as u32)).to_bits())
 }
 
 /// The new value of an atomic.
-pub(crate) fn combine(op: AtomOp, ty: Ty, old: u64, value: u64, swap: u64) -> u64 {
+pub(crate) fn combine(op: AtomOp, ty: Ty, old: u128, value: u128, swap: u128) -> u128 {
     use AtomOp::*;
     match op {
         Exch => value,
@@ -931,11 +938,11 @@ pub(crate) fn combine(op: AtomOp, ty: Ty, old: u64, value: u64, swap: u64) -> u6
     }
 }
 
-fn halves(a: u64, b: u64, f: impl Fn(u16, u16) -> u16) -> u64 {
-    u64::from(f(a as u16, b as u16)) | u64::from(f((a >> 16) as u16, (b >> 16) as u16)) << 16
+fn halves(a: u128, b: u128, f: impl Fn(u16, u16) -> u16) -> u128 {
+    u128::from(f(a as u16, b as u16)) | u128::from(f((a >> 16) as u16, (b >> 16) as u16)) << 16
 }
 
-fn add(ty: Ty, a: u64, b: u64) -> u64 {
+fn add(ty: Ty, a: u128, b: u128) -> u128 {
     let half = |a: u16, b: u16| f32_to_half(half_to_f32(a) + half_to_f32(b));
     let brain = |a: u16, b: u16| {
         let sum = f64::from(brain_to_f32(a)) + f64::from(brain_to_f32(b));
@@ -946,26 +953,26 @@ fn add(ty: Ty, a: u64, b: u64) -> u64 {
         }
     };
     match ty {
-        Ty::F32 => u64::from((f32::from_bits(a as u32) + f32::from_bits(b as u32)).to_bits()),
-        Ty::F64 => (f64::from_bits(a) + f64::from_bits(b)).to_bits(),
-        Ty::F16 => u64::from(half(a as u16, b as u16)),
-        Ty::BF16 => u64::from(brain(a as u16, b as u16)),
+        Ty::F32 => u128::from((f32::from_bits(a as u32) + f32::from_bits(b as u32)).to_bits()),
+        Ty::F64 => u128::from((f64::from_bits(a as u64) + f64::from_bits(b as u64)).to_bits()),
+        Ty::F16 => u128::from(half(a as u16, b as u16)),
+        Ty::BF16 => u128::from(brain(a as u16, b as u16)),
         Ty::F16x2 => halves(a, b, half),
         Ty::BF16x2 => halves(a, b, brain),
-        _ if ty.bits() == 32 => u64::from((a as u32).wrapping_add(b as u32)),
-        _ => a.wrapping_add(b),
+        _ if ty.bits() == 32 => u128::from((a as u32).wrapping_add(b as u32)),
+        _ => u128::from((a as u64).wrapping_add(b as u64)),
     }
 }
 
-fn extreme(ty: Ty, a: u64, b: u64, max: bool) -> u64 {
+fn extreme(ty: Ty, a: u128, b: u128, max: bool) -> u128 {
     let pick = |first: bool| if first == max { a } else { b };
     let half = |a: u16, b: u16| f32_to_half(minmax(half_to_f32(a), half_to_f32(b), max, false));
     let brain = |a: u16, b: u16| f32_to_brain(minmax(brain_to_f32(a), brain_to_f32(b), max, false));
     match ty {
         Ty::S32 => pick(a as i32 >= b as i32),
         Ty::S64 => pick(a as i64 >= b as i64),
-        Ty::F16 => u64::from(half(a as u16, b as u16)),
-        Ty::BF16 => u64::from(brain(a as u16, b as u16)),
+        Ty::F16 => u128::from(half(a as u16, b as u16)),
+        Ty::BF16 => u128::from(brain(a as u16, b as u16)),
         Ty::F16x2 => halves(a, b, half),
         Ty::BF16x2 => halves(a, b, brain),
         _ => pick(a >= b),

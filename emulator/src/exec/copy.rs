@@ -12,7 +12,9 @@ use super::warp::lanes_of;
 use crate::check::FindingKind;
 use crate::lanes::LANES;
 use crate::profile::Counts;
-use crate::program::{Address, AtomOp, Bulk, CopyAsync, Order, Proxy, Tensor, TensorReplace};
+use crate::program::{
+    Address, AtomOp, Bulk, CopyAsync, Order, Proxy, StoreAsync, Tensor, TensorReplace,
+};
 use crate::types::{Space, Ty};
 
 /// One lane's `cp.async` on its way.
@@ -28,10 +30,19 @@ struct Entry {
     undefined: bool,
 }
 
-/// At most sixteen bytes of a bulk copy; `None` as a source is zero fill.
+/// Where a piece of a copy comes from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Memory(Space, u64),
+    /// Registers as they were when the operation was issued, or what fills places outside a tensor;
+    /// and whether the value is defined.
+    Value([u8; 16], bool),
+}
+
+/// At most sixteen bytes of a copy.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
-    from: Option<(Space, u64)>,
+    from: Source,
     to: (Space, u64),
     bytes: usize,
 }
@@ -331,11 +342,8 @@ impl Unit {
             for &rank in &ranks {
                 for at in (0..size as u64).step_by(16) {
                     let to = place(bulk.dst.space, self.in_rank(bulk.dst.space, dst, rank) + at);
-                    pieces.push(Piece {
-                        from: Some(place(bulk.src.space, src + at)),
-                        to,
-                        bytes: 16,
-                    });
+                    let (space, address) = place(bulk.src.space, src + at);
+                    pieces.push(Piece { from: Source::Memory(space, address), to, bytes: 16 });
                 }
             }
             let mbar =
@@ -351,6 +359,45 @@ impl Unit {
                 epoch: self.proxy_epoch,
             };
             self.start(engine, w, t);
+        }
+        Then::Next
+    }
+
+    /// `st.async` and `red.async`.
+    pub(crate) fn store_async(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        store: &StoreAsync,
+    ) -> Then {
+        let (to, mbar) = (self.addresses(w, &store.at), self.addresses(w, &store.mbar));
+        let element = store.ty.bytes() as usize;
+        for lane in lanes_of(active) {
+            let who = (w, lane, pc);
+            let total = element * store.src.len();
+            if to[lane] % total as u64 != 0 {
+                self.report(engine, FindingKind::Misaligned, who, Some(to[lane]), || {
+                    format!(
+                        "a store of {total} bytes needs an address that is a multiple of {total}"
+                    )
+                });
+                continue;
+            }
+            let regs = &self.warps[w].regs;
+            let piece = |(i, &slot): (usize, &u32)| {
+                let mut data = [0; 16];
+                super::access::get_element(regs, slot, lane, &mut data[..element]);
+                let defined = regs.undef[slot as usize] >> lane & 1 == 0;
+                let to = (Space::Shared, to[lane] + (i * element) as u64);
+                Piece { from: Source::Value(data, defined), to, bytes: element }
+            };
+            let pieces = store.src.iter().enumerate().map(piece).collect();
+            let mbar = self.completions(engine, who, mbar[lane], &[None], total as i64);
+            let reduce = store.reduce.map(|op| (op, store.ty));
+            let (group, epoch) = (self.warps[w].copies.bulk_group[lane], self.proxy_epoch);
+            self.start(engine, w, Transfer { lane, pc, group, pieces, mbar, reduce, epoch });
         }
         Then::Next
     }
@@ -425,16 +472,20 @@ impl Unit {
         for piece in &t.pieces {
             let mut data = [0; 16];
             let data = &mut data[..piece.bytes];
-            let mut undefined = 0;
-            if let Some(from) = piece.from {
-                let bad = match from {
-                    (Space::Shared, address) => {
-                        self.read_async(engine, who, address, data, t.epoch)
-                    }
-                    place => self.read(engine, who, place, data, piece.bytes, Order::default()),
-                };
-                undefined = u32::from(bad != 0);
-            }
+            let bad = match piece.from {
+                Source::Value(bytes, defined) => {
+                    data.copy_from_slice(&bytes[..piece.bytes]);
+                    u32::from(!defined)
+                }
+                Source::Memory(Space::Shared, address) => {
+                    self.read_async(engine, who, address, data, t.epoch)
+                }
+                Source::Memory(space, address) => {
+                    let place = (space, address);
+                    self.read(engine, who, place, data, piece.bytes, Order::default())
+                }
+            };
+            let undefined = u32::from(bad != 0);
             if let Some((op, ty)) = t.reduce {
                 self.reduce_piece(engine, who, piece.to, data, op, ty);
                 continue;
@@ -478,10 +529,10 @@ impl Unit {
         let element = ty.bytes() as usize;
         let order = Order { strong: true, ..Order::default() };
         for (i, bytes) in data.chunks_exact(element).enumerate() {
-            let mut word = [0; 8];
+            let mut word = [0; 16];
             word[..element].copy_from_slice(bytes);
-            let value = u64::from_le_bytes(word);
-            let update = |old: u64| super::access::combine(op, ty, old, value, 0);
+            let value = u128::from_le_bytes(word);
+            let update = |old: u128| super::access::combine(op, ty, old, value, 0);
             self.update(engine, who, (to.0, to.1 + (i * element) as u64), element, order, &update);
         }
     }
@@ -515,7 +566,10 @@ impl Unit {
             let bulk = std::mem::take(&mut self.warps[w].copies.bulk);
             for transfer in bulk.into_iter().filter(|t| t.mbar.is_empty()) {
                 if engine.options.checks.waits
-                    && transfer.pieces.iter().any(|p| matches!(p.from, Some((Space::Shared, _))))
+                    && transfer
+                        .pieces
+                        .iter()
+                        .any(|p| matches!(p.from, Source::Memory(Space::Shared, _)))
                 {
                     let who = (w, transfer.lane, transfer.pc);
                     self.report(engine, FindingKind::MissingWait, who, None, || {
@@ -567,12 +621,13 @@ impl Unit {
             for &rank in &ranks {
                 let base = self.in_rank(Space::Shared, shared[lane], rank);
                 map.pieces(&at, base, |global, shared, bytes| {
-                    let (inside, outside) =
-                        (global.map(|g| (Space::Global, g)), (Space::Shared, shared));
                     if tensor.load {
-                        pieces.push(Piece { from: inside, to: outside, bytes });
-                    } else if let Some(to) = inside {
-                        pieces.push(Piece { from: Some(outside), to, bytes });
+                        let fill = Source::Value(map.fill(), true);
+                        let from = global.map_or(fill, |g| Source::Memory(Space::Global, g));
+                        pieces.push(Piece { from, to: (Space::Shared, shared), bytes });
+                    } else if let Some(global) = global {
+                        let from = Source::Memory(Space::Shared, shared);
+                        pieces.push(Piece { from, to: (Space::Global, global), bytes });
                     }
                 });
             }

@@ -7,6 +7,7 @@ use super::tiles::*;
 use super::unit::Unit;
 use crate::check::FindingKind;
 use crate::lanes::{FULL, LANES, Pred, Regs, Row, Slot};
+use crate::num::{Round, f32_to_half, half_to_f32};
 use crate::profile::Counts;
 use crate::program::{Address, Flow, Op, Order};
 use crate::types::{Space, Ty};
@@ -29,6 +30,8 @@ pub(crate) struct Accumulate {
     pub(crate) c: Ty,
     pub(crate) d: Ty,
     pub(crate) sat: bool,
+    /// Of doubles; the other types have no choice.
+    pub(crate) round: Round,
     /// One-bit products: `true` counts xor, `false` and.
     pub(crate) bit: Option<bool>,
 }
@@ -83,16 +86,31 @@ pub(crate) struct Wgmma {
 /// All matrix instructions.
 #[derive(Debug)]
 pub(crate) enum Matrix {
-    Load { at: Address, dst: Vec<Slot>, trans: bool },
-    Store { at: Address, src: Vec<Slot>, trans: bool },
-    Transpose { d: Slot, a: Slot },
+    Load {
+        at: Address,
+        dst: Vec<Slot>,
+        trans: bool,
+    },
+    Store {
+        at: Address,
+        src: Vec<Slot>,
+        trans: bool,
+    },
+    Transpose {
+        d: Slot,
+        a: Slot,
+    },
     Mma(Box<Mma>),
     Wmma(Box<Mma>),
+    /// `mma.m8n8k4` on halves: a product for each group of eight lanes. A and B in rows.
+    Volta(Box<Mma>, (bool, bool)),
     WmmaMemory(Box<WmmaMemory>),
     Wgmma(Box<Wgmma>),
     WgmmaFence,
     WgmmaCommit,
-    WgmmaWait { pending: u32 },
+    WgmmaWait {
+        pending: u32,
+    },
 }
 
 /// A `wgmma` on its way: everything but shared memory was read when it was issued.
@@ -165,6 +183,10 @@ impl Unit {
             Matrix::Wmma(mma) => {
                 counts.tensor(pc, mma.shape.m * mma.shape.n * mma.shape.k);
                 multiply(engine, &mut self.warps[w].regs, mma, true);
+            }
+            Matrix::Volta(mma, rows) => {
+                counts.tensor(pc, 4 * mma.shape.m * mma.shape.n * mma.shape.k);
+                volta(&mut self.warps[w].regs, mma, *rows);
             }
             Matrix::WmmaMemory(m) => self.wmma_memory(engine, w, pc, m),
             Matrix::Wgmma(op) => {
@@ -671,7 +693,7 @@ fn multiply(engine: &Engine, regs: &mut Regs, mma: &Mma, wmma: bool) {
             gather_f64(regs, &mma.a, la, k, &mut a);
             gather_f64(regs, &mma.b, lb, n, &mut b);
             gather_f64(regs, &mma.c, lc, n, &mut c);
-            product_f64(Operands { a: &a, b: &b, c: &mut c, n, k });
+            product_f64(Operands { a: &a, b: &b, c: &mut c, n, k }, t.round);
             scatter_f64(regs, &mma.d, lc, n, &c);
         }
         _ if t.a.is_float() => {
@@ -699,6 +721,70 @@ fn multiply(engine: &Engine, regs: &mut Regs, mma: &Mma, wmma: bool) {
             }
             scatter_i32(regs, &mma.d, lc, n, &c);
         }
+    }
+}
+
+/// `mma.m8n8k4`: lanes 4·q … 4·q + 3 and the same plus 16 hold one product of their own (PTX ISA,
+/// "Matrix Fragments for mma.m8n8k4 with .f16").
+fn volta(regs: &mut Regs, mma: &Mma, (a_row, b_row): (bool, bool)) {
+    let single = |ty: Ty| ty == Ty::F32;
+    let element = |regs: &Regs, slots: &[Slot], lane: usize, i: usize| {
+        half_to_f32((regs.u32_at(slots[i / 2], lane) >> (16 * (i % 2))) as u16)
+    };
+    // Where element i of a lane's accumulator is.
+    let place = |ty: Ty, lane: usize, i: usize| {
+        let upper = lane / 16 * 4;
+        if single(ty) {
+            ((lane & 1) + (i & 2) + upper, (i & 4) + (lane & 2) + (i & 1))
+        } else {
+            (lane % 4 + upper, i)
+        }
+    };
+    let mut out = [[[0f32; 8]; 8]; 4];
+    for (quad, product) in out.iter_mut().enumerate() {
+        let (mut a, mut b) = ([[0f32; 4]; 8], [[0f32; 8]; 4]);
+        let lanes = (0..4).map(|l| 4 * quad + l);
+        for lane in lanes.flat_map(|l| [l, l + 16]) {
+            let upper = lane / 16 * 4;
+            for i in 0..4 {
+                let (m, k) = if a_row { (lane % 4 + upper, i) } else { (i + upper, lane % 4) };
+                a[m][k] = element(regs, &mma.a, lane, i);
+                let (k, n) = if b_row { (lane % 4, i + upper) } else { (i, lane % 4 + upper) };
+                b[k][n] = element(regs, &mma.b, lane, i);
+            }
+            for i in 0..8 {
+                let (m, n) = place(mma.types.c, lane, i);
+                product[m][n] = if single(mma.types.c) {
+                    f32::from_bits(regs.u32_at(mma.c[i], lane))
+                } else {
+                    element(regs, &mma.c, lane, i)
+                };
+            }
+        }
+        for (row, a) in product.iter_mut().zip(&a) {
+            for (n, sum) in row.iter_mut().enumerate() {
+                *sum = (0..4).fold(*sum, |s, k| a[k].mul_add(b[k][n], s));
+            }
+        }
+    }
+    for lane in 0..LANES {
+        for (j, &d) in mma.d.iter().enumerate() {
+            let at = |i: usize| {
+                let (m, n) = place(mma.types.d, lane, i);
+                out[lane / 4 % 4][m][n]
+            };
+            let word = if single(mma.types.d) {
+                crate::num::canon(at(j)).to_bits()
+            } else {
+                u32::from(f32_to_half(at(2 * j))) | u32::from(f32_to_half(at(2 * j + 1))) << 16
+            };
+            regs.set_u32(d, lane, word);
+        }
+    }
+    if regs.tainted {
+        let reads = mma.a.iter().chain(&mma.b).chain(&mma.c);
+        let undefined = reads.fold(0, |m, &s| m | regs.undef[s as usize]);
+        mma.d.iter().for_each(|&d| regs.undef[d as usize] = if undefined != 0 { FULL } else { 0 });
     }
 }
 

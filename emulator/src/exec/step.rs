@@ -232,6 +232,7 @@ impl Unit {
             }
             Op::Matrix(matrix) => self.matrix(engine, counts, w, pc, (active, idle), matrix),
             Op::Mbar(op, at) => self.mbarrier(engine, w, pc, active, op, at),
+            Op::StoreAsync(store) => self.store_async(engine, w, pc, active, store),
             Op::Bulk(bulk) => self.bulk(engine, w, pc, active, bulk),
             Op::BulkTensor(tensor) => self.bulk_tensor(engine, w, pc, active, tensor),
             Op::BulkCommit => {

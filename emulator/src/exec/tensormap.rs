@@ -28,9 +28,13 @@ pub(crate) struct TensorMap {
     /// Bytes between neighbours along dimension 1 and up.
     strides: Vec<u64>,
     boxes: Vec<u32>,
+    /// Steps between the elements of a box that are moved.
+    steps: Vec<u32>,
     element: Ty,
     /// 0 none, 1: 32 bytes, 2: 64 bytes, 3: 128 bytes.
     swizzle: u32,
+    /// Places outside the tensor are NaN instead of zero.
+    fill_nan: bool,
 }
 
 impl TensorMap {
@@ -77,14 +81,37 @@ impl TensorMap {
             Ty::TF32,
         ];
         let element = *TYPES.get(word(104) as usize)?;
-        (rank <= 5 && word(112) < 4).then(|| TensorMap {
+        // Interleaved layouts are for images; nothing here uses them.
+        (rank <= 5 && word(112) < 4 && word(108) == 0).then(|| TensorMap {
             address: long(0),
             dims: (0..rank).map(|i| word(8 + 4 * i)).collect(),
             strides: (0..rank - 1).map(|i| long(32 + 8 * i)).collect(),
             boxes: (0..rank).map(|i| word(64 + 4 * i)).collect(),
+            steps: (0..rank).map(|i| word(84 + 4 * i).max(1)).collect(),
             element,
             swizzle: word(112),
+            fill_nan: word(116) != 0,
         })
+    }
+
+    /// What places outside the tensor hold.
+    pub(crate) fn fill(&self) -> [u8; 16] {
+        if !self.fill_nan {
+            return [0; 16];
+        }
+        let one = match self.element {
+            Ty::F16 | Ty::BF16 => 0x7fff_7fff_7fff_7fff,
+            Ty::F64 => 0x7fff_ffff_ffff_ffff,
+            _ => 0x7fff_ffff_7fff_ffff_u64,
+        };
+        let mut out = [0; 16];
+        out.chunks_exact_mut(8).for_each(|c| c.copy_from_slice(&one.to_le_bytes()));
+        out
+    }
+
+    /// Elements of the box along a dimension that are moved.
+    fn count(&self, d: usize) -> u64 {
+        u64::from(self.boxes[d].div_ceil(self.steps[d]))
     }
 
     pub(crate) fn rank(&self) -> usize {
@@ -96,7 +123,7 @@ impl TensorMap {
     }
 
     pub(crate) fn box_bytes(&self) -> u64 {
-        self.boxes.iter().map(|&b| u64::from(b)).product::<u64>() * u64::from(self.element.bytes())
+        (0..self.rank()).map(|d| self.count(d)).product::<u64>() * u64::from(self.element.bytes())
     }
 
     /// Calls `f(global address or none, shared address, bytes)` for each part of the box at `at`.
@@ -107,42 +134,54 @@ impl TensorMap {
         mut f: impl FnMut(Option<u64>, u64, usize),
     ) {
         let element = u64::from(self.element.bytes());
-        let inner = u64::from(self.boxes[0]);
-        let rows: u64 = self.boxes[1..].iter().map(|&b| u64::from(b)).product();
+        let inner = self.count(0);
+        let rows: u64 = (1..self.rank()).map(|d| self.count(d)).product();
         for row in 0..rows {
             let mut rest = row;
             let mut inside = true;
             let mut base = self.address;
             for (d, &corner) in at.iter().enumerate().skip(1) {
-                let i = corner + (rest % u64::from(self.boxes[d])) as i64;
-                rest /= u64::from(self.boxes[d]);
+                let i = corner + (rest % self.count(d) * u64::from(self.steps[d])) as i64;
+                rest /= self.count(d);
                 inside &= (0..i64::from(self.dims[d])).contains(&i);
                 base = base.wrapping_add_signed(i.wrapping_mul(self.strides[d - 1] as i64));
             }
-            let mut column = 0;
-            while column < inner {
-                let target = shared + (row * inner + column) * element;
-                // As many elements as stay on one side of the bounds and in one 16-byte unit.
-                let to_unit = ((16 - target % 16) / element).max(1);
-                let x = at[0] + column as i64;
-                let here = inside && (0..i64::from(self.dims[0])).contains(&x);
-                let source = base.wrapping_add_signed(x * element as i64);
-                let mut n = 1;
-                let same =
-                    |n: u64| inside && (0..i64::from(self.dims[0])).contains(&(x + n as i64));
-                while n < to_unit.min(inner - column) && same(n) == here {
-                    n += 1;
-                }
-                // The largest power of two that is aligned on both sides.
-                let fits = |b: &u64| {
-                    *b <= n * element
-                        && (!here || source.is_multiple_of(*b))
-                        && target.is_multiple_of(*b)
-                };
-                let bytes = [16, 8, 4, 2].into_iter().find(fits).unwrap_or(element).max(element);
-                f(here.then_some(source), swizzle(target, self.swizzle), bytes as usize);
-                column += bytes / element;
+            self.row(at[0], (base, inside), shared + row * inner * element, &mut f);
+        }
+    }
+
+    /// The parts of one row of a box.
+    fn row(
+        &self,
+        corner: i64,
+        (base, inside): (u64, bool),
+        shared: u64,
+        f: &mut impl FnMut(Option<u64>, u64, usize),
+    ) {
+        let element = u64::from(self.element.bytes());
+        let (inner, step) = (self.count(0), i64::from(self.steps[0]));
+        let x = |column: u64| corner + column as i64 * step;
+        let holds = |column: u64| inside && (0..i64::from(self.dims[0])).contains(&x(column));
+        let mut column = 0;
+        while column < inner {
+            let target = shared + column * element;
+            let here = holds(column);
+            let source = base.wrapping_add_signed(x(column) * element as i64);
+            // As many elements as stay on one side of the bounds and in one 16-byte unit.
+            let most = if step == 1 { ((16 - target % 16) / element).max(1) } else { 1 };
+            let mut n = 1;
+            while n < most.min(inner - column) && holds(column + n) == here {
+                n += 1;
             }
+            // The largest power of two that is aligned on both sides.
+            let fits = |b: &u64| {
+                *b <= n * element
+                    && (!here || source.is_multiple_of(*b))
+                    && target.is_multiple_of(*b)
+            };
+            let bytes = [16, 8, 4, 2].into_iter().find(fits).unwrap_or(element).max(element);
+            f(here.then_some(source), swizzle(target, self.swizzle), bytes as usize);
+            column += bytes / element;
         }
     }
 }

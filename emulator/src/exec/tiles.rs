@@ -1,7 +1,7 @@
 //! Matrix fragments: which lane holds which element, and the products themselves.
 
 use crate::lanes::{Isa, LANES, Regs, Slot};
-use crate::num::{Format, Round, brain_to_f32, f32_to_half, half_to_f32};
+use crate::num::{Format, Round, brain_to_f32, f32_to_half, fma64, half_to_f32};
 use crate::types::Ty;
 
 /// Which matrix of `D = A × B + C`.
@@ -255,10 +255,10 @@ pub(crate) fn product_f32(isa: Isa, o: Operands<f32>) {
 }
 
 /// `C += A × B` in double.
-pub(crate) fn product_f64(o: Operands<f64>) {
+pub(crate) fn product_f64(o: Operands<f64>, round: Round) {
     for (c, a) in o.c.chunks_exact_mut(o.n).zip(o.a.chunks_exact(o.k)) {
         for (x, b) in a.iter().zip(o.b.chunks_exact(o.n)) {
-            c.iter_mut().zip(b).for_each(|(c, b)| *c = x.mul_add(*b, *c));
+            c.iter_mut().zip(b).for_each(|(c, b)| *c = fma64(*x, *b, *c, round));
         }
     }
 }

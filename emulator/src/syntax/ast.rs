@@ -129,6 +129,8 @@ pub enum Operand {
     List(Vec<Operand>),
     /// `!p`
     Not(Box<Operand>),
+    /// `-a` of a register.
+    Negated(Box<Operand>),
     /// `d|p`
     Pair(Box<Operand>, Box<Operand>),
     /// `_`

@@ -709,6 +709,11 @@ impl<'a> Parser<'a> {
                     other => other,
                 })
             }
+            Kind::Punct('-') if matches!(self.kind_after(1), Kind::Word(w) if w.starts_with('%')) =>
+            {
+                self.advance();
+                Ok(Operand::Negated(Box::new(self.single_operand()?)))
+            }
             _ => Ok(Operand::Int(self.constant()? as u64)),
         }
     }
