@@ -46,15 +46,11 @@ pub const FUSE: Pass = Pass {
     need: Need::Optional,
     scope: Scope::All,
     run: Run::Graph(|graph, context| {
-        let options =
-            Options { exact: context.options.exact, attention: ATTENTION, ..Options::default() };
+        let options = Options { exact: context.options.exact, ..Options::default() };
         let (graph, regions) = fuse(&graph, &options);
         (graph, regions.iter().fold(Report::new(), |report, r| report.note(r.to_string())))
     }),
 };
-
-/// Whether there are kernels for attention: without them it would be decomposed again.
-const ATTENTION: bool = false;
 
 /// What the pass may do, and for which device.
 #[derive(Clone, Debug)]

@@ -334,7 +334,10 @@ mod tests {
         assert_eq!(train[0].bytes, Some(22));
         assert_eq!(vocabulary.decode(&[2, 3]), "cat sat");
         let error = Vocabulary::open(&json, 3).map(drop).unwrap_err();
-        assert!(error.to_string().contains("numbers 4 tokens, the model's vocabulary has 3"), "{error}");
+        assert!(
+            error.to_string().contains("numbers 4 tokens, the model's vocabulary has 3"),
+            "{error}"
+        );
     }
 
     #[test]
