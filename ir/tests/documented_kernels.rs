@@ -21,6 +21,11 @@ fn numbers(count: usize, seed: u32) -> Vec<f64> {
     (0..count as u32).map(|i| f64::from(hash(i)) / f64::from(1 << 23) - 1.0).collect()
 }
 
+/// A number as a bf16 buffer holds it.
+fn stored(x: f64) -> f64 {
+    half::bf16::from_f64(x).to_f64()
+}
+
 #[test]
 fn matrix_product() {
     let mut buffers =
@@ -29,8 +34,7 @@ fn matrix_product() {
     let [x, w, b, y] = &buffers;
     for (t, f) in [(0, 0), (511, 383), (130, 7), (64, 200)] {
         let sum: f64 = (0..256).map(|d| x[256 * t + d] * w[256 * f + d]).sum();
-        let difference = y[384 * t + f] - (sum + b[f]);
-        assert!(difference.abs() < 1e-12, "y[{t}, {f}] is off by {difference}");
+        assert_eq!(y[384 * t + f], stored(sum + b[f]), "y[{t}, {f}]");
     }
 }
 
@@ -47,8 +51,7 @@ fn attention() {
         assert!((buffers[4][256 * h + t] - total.ln()).abs() < 1e-12, "m[{h}, {t}]");
         for e in [0, 63] {
             let sum: f64 = weights.iter().enumerate().map(|(s, w)| w * v[at(s, e)]).sum();
-            let difference = buffers[3][at(t, e)] - sum / total;
-            assert!(difference.abs() < 1e-12, "o[{h}, {t}, {e}] is off by {difference}");
+            assert_eq!(buffers[3][at(t, e)], stored(sum / total), "o[{h}, {t}, {e}]");
         }
     }
 }

@@ -9,8 +9,8 @@ use clap::{Args, Command as Parser, FromArgMatches};
 use gigac_runtime::cli;
 use sha2::{Digest, Sha256};
 
-use super::ModelArgs;
 use super::build::{self, TargetName};
+use super::{ModelArgs, print};
 use crate::compile::Request;
 use crate::failure::Failure;
 
@@ -45,6 +45,9 @@ fn parser() -> Parser {
 /// Wrong flags, before anything is compiled; mistakes of the model; failures of code generation
 /// and of the cache. Does not return when the run starts.
 pub fn run(args: &TrainArgs) -> Result<(), Failure> {
+    if args.words.iter().any(|word| word == "--help" || word == "-h") {
+        return print(&format!("Usage: gigac train [OPTIONS] <MODEL> [FLAGS]...\n\n{}\n", help()));
+    }
     let (model, flags) = split(&args.words)?;
     let name = format!("gigac train {}", model.model.display());
     cli::check(&name, &flags).map_err(|code| Failure::Child(code as u8))?;

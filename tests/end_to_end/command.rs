@@ -68,16 +68,19 @@ fn passes_are_listed_shown_and_switched_off() {
     let left: Vec<String> =
         names(&all).into_iter().filter(|n| n != "fold" && n != "dead").collect();
     assert_eq!(names(&fewer), left);
-    // A program is shown where a pass changed it: folding twice changes nothing.
+    // A program is shown where a pass changed it: after all spellings are one, folding finds
+    // nothing to do.
+    let runs = names(&all).iter().filter(|n| *n == "fold").count();
     let (plan, shown) = text(&["emit", "joint", &nano, "--print-after", "fold"]);
-    assert_eq!(shown.matches("; step after `fold`").count(), 2, "{shown}");
+    let changed = shown.matches("; step after `fold`").count();
+    assert!((1..runs).contains(&changed), "{changed} of {runs}\n{shown}");
     assert!(shown.contains("graph nano {") && !plan.contains("; step after"));
     let (_, shown) = text(&["emit", "joint", &nano, "--print-after", "place"]);
     assert_eq!(shown, "");
     let (plan, exact) =
         (text(&["emit", "plan", &nano]).0, text(&["emit", "plan", &nano, "--exact"]).0);
     assert_ne!(plan, exact);
-    assert_eq!(exact, text(&["emit", "plan", &nano, "--disable", "split-sums"]).0);
+    assert_eq!(exact, text(&["emit", "plan", &nano, "--exact", "--disable", "split-sums"]).0);
 }
 
 #[test]
@@ -228,8 +231,10 @@ fn mistakes_in_a_model_name_their_places() {
     assert_ne!(text, broken);
     let line = 1 + broken.lines().position(|l| l.contains("; Z")).expect("the mistake");
     let path = place.write("broken.giga", broken.as_bytes());
-    for command in [&["check"][..], &["emit", "graph"], &["train"]] {
-        let output = place.gigac(&[command, &[&path]].concat());
+    for command in
+        [&["check", &path][..], &["emit", "graph", &path], &["train", &path, "--data", CORPUS]]
+    {
+        let output = place.gigac(command);
         let message = failed(&output, 1);
         assert!(message.contains(&format!("broken.giga:{line}:")), "{message}");
         assert!(message.contains("help: "), "{message}");

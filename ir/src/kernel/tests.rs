@@ -138,8 +138,9 @@ fn interpreter_computes_the_norm_and_keeps_ragged_lanes_out() {
         let row = &x[40 * r..40 * (r + 1)];
         let scale = (row.iter().map(|x| x * x).sum::<f64>() / 40.0).sqrt();
         for d in 0..40 {
-            let difference = arguments[2][240 + 40 * r + d] - row[d] * w[d] / scale;
-            assert!(difference.abs() < 1e-12, "row {r}, column {d}");
+            // The buffer holds bf16.
+            let expected = half::bf16::from_f64(row[d] * w[d] / scale).to_f64();
+            assert_eq!(arguments[2][240 + 40 * r + d], expected, "row {r}, column {d}");
         }
     }
     assert_eq!(arguments[2][..240], vec![0.0; 240]);
