@@ -34,7 +34,7 @@ pub struct Report {
     pub peak_rss_mb: f64,
     /// Loss of the last step: shows that numbers were computed.
     pub loss: f64,
-    /// Times by kernel, when asked for: see [`Profile::to_json`].
+    /// Times by kernel, when asked for: see [`crate::exec::profile`].
     pub profile: Option<Value>,
 }
 

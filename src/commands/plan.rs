@@ -44,7 +44,7 @@ pub struct PlanArgs {
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
-    /// Writes the simulated step for Perfetto (https://ui.perfetto.dev).
+    /// Writes the simulated step for Perfetto (<https://ui.perfetto.dev>).
     #[arg(long, value_name = "T.json")]
     trace: Option<PathBuf>,
     /// Writes the report as one self-contained page.

@@ -365,7 +365,8 @@ mod tests {
         let path = write(folder.path(), "b.u16.bin", &bytes);
         // Also a token at the end, which is held out.
         for (limit, held) in [(2, 0.0), (2, 0.5)] {
-            let error = open(&[path.clone()], &Vocabulary::Bytes, limit, held).map(drop);
+            let error =
+                open(std::slice::from_ref(&path), &Vocabulary::Bytes, limit, held).map(drop);
             let error = error.unwrap_err().to_string();
             assert!(error.contains("b.u16.bin: token 2 at place 2 is outside"), "{error}");
         }

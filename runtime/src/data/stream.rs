@@ -47,7 +47,7 @@ impl Stream {
     /// Copies the tokens that begin at `start`, which must be inside; `admit` says which are legal.
     ///
     /// # Errors
-    /// [`Error::Input`] names the file and place of a token that is not.
+    /// [`crate::Error::Input`] names the file and place of a token that is not.
     pub fn read(&self, start: u64, out: &mut [u32], admit: impl Fn(u32) -> bool) -> Result<()> {
         let mut text = self.ends.partition_point(|end| *end <= start);
         let mut at = start - if text == 0 { 0 } else { self.ends[text - 1] };
