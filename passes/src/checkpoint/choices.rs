@@ -1,7 +1,7 @@
 //! The choices of a layer: pairs of bytes kept and seconds added, of which none is worse than
 //! another in both.
 //!
-//! All sets of stacks are tried, `2ⁿ` for `n` that can be dropped at all, up to [`MOST`]; beyond
+//! All sets of stacks are tried, `2ⁿ` for `n` that can be dropped at all, up to `MOST`; beyond
 //! that the smallest stacks stay kept, and a bound says what this can cost.
 
 use super::problem::{Kept, Problem};

@@ -3,14 +3,14 @@
 //!
 //! One e-graph for each region of the graph, so a repeated layer is searched once, whatever its
 //! depth:
-//! 1. [`import`]: the region's values become classes of terms;
-//! 2. [`rules`] add equal terms until nothing is new, or a limit of nodes or iterations is reached
-//!    (never a clock); [`facts`] proves the conditions of rules: axes, ranges, constness;
-//! 3. [`attend`] finds attention, whose score may be any function of one product of queries and
+//! 1. `import`: the region's values become classes of terms;
+//! 2. `rules` add equal terms until nothing is new, or a limit of nodes or iterations is reached
+//!    (never a clock); `facts` proves the conditions of rules: axes, ranges, constness;
+//! 3. `attend` finds attention, whose score may be any function of one product of queries and
 //!    keys;
-//! 4. [`extract`] chooses a term for each class that the results need, at the least [`price`];
+//! 4. `extract` chooses a term for each class that the results need, at the least `price`;
 //!    what is shared counts once;
-//! 5. [`export`] builds the region again.
+//! 5. `export` builds the region again.
 //!
 //! Runs before differentiation: rules preserve gradients too. Exact rules preserve every bit;
 //! the others change rounding, and with `exact` they do not run.
