@@ -272,44 +272,95 @@ fn product_error(a: f64, b: f64, p: f64) -> f64 {
 /// `a × b + c` in double with one rounding.
 #[inline(always)]
 pub(crate) fn fma64(a: f64, b: f64, c: f64, round: Round) -> f64 {
-    let r = a.mul_add(b, c);
-    if round == Round::Even {
-        return r;
+    let near = a.mul_add(b, c);
+    if round == Round::Even || !a.is_finite() || !b.is_finite() || !c.is_finite() {
+        return near;
     }
-    if r.is_infinite() && a.is_finite() && b.is_finite() && c.is_finite() {
-        return direct(r, -r.signum(), round);
-    }
-    if !r.is_finite() {
-        return r;
-    }
-    let error = fma_error(a, b, c, r);
-    let signs_differ = (a.is_sign_negative() != b.is_sign_negative()) != c.is_sign_negative();
-    if r == 0.0 && error == 0.0 && round == Round::Down && (signs_differ || c != 0.0) {
-        return -0.0;
-    }
-    direct(r, error, round)
+    directed_fma(a, b, c, round)
 }
 
-/// A number with the sign of `a·b + c − r`, where `r` is the nearest double.
-fn fma_error(a: f64, b: f64, c: f64, r: f64) -> f64 {
-    if a == 0.0 || b == 0.0 {
-        return 0.0;
+/// A positive number `m · 2^e`; the lowest bit of `m` may stand for anything below it.
+type Wide = (u128, i32);
+
+/// [`fma64`] of finite numbers in whole numbers: the product fits in 106 bits, and of a sum only the
+/// bits near its top decide, once what lies below is gathered in one sticky bit.
+fn directed_fma(a: f64, b: f64, c: f64, round: Round) -> f64 {
+    let ((ma, ea), (mb, eb), (mc, ec)) = (parts(a), parts(b), parts(c));
+    let product = top((ma * mb, ea + eb));
+    let addend = top((mc, ec));
+    let negative = a.is_sign_negative() != b.is_sign_negative();
+    let (large, small, sign) = if product.0 == 0 || addend.0 != 0 && addend.1 > product.1 {
+        (addend, product, c.is_sign_negative())
+    } else {
+        (product, addend, negative)
+    };
+    let low = sticky_shift(small.0, large.1.abs_diff(small.1));
+    let same = negative == c.is_sign_negative();
+    let (m, sign) = match () {
+        () if same => (large.0 + low, sign),
+        () if low > large.0 => (low - large.0, !sign),
+        () => (large.0 - low, sign),
+    };
+    if m == 0 {
+        let zero_sign = if same { sign } else { round == Round::Down };
+        return if zero_sign { -0.0 } else { 0.0 };
     }
-    let p = a * b;
-    if p.abs() < 1e-280 {
-        if c.abs() > 1e-250 || c == 0.0 && r == 0.0 {
-            return a.signum() * b.signum();
+    round_wide((m, large.1), sign, round)
+}
+
+/// Significand and exponent of a finite number.
+fn parts(x: f64) -> Wide {
+    let bits = x.to_bits();
+    let (exponent, fraction) = ((bits >> 52 & 0x7ff) as i32, u128::from(bits & ((1 << 52) - 1)));
+    if exponent == 0 { (fraction, -1074) } else { (fraction | 1 << 52, exponent - 1075) }
+}
+
+/// Moves the top bit to place 125, so that two of them can be added.
+fn top((m, e): Wide) -> Wide {
+    if m == 0 {
+        return (0, i32::MIN / 2);
+    }
+    let up = m.leading_zeros() as i32 - 2;
+    (m << up, e - up)
+}
+
+fn sticky_shift(m: u128, by: u32) -> u128 {
+    match by {
+        0 => m,
+        1..=127 => m >> by | u128::from(m & ((1 << by) - 1) != 0),
+        _ => u128::from(m != 0),
+    }
+}
+
+fn round_wide((m, e): Wide, negative: bool, round: Round) -> f64 {
+    let top = 127 - m.leading_zeros() as i32;
+    // Exponent of the last place kept.
+    let quantum = (top + e - 52).max(-1074);
+    let drop = quantum - e;
+    let (mut whole, rest) = if drop > 0 {
+        (if drop < 128 { m >> drop } else { 0 }, drop >= 128 || m & ((1 << drop) - 1) != 0)
+    } else {
+        (m << -drop, false)
+    };
+    let away = match round {
+        Round::Up => !negative,
+        Round::Down => negative,
+        _ => false,
+    };
+    whole += u128::from(rest && away);
+    let (whole, quantum) =
+        if whole >> 53 != 0 { (whole >> 1, quantum + 1) } else { (whole, quantum) };
+    let bits = if whole >> 52 == 0 {
+        whole as u64
+    } else {
+        let biased = (quantum + 1075) as u64;
+        if biased >= 0x7ff {
+            let bits = if away { f64::INFINITY } else { f64::MAX }.to_bits();
+            return f64::from_bits(bits | u64::from(negative) << 63);
         }
-        let up = 2f64.powi(600);
-        let (small, large) = if a.abs() < b.abs() { (a, b) } else { (b, a) };
-        return fma_error(small * up, large, c * up, r * up);
-    }
-    // exact = s + t + e; the two small terms are added without loss before the sign is taken.
-    let e = a.mul_add(b, -p);
-    let s = p + c;
-    let (gap, t) = (s - r, sum_error(p, c, s));
-    let v = gap + t;
-    v + (sum_error(gap, t, v) + e)
+        biased << 52 | whole as u64 & ((1 << 52) - 1)
+    };
+    f64::from_bits(bits | u64::from(negative) << 63)
 }
 
 /// `a ÷ b` in double.
@@ -334,6 +385,9 @@ pub(crate) fn sqrt64(a: f64, round: Round) -> f64 {
     let q = a.sqrt();
     if round == Round::Even || a <= 0.0 || !a.is_finite() {
         q
+    } else if a < 1e-200 {
+        // The residual would underflow; roots of tiny numbers are not tiny.
+        sqrt64(a * 2f64.powi(600), round) * 2f64.powi(-300)
     } else {
         direct(q, (-q).mul_add(q, a), round)
     }

@@ -33,6 +33,8 @@ pub enum Ty {
     E5M2,
     U4,
     S4,
+    U2,
+    S2,
     B1,
 }
 
@@ -67,6 +69,8 @@ impl Ty {
             "e5m2x2" => Ty::E5M2x2,
             "e4m3" => Ty::E4M3,
             "e5m2" => Ty::E5M2,
+            "u2" => Ty::U2,
+            "s2" => Ty::S2,
             "u4" => Ty::U4,
             "s4" => Ty::S4,
             "b1" => Ty::B1,
@@ -78,6 +82,7 @@ impl Ty {
     pub fn bits(self) -> u32 {
         match self {
             Ty::Pred | Ty::B1 => 1,
+            Ty::U2 | Ty::S2 => 2,
             Ty::U4 | Ty::S4 => 4,
             Ty::B8 | Ty::U8 | Ty::S8 | Ty::E4M3 | Ty::E5M2 => 8,
             Ty::B16 | Ty::U16 | Ty::S16 | Ty::F16 | Ty::BF16 | Ty::E4M3x2 | Ty::E5M2x2 => 16,
@@ -95,7 +100,7 @@ impl Ty {
 
     /// Whether values are signed integers.
     pub fn is_signed(self) -> bool {
-        matches!(self, Ty::S4 | Ty::S8 | Ty::S16 | Ty::S32 | Ty::S64 | Ty::S16x2)
+        matches!(self, Ty::S2 | Ty::S4 | Ty::S8 | Ty::S16 | Ty::S32 | Ty::S64 | Ty::S16x2)
     }
 
     /// Whether values are floating-point numbers.

@@ -814,7 +814,7 @@ pub(super) fn set(ins: &mut Ins) -> Decoded {
     };
     let temporary = ins.body.scratch_pred();
     if matches!(st, Ty::F16x2 | Ty::BF16x2) {
-        return set_pairs(ins, cmp, flush, (dt, st), d, a, b);
+        return set_pairs(ins, cmp, flush, (dt, st), (d, a, b), combine);
     }
     let out = PredOut { p: Some(temporary), q: None, combine };
     let test = compare_typed(ins, cmp, flush, st, a, b, out)?;
@@ -840,9 +840,8 @@ fn set_pairs(
     cmp: Cmp,
     flush: bool,
     (dt, st): (Ty, Ty),
-    d: Slot,
-    a: Slot,
-    b: Slot,
+    (d, a, b): (Slot, Slot, Slot),
+    combine: Option<(BoolOp, (Pred, bool))>,
 ) -> Decoded {
     let one = match dt {
         Ty::F16x2 => 0x3c00,
@@ -850,11 +849,19 @@ fn set_pairs(
         Ty::U32 | Ty::S32 | Ty::B32 => 0xffff,
         _ => return ins.unsupported(),
     };
+    let isa = ins.isa();
     let value = move |w: u32, high: bool| floats::pair_value(w, high, st == Ty::F16x2, flush);
-    Ok(Op::Alu(map2(ins.isa(), d, a, b, move |a: u32, b: u32| {
-        let low = if cmp.holds(value(a, false), value(b, false)) { one } else { 0 };
-        let high = if cmp.holds(value(a, true), value(b, true)) { one } else { 0 };
-        low | high << 16
+    let halves = [false, true].map(|high| {
+        let p = ins.body.scratch_pred();
+        let out = PredOut { p: Some(p), q: None, combine };
+        let test = move |a: u32, b: u32| cmp.holds(value(a, high), value(b, high));
+        (p, test2(isa, a, b, out, test))
+    });
+    Ok(Op::Alu(Box::new(move |regs, mask| {
+        halves.iter().for_each(|(_, test)| test(regs, mask));
+        let [low, high] = [0, 1].map(|i: usize| regs.preds[halves[i].0 as usize]);
+        let part = |hits: u32, i: usize| if hits >> i & 1 != 0 { one } else { 0 };
+        regs.put::<u32>(d, mask, &std::array::from_fn(|i| part(low, i) | part(high, i) << 16));
     })))
 }
 

@@ -361,7 +361,7 @@ pub(super) fn min_or_max(ins: &mut Ins, max: bool) -> Decoded {
         if xorsign {
             let sign = (a.to_bits() ^ b.to_bits()) & 0x8000_0000;
             let m = minmax(a.abs(), b.abs(), max, nan);
-            f32::from_bits(m.to_bits() & 0x7fff_ffff | sign)
+            if m.is_nan() { m } else { f32::from_bits(m.to_bits() & 0x7fff_ffff | sign) }
         } else {
             minmax(a, b, max, nan)
         }

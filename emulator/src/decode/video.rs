@@ -37,7 +37,10 @@ impl Pairwise {
             Pairwise::Min => a.min(b),
             Pairwise::Max => a.max(b),
             Pairwise::Compare(cmp) => cmp.holds(a, b).into(),
-            Pairwise::Left(wrap) => a << amount(wrap),
+            // What reaches 2^63 has 32 zero bits at its end, and stays beyond every limit.
+            Pairwise::Left(wrap) => {
+                i64::try_from(i128::from(a) << amount(wrap)).unwrap_or(i64::MAX >> 32 << 32)
+            }
             Pairwise::Right(wrap) => a >> amount(wrap),
         }
     }

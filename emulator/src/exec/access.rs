@@ -11,7 +11,9 @@ use crate::check::FindingKind;
 use crate::check::clock::{Knowledge, Stamp};
 use crate::check::shadow::Kind;
 use crate::lanes::LANES;
-use crate::num::{Format, Round, brain_to_f32, f32_to_brain, f32_to_half, half_to_f32, minmax};
+use crate::num::{
+    Format, Round, brain_to_f32, canon, f32_to_brain, f32_to_half, half_to_f32, minmax,
+};
 use crate::profile::Counts;
 use crate::program::{Address, AtomOp, Atomic, Load, Order, Proxy, Scope, Store};
 use crate::types::{Space, Ty, window};
@@ -953,7 +955,7 @@ fn add(ty: Ty, a: u128, b: u128) -> u128 {
         }
     };
     match ty {
-        Ty::F32 => u128::from((f32::from_bits(a as u32) + f32::from_bits(b as u32)).to_bits()),
+        Ty::F32 => u128::from(canon(f32::from_bits(a as u32) + f32::from_bits(b as u32)).to_bits()),
         Ty::F64 => u128::from((f64::from_bits(a as u64) + f64::from_bits(b as u64)).to_bits()),
         Ty::F16 => u128::from(half(a as u16, b as u16)),
         Ty::BF16 => u128::from(brain(a as u16, b as u16)),
