@@ -5,6 +5,7 @@
 
 mod compare;
 mod convert;
+mod copies;
 mod exact;
 mod float;
 mod integer;

@@ -47,7 +47,7 @@ fn kernel(body: &str) -> String {
 }
 
 /// What memory holds: the sign bit set in every other byte.
-fn pattern(i: usize) -> u8 {
+pub(crate) fn pattern(i: usize) -> u8 {
     (i * 29 + 7) as u8 ^ if i % 3 == 0 { 0x80 } else { 0 }
 }
 
@@ -204,7 +204,7 @@ fn format(ty: &str) -> Option<Format> {
 }
 
 /// The new value of a place.
-fn updated(op: &str, ty: &str, flush: bool, old: u64, v: u64, swap: u64) -> u64 {
+pub(crate) fn updated(op: &str, ty: &str, flush: bool, old: u64, v: u64, swap: u64) -> u64 {
     if let Some(half) = ty.strip_suffix("x2") {
         let part = |at: u32| updated(op, half, flush, old >> at & 0xffff, v >> at & 0xffff, 0);
         return part(0) | part(16) << 16;
