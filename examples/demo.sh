@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tests/setup.sh
 cargo build --release --workspace --locked
-exec "${CARGO_TARGET_DIR:-target}/release/gigac" train models/gigachat-demo.giga --data examples/corpus --out runs/demo --steps 400 "$@"
+exec "${CARGO_TARGET_DIR:-target}/release/gigac" train models/gigachat-demo.giga --data examples/corpus --out runs/demo --steps 2000 "$@"
