@@ -291,9 +291,9 @@ impl Tensor {
         (0..total)
             .map(|i| {
                 let (mut rest, mut at, mut inside) = (i, 0, true);
-                for d in 0..self.rank() {
-                    let x = self.corner[d] + rest % counts[d] * self.steps[d];
-                    rest /= counts[d];
+                for (d, count) in counts.iter().enumerate() {
+                    let x = self.corner[d] + rest % count * self.steps[d];
+                    rest /= count;
                     inside &= x >= 0 && x < self.dims[d];
                     at += x * if d == 0 { self.ty.1 as i64 } else { self.stride(d - 1) };
                 }

@@ -184,7 +184,7 @@ fn store(ty: &str, wide: bool, at: usize) -> String {
 fn select(op: &mut Op, operands: &[String], index: usize) {
     let scalar = |i: usize| BYTES[i % BYTES.len()].to_string();
     let simd = op.base().ends_with(['2', '4']) && op.base().starts_with('v');
-    if simd && index % 3 != 0 {
+    if simd && !index.is_multiple_of(3) {
         let (kind, n, most) = if op.base().ends_with('2') { ('h', 2, 4) } else { ('b', 4, 8) };
         let digits = |seed: usize| {
             let digit = |i: usize| char::from(b'0' + ((seed >> (3 * i)) % most) as u8);

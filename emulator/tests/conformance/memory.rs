@@ -48,7 +48,7 @@ fn kernel(body: &str) -> String {
 
 /// What memory holds: the sign bit set in every other byte.
 pub(crate) fn pattern(i: usize) -> u8 {
-    (i * 29 + 7) as u8 ^ if i % 3 == 0 { 0x80 } else { 0 }
+    (i * 29 + 7) as u8 ^ if i.is_multiple_of(3) { 0x80 } else { 0 }
 }
 
 fn run(text: &str, a: Vec<u8>, out: usize) -> (Vec<u8>, Vec<u8>) {
