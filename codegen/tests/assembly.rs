@@ -56,6 +56,53 @@ fn softmax_of_a_row() {
     }
 }
 
+/// The form that the compiler makes of a cross-entropy: a variable for each loop over the row.
+const CROSS_ENTROPY: &str = r#"kernel cross_entropy "" {
+  update x: f32[16384]
+  write s: f32[64]
+  var r: 64 / 1
+  var i: 256 / 64
+  var j: 256 / 64
+  var k: 256 / 64
+  grid r
+  %0: f32 = -inf
+  loop i carry (%1: f32[r, i] = %0 -> %2) {
+    %3: f32[r, i] = load x[256*r + i]
+    %4: f32[r, i] = max %1, %3
+    next %4
+  }
+  %5: f32[r] = reduce max %2 along i
+  %6: f32 = 0.0
+  loop j carry (%7: f32[r, j] = %6 -> %8) {
+    %9: f32[r, j] = load x[256*r + j]
+    %10: f32[r, j] = sub %9, %5
+    %11: f32[r, j] = exp %10
+    store x[256*r + j] = %11
+    %12: f32[r, j] = add %7, %11
+    next %12
+  }
+  %13: f32[r] = reduce sum %8 along j
+  store s[r] = %13
+  loop k {
+    %14: f32[r, k] = load x[256*r + k]
+    %15: f32[r, k] = div %14, %13
+    store x[256*r + k] = %15
+  }
+}"#;
+
+#[test]
+fn every_loop_has_its_vector_variable() {
+    for (target, register) in [(CpuTarget::x86_64_v4(), "zmm"), (CpuTarget::x86_64_v3(), "ymm")] {
+        let asm = instructions(&emit_asm(&[kernel(CROSS_ENTROPY)], &target).expect("compiles"));
+        let count = |part: &str| asm.lines().filter(|l| l.contains(part)).count();
+        for operation in ["vmaxps", "vfmadd213ps", "vdivps"] {
+            let wide = asm.lines().filter(|l| l.contains(operation) && l.contains(register));
+            assert!(wide.count() >= 4, "`{operation}` works on vectors: {target:?}");
+        }
+        assert_eq!(count("vfmadd213ss") + count("vdivss"), 0, "no lane is computed for itself");
+    }
+}
+
 #[test]
 fn the_same_input_gives_the_same_bytes() {
     let kernels = [kernel(AXPY), kernel(SOFTMAX)];

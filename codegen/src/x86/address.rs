@@ -81,7 +81,7 @@ impl<'c> Region<'_, 'c> {
             }
             Factor::Digit { var, divisor, modulus } => {
                 let (from, _) = self.span(lanes);
-                let of: Vec<u64> = match Some(var) == self.vector {
+                let of: Vec<u64> = match self.vectors.contains(&var) {
                     true => (from..from + lanes).collect(),
                     false => vec![lane_of(at, var); lanes as usize],
                 };

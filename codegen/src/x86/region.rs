@@ -24,9 +24,9 @@ const MAX_UNROLLED: u64 = 64;
 pub(super) fn lower<'c>(emit: &Emitter<'c>, kernel: &Kernel) -> Result<u64, CodegenError> {
     check_sizes(kernel)?;
     let frame = Frame::open(emit, kernel);
-    let vector = vector_variable(kernel);
+    let vectors = vector_variables(kernel);
     grid::points(emit, kernel, &frame, &mut |positions| {
-        let mut region = Region::new(emit, kernel, &frame, vector);
+        let mut region = Region::new(emit, kernel, &frame, &vectors);
         positions.iter().for_each(|position| region.enter(*position));
         region.block(&kernel.body)
     })?;
@@ -36,9 +36,9 @@ pub(super) fn lower<'c>(emit: &Emitter<'c>, kernel: &Kernel) -> Result<u64, Code
 
 /// Refuses values with too many lanes.
 fn check_sizes(kernel: &Kernel) -> Result<(), CodegenError> {
-    let vector = vector_variable(kernel);
+    let vectors = vector_variables(kernel);
     for (i, ty) in kernel.values.iter().enumerate() {
-        let shape = Shape::of(ty, vector, |var| Tiles::of(kernel, var).lanes);
+        let shape = Shape::of(ty, &vectors, |var| Tiles::of(kernel, var).lanes);
         let unrolled: u64 = shape.unrolled.iter().map(|(_, lanes)| lanes).product();
         if shape.lanes > MAX_LANES || unrolled > MAX_UNROLLED {
             let what = format!(
@@ -51,13 +51,57 @@ fn check_sizes(kernel: &Kernel) -> Result<(), CodegenError> {
     Ok(())
 }
 
-/// The variable whose lanes lie side by side in most accesses.
-pub(super) fn vector_variable(kernel: &Kernel) -> Option<VarId> {
+/// The variables whose lanes lie in vectors: those along which most accesses lie side by side, but
+/// never two that one value or access varies along. Each loop over rows of memory has one.
+fn vector_variables(kernel: &Kernel) -> Vec<VarId> {
     let mut contiguous = vec![0u64; kernel.vars.len()];
     count_contiguous(&kernel.body, &mut contiguous);
+    let mut together: Vec<Vec<VarId>> = kernel.values.iter().map(|ty| ty.vars.clone()).collect();
+    collect_accessed(kernel, &kernel.body, &mut together);
     let wide = |var: &VarId| Tiles::of(kernel, *var).lanes > 1;
-    let vars = (0..kernel.vars.len() as u32).map(VarId).filter(wide);
-    vars.max_by_key(|var| (contiguous[var.0 as usize], Tiles::of(kernel, *var).lanes))
+    let mut vars: Vec<VarId> = (0..kernel.vars.len() as u32).map(VarId).filter(wide).collect();
+    let key = |var: &VarId| (contiguous[var.0 as usize], Tiles::of(kernel, *var).lanes, var.0);
+    vars.sort_by_key(|var| std::cmp::Reverse(key(var)));
+    let mut chosen: Vec<VarId> = Vec::new();
+    for var in vars {
+        let meets =
+            |vars: &Vec<VarId>| vars.contains(&var) && vars.iter().any(|v| chosen.contains(v));
+        if !together.iter().any(meets) {
+            chosen.push(var);
+        }
+    }
+    chosen
+}
+
+/// The variables that each access varies along.
+fn collect_accessed(kernel: &Kernel, body: &[Stmt], found: &mut Vec<Vec<VarId>>) {
+    for stmt in body {
+        match stmt {
+            Stmt::Let(_, Expr::Load { offset, mask, .. }) => {
+                found.push(accessed(kernel, offset, mask.as_slice()));
+            }
+            Stmt::Store { offset, value, mask, .. } => {
+                let values: Vec<TileId> = mask.iter().chain([value]).copied().collect();
+                found.push(accessed(kernel, offset, &values));
+            }
+            Stmt::Let(..) | Stmt::When(_) => {}
+            Stmt::Loop { body, .. } => collect_accessed(kernel, body, found),
+        }
+    }
+}
+
+/// The variables that an offset or one of some values varies along, ascending.
+fn accessed(kernel: &Kernel, offset: &Offset, values: &[TileId]) -> Vec<VarId> {
+    let tiles = offset.tiles();
+    let tiles = tiles.iter().chain(values);
+    let mut vars: Vec<VarId> = tiles.flat_map(|t| kernel.ty(*t).vars.clone()).collect();
+    vars.extend(offset.terms.iter().filter_map(|term| match term.factor {
+        Factor::Digit { var, .. } => Some(var),
+        Factor::Scalar(_) | Factor::Tile(_) => None,
+    }));
+    vars.sort_unstable();
+    vars.dedup();
+    vars
 }
 
 fn count_contiguous(body: &[Stmt], counts: &mut [u64]) {
@@ -85,9 +129,10 @@ pub(super) struct Region<'a, 'c> {
     pub(super) emit: &'a Emitter<'c>,
     pub(super) kernel: &'a Kernel,
     pub(super) frame: &'a Frame<'c>,
-    pub(super) vector: Option<VarId>,
-    /// The lanes of the vector variable in hand, if not all.
-    pub(super) window: Option<Span>,
+    /// The variables whose lanes lie in vectors.
+    pub(super) vectors: &'a [VarId],
+    /// A vector variable of which some lanes are in hand, and these.
+    pub(super) window: Option<(VarId, Span)>,
     positions: Vec<Option<Position<'c>>>,
     values: Vec<Option<Tile<'c>>>,
 }
@@ -98,11 +143,11 @@ impl<'a, 'c> Region<'a, 'c> {
         emit: &'a Emitter<'c>,
         kernel: &'a Kernel,
         frame: &'a Frame<'c>,
-        vector: Option<VarId>,
+        vectors: &'a [VarId],
     ) -> Self {
         let positions = vec![None; kernel.vars.len()];
         let values = vec![None; kernel.values.len()];
-        Self { emit, kernel, frame, vector, window: None, positions, values }
+        Self { emit, kernel, frame, vectors, window: None, positions, values }
     }
 
     /// Puts a variable at a position.
@@ -136,8 +181,8 @@ impl<'a, 'c> Region<'a, 'c> {
 
     /// The shape that a value of this type has at present, in the window if there is one.
     fn shape(&self, ty: &TileType) -> Shape {
-        Shape::of(ty, self.vector, |var| match self.window {
-            Some((_, lanes)) if Some(var) == self.vector => lanes,
+        Shape::of(ty, self.vectors, |var| match self.window {
+            Some((of, (_, lanes))) if var == of => lanes,
             _ => self.lanes(var),
         })
     }
@@ -152,7 +197,7 @@ impl<'a, 'c> Region<'a, 'c> {
 
     /// So many lanes of the vector variable, from the first of the window.
     pub(super) fn span(&self, lanes: u64) -> Span {
-        (self.window.map_or(0, |(from, _)| from), lanes)
+        (self.window.map_or(0, |(_, (from, _))| from), lanes)
     }
 
     /// Emits one statement.
@@ -176,7 +221,7 @@ impl<'a, 'c> Region<'a, 'c> {
     /// Gives a value, or its next lanes.
     fn define(&mut self, value: TileId, tile: Tile<'c>) {
         match (self.window, &mut self.values[value.0 as usize]) {
-            (Some((from, _)), Some(begun)) if from > 0 => begun.append(tile),
+            (Some((_, (from, _))), Some(begun)) if from > 0 => begun.append(tile),
             (_, slot) => *slot = Some(tile),
         }
     }
@@ -211,7 +256,7 @@ impl<'a, 'c> Region<'a, 'c> {
             }
             Expr::Reduce(reduction, tile, var) => {
                 let (source, count) = (self.tile(*tile), self.lanes(*var));
-                if Some(*var) == self.vector {
+                if self.vectors.contains(var) {
                     reduce_lanes(emit, *reduction, source.row(at).lanes(emit, (0, count)))
                 } else {
                     let rows = source.along(at, (*var, count));
@@ -277,14 +322,8 @@ impl<'a, 'c> Region<'a, 'c> {
         value: TileId,
         mask: Option<TileId>,
     ) -> TileType {
-        let tiles = offset.tiles().into_iter().chain(mask).chain([value]);
-        let mut vars: Vec<VarId> = tiles.flat_map(|t| self.kernel.ty(t).vars.clone()).collect();
-        vars.extend(offset.terms.iter().filter_map(|term| match term.factor {
-            Factor::Digit { var, .. } => Some(var),
-            Factor::Scalar(_) | Factor::Tile(_) => None,
-        }));
-        vars.sort_unstable();
-        vars.dedup();
+        let values: Vec<TileId> = mask.into_iter().chain([value]).collect();
+        let vars = accessed(self.kernel, offset, &values);
         TileType { scalar: Scalar::F32, vars }
     }
 

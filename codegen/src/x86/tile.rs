@@ -1,9 +1,9 @@
 //! Tile values as registers.
 //!
-//! One variable of a kernel is its **vector variable**: a value that varies along it is a row of
-//! as many lanes as the tile in hand has, in one or several LLVM vectors. Along every other
-//! variable with a tile above one, a value is unrolled: one row for each lane. A value that does
-//! not vary along the vector variable is a scalar.
+//! Some variables of a kernel are **vector variables**, at most one in any value: a value that
+//! varies along one is a row of as many lanes as the tile in hand has, in one or several LLVM
+//! vectors. Along every other variable with a tile above one, a value is unrolled: one row for each
+//! lane. A value that does not vary along a vector variable is a scalar.
 
 use gigac_ir::kernel::{TileType, VarId};
 
@@ -12,7 +12,7 @@ use super::emit::{Emitter, Value};
 /// A lane of each unrolled variable.
 pub(super) type Coordinates = Vec<(VarId, u64)>;
 
-/// Consecutive lanes of the vector variable: the first one, and how many.
+/// Consecutive lanes of a vector variable: the first one, and how many.
 pub(super) type Span = (u64, u64);
 
 /// How a tile value is spread.
@@ -20,7 +20,7 @@ pub(super) type Span = (u64, u64);
 pub(super) struct Shape {
     /// Unrolled variables and their lanes, ascending.
     pub(super) unrolled: Vec<(VarId, u64)>,
-    /// Lanes of the vector variable; 1 if the value does not vary along it.
+    /// Lanes of the vector variable; 1 if the value varies along none.
     pub(super) lanes: u64,
 }
 
@@ -40,11 +40,11 @@ pub(super) struct Row<'c> {
 
 impl Shape {
     /// The shape of a type, given the lanes that each variable has at present.
-    pub(super) fn of(ty: &TileType, vector: Option<VarId>, lanes: impl Fn(VarId) -> u64) -> Self {
+    pub(super) fn of(ty: &TileType, vectors: &[VarId], lanes: impl Fn(VarId) -> u64) -> Self {
         let mut shape = Self { unrolled: Vec::new(), lanes: 1 };
         for var in &ty.vars {
             match lanes(*var) {
-                n if Some(*var) == vector => shape.lanes = n,
+                n if vectors.contains(var) => shape.lanes = n,
                 n => shape.unrolled.push((*var, n)),
             }
         }

@@ -26,35 +26,38 @@ impl Region<'_, '_> {
     /// Emits statements, in windows where that is possible and worth it.
     pub(super) fn block(&mut self, mut body: &[Stmt]) -> Result<(), CodegenError> {
         while let Some((first, after)) = body.split_first() {
-            let run = self.run_length(body);
-            if run > 1 {
-                self.windowed(&body[..run])?;
-                body = &body[run..];
-            } else {
-                self.stmt(first)?;
-                body = after;
+            match self.run(body) {
+                Some((vector, run)) if run.len() > 1 => {
+                    self.windowed(vector, run)?;
+                    body = &body[run.len()..];
+                }
+                _ => {
+                    self.stmt(first)?;
+                    body = after;
+                }
             }
         }
         Ok(())
     }
 
-    /// Number of leading statements that can be emitted in windows; 0 if one window holds all.
-    fn run_length(&self, body: &[Stmt]) -> usize {
-        let Some(vector) = self.vector else { return 0 };
+    /// Leading statements that can be emitted in windows of a variable, unless one window holds all.
+    fn run<'k>(&self, body: &'k [Stmt]) -> Option<(VarId, &'k [Stmt])> {
+        let vector = body.iter().find_map(|stmt| self.vector_of(stmt))?;
         if self.windows(self.lanes(vector)).len() < 2 {
-            return 0;
+            return None;
         }
-        let mut run = Run { vector, accesses: Vec::new() };
-        body.iter().take_while(|stmt| run.admits(stmt)).count()
+        let mut run = Run { vectors: self.vectors, accesses: Vec::new() };
+        let other = |stmt: &Stmt| self.vector_of(stmt).is_some_and(|var| var != vector);
+        let length = body.iter().take_while(|stmt| !other(stmt) && run.admits(stmt)).count();
+        Some((vector, &body[..length]))
     }
 
-    fn windowed(&mut self, run: &[Stmt]) -> Result<(), CodegenError> {
-        let vector = self.vector.expect("only kernels with a vector variable have windows");
+    fn windowed(&mut self, vector: VarId, run: &[Stmt]) -> Result<(), CodegenError> {
         for window in self.windows(self.lanes(vector)) {
-            self.window = Some(window);
+            self.window = Some((vector, window));
             for stmt in run {
                 // What is the same for all lanes is done once.
-                if window.0 == 0 || self.varies(stmt, vector) {
+                if window.0 == 0 || self.vector_of(stmt) == Some(vector) {
                     self.stmt(stmt)?;
                 }
             }
@@ -63,21 +66,20 @@ impl Region<'_, '_> {
         Ok(())
     }
 
-    fn varies(&self, stmt: &Stmt, vector: VarId) -> bool {
-        match stmt {
-            Stmt::Let(value, _) => self.kernel.ty(*value).vars.contains(&vector),
-            Stmt::Store { offset, value, mask, .. } => {
-                self.stored_type(offset, *value, *mask).vars.contains(&vector)
-            }
-            Stmt::When(_) => false,
-            Stmt::Loop { .. } => panic!("runs of statements hold no loops"),
-        }
+    /// The vector variable that a statement's lanes are those of.
+    fn vector_of(&self, stmt: &Stmt) -> Option<VarId> {
+        let ty = match stmt {
+            Stmt::Let(value, _) => self.kernel.ty(*value).clone(),
+            Stmt::Store { offset, value, mask, .. } => self.stored_type(offset, *value, *mask),
+            Stmt::When(_) | Stmt::Loop { .. } => return None,
+        };
+        ty.vars.into_iter().find(|var| self.vectors.contains(var))
     }
 }
 
-/// Statements that treat each lane of the vector variable by itself.
+/// Statements that treat each lane of a vector variable by itself.
 struct Run<'k> {
-    vector: VarId,
+    vectors: &'k [VarId],
     accesses: Vec<(BufferId, &'k Offset, bool)>,
 }
 
@@ -85,7 +87,7 @@ impl<'k> Run<'k> {
     fn admits(&mut self, stmt: &'k Stmt) -> bool {
         match stmt {
             Stmt::Let(_, Expr::Load { buffer, offset, .. }) => self.access(*buffer, offset, false),
-            Stmt::Let(_, Expr::Reduce(_, _, var)) => *var != self.vector,
+            Stmt::Let(_, Expr::Reduce(_, _, var)) => !self.vectors.contains(var),
             Stmt::Let(_, Expr::Dot(..)) | Stmt::Loop { .. } => false,
             Stmt::Let(..) | Stmt::When(_) => true,
             Stmt::Store { buffer, offset, .. } => self.access(*buffer, offset, true),
