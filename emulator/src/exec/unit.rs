@@ -63,7 +63,7 @@ pub(crate) struct Unit {
     pub(crate) clock_ticks: u64,
     /// Some warp has polled since the slice began.
     pub(crate) polled: bool,
-    /// Digests of the states since the last effect.
+    /// Digests of the states of its warps since the last effect.
     states: HashSet<u64>,
 }
 
@@ -116,16 +116,21 @@ impl Unit {
         }
     }
 
-    /// Whether this state of the warps was there before, since memory last changed.
+    /// Whether every warp that could run is back in a state that it was in before, since memory last
+    /// changed. What a warp does next depends on its state and on memory alone, so it goes round for
+    /// ever, whatever the schedule.
     pub(crate) fn is_back(&mut self) -> bool {
-        let mut hasher = DefaultHasher::new();
-        self.current.hash(&mut hasher);
-        self.random.hash(&mut hasher);
-        self.warps.iter().for_each(|warp| warp.hash_state(&mut hasher));
         if self.states.len() >= STATES {
             self.states.clear();
         }
-        !self.states.insert(hasher.finish())
+        let mut all = true;
+        for (w, warp) in self.warps.iter().enumerate().filter(|(_, warp)| warp.runnable() != 0) {
+            let mut hasher = DefaultHasher::new();
+            w.hash(&mut hasher);
+            warp.hash_state(&mut hasher);
+            all &= !self.states.insert(hasher.finish());
+        }
+        all
     }
 
     /// Something changed: states may come back without meaning anything.
