@@ -27,11 +27,12 @@ pub(crate) type Pred = u32;
 pub(crate) struct Regs {
     pub(crate) rows: Vec<Row>,
     pub(crate) preds: Vec<u32>,
-    /// Lanes of each row whose value came from memory that nobody initialised.
-    pub(crate) undef: Vec<u32>,
-    /// The same for predicates.
+    /// Bits of each row whose value came from memory that nobody initialised; empty until there are
+    /// any.
+    pub(crate) undef: Vec<Row>,
+    /// Lanes of each predicate of which the same is true.
     pub(crate) pred_undef: Vec<u32>,
-    /// Whether any `undef` bit was ever set; while false, nothing is propagated.
+    /// Whether anything was ever undefined; while false, nothing is propagated.
     pub(crate) tainted: bool,
 }
 
@@ -60,6 +61,36 @@ impl Regs {
     pub(crate) fn set_u64(&mut self, slot: Slot, lane: usize, value: u64) {
         self.set_u32(slot, lane, value as u32);
         self.set_u32(slot + 1, lane, (value >> 32) as u32);
+    }
+
+    /// From now on undefined bits are kept track of.
+    pub(crate) fn taint(&mut self) {
+        if !self.tainted {
+            self.tainted = true;
+            self.undef.clear();
+            self.undef.resize(self.rows.len(), Row([0; LANES]));
+            self.pred_undef.clear();
+            self.pred_undef.resize(self.preds.len(), 0);
+        }
+    }
+
+    /// Lanes in which a row has undefined bits.
+    pub(crate) fn undefined_lanes(&self, slot: Slot) -> u32 {
+        let row = self.undef.get(slot as usize).filter(|_| self.tainted);
+        row.map_or(0, |row| (0..LANES).fold(0, |m, i| m | u32::from(row.0[i] != 0) << i))
+    }
+
+    /// Undefined bits of one lane.
+    pub(crate) fn undefined_bits(&self, slot: Slot, lane: usize) -> u32 {
+        if self.tainted { self.undef[slot as usize].0[lane] } else { 0 }
+    }
+
+    /// Sets the undefined bits of the lanes in `mask`.
+    pub(crate) fn set_undefined(&mut self, slot: Slot, mask: u32, bits: u32) {
+        if self.tainted {
+            let row = &mut self.undef[slot as usize].0;
+            (0..LANES).filter(|i| mask >> i & 1 != 0).for_each(|i| row[i] = bits);
+        }
     }
 
     /// The predicate with `negate` applied.

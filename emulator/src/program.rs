@@ -30,17 +30,25 @@ pub(crate) struct Flow {
 }
 
 /// When a result is undefined.
-#[derive(Default, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Default, Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FlowRule {
-    /// If any operand is.
+    /// All of it, if any bit of an operand is.
     #[default]
     Any,
+    /// Each bit, if the same bit of one of these is (`xor`, `not`, `mov`).
+    Union(Vec<Slot>),
+    /// Bitwise and: unless the same bit of the other operand is a defined zero.
+    And(Slot, Slot),
+    /// Bitwise or: unless the same bit of the other operand is a defined one.
+    Or(Slot, Slot),
     /// `selp`: if the predicate or the chosen operand is.
-    Select,
-    /// Bitwise and: unless an operand is a defined zero (predicates: defined false).
-    And,
-    /// Bitwise or: unless an operand is defined ones (predicates: defined true).
-    Or,
+    Select { a: Slot, b: Slot, p: (Pred, bool) },
+    /// The instruction moves bits of these rows about, as the other operands say.
+    Moved(Vec<Slot>),
+    /// Of predicates: unless an operand is a defined false.
+    PredicateAnd,
+    /// Of predicates: unless an operand is a defined true.
+    PredicateOr,
     /// The instruction says itself what becomes undefined.
     Own,
 }

@@ -515,6 +515,7 @@ fn find_nth_set(mask: u32, base: u32, offset: i32) -> u32 {
 pub(super) fn brev(ins: &mut Ins) -> Decoded {
     let ty = ins.ty()?;
     let (d, a) = unary(ins, ty)?;
+    ins.moves(&[a], ty);
     Ok(Op::Alu(by_width!(ins, ty, map1, (d, a), |a| a.reverse_bits())))
 }
 
@@ -522,6 +523,7 @@ pub(super) fn bfe(ins: &mut Ins) -> Decoded {
     let ty = ins.ty()?;
     let (d, a) = unary(ins, ty)?;
     let (position, length) = (ins.src(Ty::U32)?, ins.src(Ty::U32)?);
+    ins.moves(&[a], ty);
     let isa = ins.isa();
     let signed = ty.is_signed();
     Ok(Op::Alu(match ty.bits() {
@@ -553,6 +555,7 @@ pub(super) fn bfi(ins: &mut Ins) -> Decoded {
     let ty = ins.ty()?;
     let (d, a, b) = binary(ins, ty)?;
     let (position, length) = (ins.src(Ty::U32)?, ins.src(Ty::U32)?);
+    ins.moves(&[a, b], ty);
     let isa = ins.isa();
     Ok(Op::Alu(match ty.bits() {
         32 => map4(isa, d, a, b, position, length, |a: u32, b: u32, p: u32, l: u32| {
@@ -869,7 +872,7 @@ pub(super) fn selp(ins: &mut Ins) -> Decoded {
     let ty = ins.ty()?;
     let (d, a, b) = binary(ins, ty)?;
     let p = ins.pred_src()?;
-    ins.flow.rule = FlowRule::Select;
+    ins.flow.rule = FlowRule::Select { a, b, p };
     let rows = ty.bits().div_ceil(32);
     Ok(Op::Alu(Box::new(move |regs, mask| {
         let chosen = regs.pred(p);
@@ -902,12 +905,12 @@ pub(super) fn slct(ins: &mut Ins) -> Decoded {
 
 fn logic(ins: &mut Ins, op: BoolOp) -> Decoded {
     let ty = ins.ty()?;
-    ins.flow.rule = match op {
-        BoolOp::And => FlowRule::And,
-        BoolOp::Or => FlowRule::Or,
-        BoolOp::Xor => FlowRule::Any,
-    };
     if ty == Ty::Pred {
+        ins.flow.rule = match op {
+            BoolOp::And => FlowRule::PredicateAnd,
+            BoolOp::Or => FlowRule::PredicateOr,
+            BoolOp::Xor => FlowRule::Any,
+        };
         let (d, a, b) = (ins.pred_dst()?, ins.pred_src()?, ins.pred_src()?);
         return Ok(Op::Alu(Box::new(move |regs, mask| {
             let v = op.apply(regs.pred(a), regs.pred(b));
@@ -915,6 +918,11 @@ fn logic(ins: &mut Ins, op: BoolOp) -> Decoded {
         })));
     }
     let (d, a, b) = binary(ins, ty)?;
+    ins.flow.rule = match op {
+        BoolOp::And => FlowRule::And(a, b),
+        BoolOp::Or => FlowRule::Or(a, b),
+        BoolOp::Xor => FlowRule::Union(vec![a, b]),
+    };
     Ok(Op::Alu(match op {
         BoolOp::And => by_width!(ins, ty, map2, (d, a, b), |a, b| a & b),
         BoolOp::Or => by_width!(ins, ty, map2, (d, a, b), |a, b| a | b),
@@ -944,6 +952,7 @@ pub(super) fn not(ins: &mut Ins) -> Decoded {
         })));
     }
     let (d, a) = unary(ins, ty)?;
+    ins.flow.rule = FlowRule::Union(vec![a]);
     Ok(Op::Alu(by_width!(ins, ty, map1, (d, a), |a| !a)))
 }
 
@@ -974,7 +983,10 @@ pub(super) fn lop3(ins: &mut Ins) -> Decoded {
         })
     };
     let compute = map3(isa, d, a, b, c, table);
-    let Some(op) = bool_op else { return Ok(Op::Alu(compute)) };
+    let Some(op) = bool_op else {
+        ins.flow.rule = FlowRule::Union(vec![a, b, c]);
+        return Ok(Op::Alu(compute));
+    };
     let q = ins.pred_src()?;
     Ok(Op::Alu(Box::new(move |regs, mask| {
         compute(regs, mask);
@@ -994,6 +1006,7 @@ pub(super) fn shf(ins: &mut Ins) -> Decoded {
     let Some(left) = left else { return ins.unsupported() };
     let (d, a, b) = binary(ins, Ty::B32)?;
     let c = ins.src(Ty::U32)?;
+    ins.moves(&[a, b], Ty::B32);
     Ok(Op::Alu(map3(ins.isa(), d, a, b, c, move |a: u32, b: u32, c: u32| {
         let n = if wrap { c & 31 } else { c.min(32) };
         let both = u64::from(b) << 32 | u64::from(a);
@@ -1004,6 +1017,7 @@ pub(super) fn shf(ins: &mut Ins) -> Decoded {
 pub(super) fn shl(ins: &mut Ins) -> Decoded {
     let ty = ins.ty()?;
     let (d, a, n) = (ins.dst(ty)?, ins.src(ty)?, ins.src(Ty::U32)?);
+    ins.moves(&[a], ty);
     let isa = ins.isa();
     Ok(Op::Alu(match ty.bits() {
         16 => map2(isa, d, a, n, |a: u16, n: u32| if n < 16 { a << n } else { 0 }),
@@ -1015,6 +1029,7 @@ pub(super) fn shl(ins: &mut Ins) -> Decoded {
 pub(super) fn shr(ins: &mut Ins) -> Decoded {
     let ty = ins.ty()?;
     let (d, a, n) = (ins.dst(ty)?, ins.src(ty)?, ins.src(Ty::U32)?);
+    ins.moves(&[a], ty);
     let isa = ins.isa();
     Ok(Op::Alu(match (ty.bits(), ty.is_signed()) {
         (16, false) => map2(isa, d, a, n, |a: u16, n: u32| if n < 16 { a >> n } else { 0 }),
@@ -1052,6 +1067,7 @@ pub(super) fn prmt(ins: &mut Ins) -> Decoded {
         .unwrap_or(Permute::Index);
     let (d, a, b) = binary(ins, Ty::B32)?;
     let c = ins.src(Ty::B32)?;
+    ins.moves(&[a, b], Ty::B32);
     Ok(Op::Alu(map3(ins.isa(), d, a, b, c, move |a: u32, b: u32, c: u32| {
         let selector = match mode {
             Permute::Index => c & 0xffff,

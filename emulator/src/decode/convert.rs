@@ -59,6 +59,10 @@ pub(super) fn cvt(ins: &mut Ins) -> Decoded {
     if dst_bits < to.bits() || src_bits < from.bits() {
         return ins.error("a register is narrower than its type");
     }
+    if !c.sat && !from.is_float() && !to.is_float() {
+        // The upper half of a wider source plays no part.
+        ins.moves(&[a], if src_bits == 64 { Ty::B64 } else { Ty::B32 });
+    }
     if let Some(alu) = fast(ins, c, d, a, dst_bits) {
         return Ok(Op::Alu(alu));
     }

@@ -47,6 +47,7 @@ pub(super) fn mov(ins: &mut Ins) -> Decoded {
         }
     }
     let a = ins.src(ty)?;
+    ins.flow.rule = FlowRule::Union(vec![a]);
     let isa = ins.isa();
     Ok(Op::Alu(match ty.bits() {
         128 => copy_rows(d, a, 4),
@@ -69,6 +70,7 @@ fn pack(ins: &mut Ins, d: Slot, items: &[Operand], ty: Ty) -> Decoded {
     let each = part(ins, items, ty)?;
     let parts: Vec<Slot> =
         items.iter().map(|item| ins.src_of(item, each)).collect::<Result<_, _>>()?;
+    ins.moves(&parts, each);
     if let ([a, b], Ty::B16) = (parts.as_slice(), each) {
         return Ok(Op::Alu(map2(ins.isa(), d, *a, *b, |a: u16, b: u16| {
             u32::from(a) | u32::from(b) << 16
@@ -103,6 +105,7 @@ fn unpack(ins: &mut Ins, items: &[Operand], ty: Ty) -> Decoded {
         });
     }
     let a = ins.src(ty)?;
+    ins.moves(&[a], ty);
     let bits = each.bits();
     Ok(Op::Alu(Box::new(move |regs, mask| {
         // All rows first: a destination may be the source.

@@ -5,7 +5,7 @@ use super::function::{Body, Entity};
 use crate::error::PtxError;
 use crate::lanes::{BoolOp, Isa, Pred, Slot};
 use crate::num::Round;
-use crate::program::{Address, Flow, Scope};
+use crate::program::{Address, Flow, FlowRule, Scope};
 use crate::syntax::ast::{Instruction, Operand};
 use crate::types::{Space, Ty, window};
 
@@ -218,10 +218,7 @@ impl<'i, 'm> Ins<'i, 'm> {
             Operand::Sink => Ok((self.body.scratch(want), want.max(16))),
             Operand::Name(name, 0, span) => match self.body.lookup(name) {
                 Some(Entity::Reg(slot, bits)) => {
-                    self.flow.writes.push(slot);
-                    if bits == 64 {
-                        self.flow.writes.push(slot + 1);
-                    }
+                    self.flow.writes.extend(slot..slot + bits.div_ceil(32));
                     Ok((slot, bits))
                 }
                 Some(_) => Err(self.body.error(*span, format!("`{name}` cannot be written"))),
@@ -299,10 +296,14 @@ impl<'i, 'm> Ins<'i, 'm> {
     }
 
     fn reads(&mut self, slot: Slot, bits: u32) {
-        self.flow.reads.push(slot);
-        if bits == 64 {
-            self.flow.reads.push(slot + 1);
-        }
+        self.flow.reads.extend(slot..slot + bits.div_ceil(32));
+    }
+
+    /// Says that the instruction moves the bits of these registers of type `ty` about.
+    pub(crate) fn moves(&mut self, data: &[Slot], ty: Ty) {
+        let rows = ty.bits().div_ceil(32);
+        let rows = data.iter().flat_map(|&s| s..s + rows).collect();
+        self.flow.rule = FlowRule::Moved(rows);
     }
 
     /// A source predicate, possibly negated; `true`/`false` constants too.

@@ -64,7 +64,7 @@ impl Unit {
     fn check_address(&mut self, engine: &Engine, w: usize, pc: u32, mask: u32, at: &Address) {
         let regs = &self.warps[w].regs;
         if let (true, Some((slot, _))) = (regs.tainted, at.base) {
-            let bad = regs.undef[slot as usize] & mask;
+            let bad = regs.undefined_lanes(slot) & mask;
             if bad != 0 {
                 self.report_undefined(
                     engine,
@@ -312,7 +312,7 @@ impl Unit {
             .fold(0, |m, i| m | u32::from(stack.written.none(at + i * element, element)) << i)
     }
 
-    /// Writes for one lane. `undefined`: mask of parts whose value nobody defined.
+    /// Writes for one lane. `undefined`: mask of parts of which nobody defined any bit.
     pub(crate) fn write(
         &mut self,
         engine: &Engine,
@@ -338,9 +338,6 @@ impl Unit {
                 Proxy::Generic,
             ),
             Space::Global | Space::Generic => {
-                if undefined != 0 && engine.options.checks.uninitialised {
-                    self.report_undefined(engine, who, "is stored to global memory");
-                }
                 self.write_global(engine, who, address, data, order);
             }
             Space::Local => {
@@ -603,15 +600,22 @@ impl Unit {
     ) {
         let regs = &mut self.warps[w].regs;
         if undefined.iter().any(|&u| u != 0) && engine.options.checks.uninitialised {
-            regs.tainted = true;
+            regs.taint();
         }
         if regs.tainted {
+            // Narrow values are extended by zeros, which are defined, or by their sign.
+            let wide = load.ty.is_signed() || load.ty.bits() >= 32;
+            let all = if wide { u32::MAX } else { (1 << load.ty.bits()) - 1 };
             for (i, dst) in load.dst.iter().enumerate() {
-                if let Some((slot, bits)) = dst {
-                    for row in 0..bits.div_ceil(32) {
-                        let u = &mut regs.undef[(slot + row) as usize];
-                        *u = *u & !mask | undefined[i];
-                    }
+                let Some((slot, bits)) = dst else { continue };
+                for row in 0..bits.div_ceil(32) {
+                    let here = if row == 0 || load.ty.bits() > 32 || load.ty.is_signed() {
+                        all
+                    } else {
+                        0
+                    };
+                    regs.set_undefined(slot + row, mask, 0);
+                    regs.set_undefined(slot + row, undefined[i], here);
                 }
             }
         }
@@ -642,12 +646,19 @@ impl Unit {
             let (space, address) =
                 if generic { resolve(addresses[lane]) } else { (store.at.space, addresses[lane]) };
             let regs = &self.warps[w].regs;
-            let mut undefined = 0;
+            let (mut undefined, mut partly) = (0, false);
             for (i, &slot) in store.src.iter().enumerate() {
                 get_element(regs, slot, lane, &mut buffer[i * element..(i + 1) * element]);
                 if regs.tainted {
-                    undefined |= (regs.undef[slot as usize] >> lane & 1) << i;
+                    let width = element.min(4) as u32 * 8;
+                    let all = u32::MAX >> (32 - width);
+                    let bits = regs.undefined_bits(slot, lane) & all;
+                    partly |= bits != 0;
+                    undefined |= u32::from(bits == all) << i;
                 }
+            }
+            if partly && matches!(space, Space::Global | Space::Generic) {
+                self.report_undefined(engine, (w, lane, pc), "is stored to global memory");
             }
             self.write(
                 engine,
@@ -696,7 +707,7 @@ impl Unit {
                 let regs = &self.warps[w].regs;
                 let value = element_bits(regs, atomic.src[i], lane, element);
                 let swap = atomic.swap.map_or(0, |s| element_bits(regs, s, lane, element));
-                if regs.tainted && regs.undef[atomic.src[i] as usize] >> lane & 1 != 0 {
+                if regs.undefined_bits(atomic.src[i], lane) != 0 {
                     self.report_undefined(engine, (w, lane, pc), "is the operand of an atomic");
                 }
                 let at = address + (i * element) as u64;
@@ -714,8 +725,8 @@ impl Unit {
                     for row in 0..element.div_ceil(4) as u32 {
                         regs.set_u32(d + row, lane, (old >> (32 * row)) as u32);
                     }
-                    if regs.tainted {
-                        regs.undef[d as usize] &= !(1 << lane);
+                    for row in 0..element.div_ceil(4) as u32 {
+                        regs.set_undefined(d + row, 1 << lane, 0);
                     }
                 }
             }

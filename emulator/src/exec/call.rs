@@ -364,6 +364,7 @@ impl Warp {
             let n = part.len().min(4);
             word[..n].copy_from_slice(&part[..n]);
             self.regs.set_u32(slot + r, lane, u32::from_le_bytes(word));
+            self.regs.set_undefined(slot + r, 1 << lane, 0);
         }
     }
 

@@ -226,19 +226,18 @@ fn shuffle(
     (a, b, c): (u32, u32, u32),
 ) {
     let (va, vb, vc): ([u32; 32], [u32; 32], [u32; 32]) = (regs.get(a), regs.get(b), regs.get(c));
-    let undefined = regs.undef[a as usize];
-    let (mut inside, mut undef) = (0, 0);
+    let undefined: [u32; 32] = std::array::from_fn(|lane| regs.undefined_bits(a, lane));
+    let (mut inside, mut undef) = (0, [0; 32]);
     let mut out = [0; 32];
     for lane in 0..32 {
         let (from, ok) = source(mode, lane, vb[lane], vc[lane]);
         out[lane] = va[from];
         inside |= u32::from(ok) << lane;
-        undef |= (undefined >> from & 1) << lane;
+        undef[lane] = undefined[from];
     }
     regs.put(d, lanes, &out);
-    if regs.tainted {
-        let u = &mut regs.undef[d as usize];
-        *u = *u & !lanes | undef & lanes;
+    for lane in lanes_of(lanes) {
+        regs.set_undefined(d, 1 << lane, undef[lane]);
     }
     if let Some(p) = p {
         regs.put_pred(p, lanes, inside);
@@ -258,12 +257,10 @@ fn spread_undefined(
     ) {
         return;
     }
-    let rows = flow.reads.iter().fold(0, |m, &s| m | regs.undef[s as usize]);
-    let any =
-        flow.pred_reads.iter().fold(rows, |m, &p| m | regs.pred_undef[p as usize]) & lanes != 0;
+    let any = super::undefined::any(regs, flow) & lanes != 0;
     let bits = if any { lanes } else { 0 };
     for &d in &flow.writes {
-        regs.undef[d as usize] = regs.undef[d as usize] & !lanes | bits;
+        regs.set_undefined(d, lanes, if any { u32::MAX } else { 0 });
     }
     for &d in &flow.pred_writes {
         regs.pred_undef[d as usize] = regs.pred_undef[d as usize] & !lanes | bits;

@@ -389,7 +389,7 @@ impl Unit {
             let piece = |(i, &slot): (usize, &u32)| {
                 let mut data = [0; 16];
                 super::access::get_element(regs, slot, lane, &mut data[..element]);
-                let defined = regs.undef[slot as usize] >> lane & 1 == 0;
+                let defined = regs.undefined_bits(slot, lane) == 0;
                 let to = (Space::Shared, to[lane] + (i * element) as u64);
                 Piece { from: Source::Value(data, defined), to, bytes: element }
             };

@@ -240,19 +240,19 @@ impl Unit {
                 u32::from(u16::from_le_bytes([tile[r][2 * c], tile[r][2 * c + 1]]))
             };
             let regs = &mut self.warps[w].regs;
-            let mut undefined = 0;
-            for lane in 0..LANES {
+            let mut undefined = [0; LANES];
+            for (lane, undefined) in undefined.iter_mut().enumerate() {
                 let (r, c) = (lane / 4, lane % 4 * 2);
                 let (first, second) =
                     if trans { ((c, r), (c + 1, r)) } else { ((r, c), (r, c + 1)) };
                 regs.set_u32(d, lane, half(first.0, first.1) | half(second.0, second.1) << 16);
-                let both = bad[first.0] >> first.1 & bad[second.0] >> second.1 & 1;
-                undefined |= both << lane;
+                let half = |(r, c): (usize, usize)| (bad[r] >> c & 1) * 0xffff;
+                *undefined = half(first) | half(second) << 16;
             }
-            if undefined != 0 && engine.options.checks.uninitialised {
-                regs.tainted = true;
+            if undefined != [0; LANES] && engine.options.checks.uninitialised {
+                regs.taint();
             }
-            regs.undef[d as usize] = if regs.tainted { undefined } else { 0 };
+            (0..LANES).for_each(|lane| regs.set_undefined(d, 1 << lane, undefined[lane]));
         }
     }
 
@@ -360,11 +360,11 @@ impl Unit {
             regs.set_u32(slot, lane, old & !(mask << at) | (value as u32 & mask) << at);
         }
         if bad != 0 && engine.options.checks.uninitialised {
-            regs.tainted = true;
-            regs.undef[slot as usize] |= 1 << lane;
+            regs.taint();
+            regs.set_undefined(slot, 1 << lane, u32::MAX);
             self.warps[w].origin = Some((pc, lane as u8, place.1));
-        } else if regs.tainted && e == 0 {
-            regs.undef[slot as usize] &= !(1 << lane);
+        } else if e == 0 {
+            regs.set_undefined(slot, 1 << lane, 0);
         }
     }
 
@@ -672,7 +672,7 @@ fn transpose(regs: &mut Regs, d: Slot, a: Slot) {
         half(c, r) | half(c + 1, r) << 16
     });
     regs.put::<u32>(d, FULL, &out);
-    regs.undef[d as usize] = 0;
+    regs.set_undefined(d, FULL, 0);
 }
 
 /// `mma` and `wmma.mma`.
@@ -783,8 +783,9 @@ fn volta(regs: &mut Regs, mma: &Mma, (a_row, b_row): (bool, bool)) {
     }
     if regs.tainted {
         let reads = mma.a.iter().chain(&mma.b).chain(&mma.c);
-        let undefined = reads.fold(0, |m, &s| m | regs.undef[s as usize]);
-        mma.d.iter().for_each(|&d| regs.undef[d as usize] = if undefined != 0 { FULL } else { 0 });
+        let undefined = reads.fold(0, |m, &s| m | regs.undefined_lanes(s));
+        let bits = if undefined != 0 { u32::MAX } else { 0 };
+        mma.d.iter().for_each(|&d| regs.set_undefined(d, FULL, bits));
     }
 }
 
@@ -793,19 +794,25 @@ fn spread(regs: &mut Regs, mma: &Mma, (la, lb, lc): (Layout, Layout, Layout)) {
     let Shape { m, n, k } = mma.shape;
     let (m, n, k) = (m as usize, n as usize, k as usize);
     let (mut rows, mut cols, mut own) = (vec![false; m], vec![false; n], vec![false; m * n]);
-    let bad = |regs: &Regs, slot: Slot, lane: usize| regs.undef[slot as usize] >> lane & 1 != 0;
-    each(la, mma.types.a, mma.a.len(), k, |lane, j, _, index| {
-        rows[index / k] |= bad(regs, mma.a[j], lane)
+    let bad = |regs: &Regs, slot: Slot, lane: usize, e: usize, ty: Ty| {
+        let width = ty.bits().min(32);
+        regs.undefined_bits(slot, lane) >> (e as u32 * width) & (u32::MAX >> (32 - width)) != 0
+    };
+    each(la, mma.types.a, mma.a.len(), k, |lane, j, e, index| {
+        rows[index / k] |= bad(regs, mma.a[j], lane, e, mma.types.a)
     });
-    each(lb, mma.types.b, mma.b.len(), n, |lane, j, _, index| {
-        cols[index % n] |= bad(regs, mma.b[j], lane)
+    each(lb, mma.types.b, mma.b.len(), n, |lane, j, e, index| {
+        cols[index % n] |= bad(regs, mma.b[j], lane, e, mma.types.b)
     });
-    each(lc, mma.types.c, mma.c.len(), n, |lane, j, _, index| {
-        own[index] |= bad(regs, mma.c[j], lane)
+    each(lc, mma.types.c, mma.c.len(), n, |lane, j, e, index| {
+        own[index] |= bad(regs, mma.c[j], lane, e, mma.types.c)
     });
     let mut out = vec![0u32; mma.d.len()];
     each(lc, mma.types.d, mma.d.len(), n, |lane, j, _, index| {
         out[j] |= u32::from(rows[index / n] || cols[index % n] || own[index]) << lane;
     });
-    mma.d.iter().zip(out).for_each(|(&d, u)| regs.undef[d as usize] = u);
+    for (&d, lanes) in mma.d.iter().zip(out) {
+        regs.set_undefined(d, FULL, 0);
+        regs.set_undefined(d, lanes, u32::MAX);
+    }
 }

@@ -12,6 +12,7 @@ mod step;
 mod sync;
 pub(crate) mod tensormap;
 mod tiles;
+mod undefined;
 mod unit;
 mod warp;
 

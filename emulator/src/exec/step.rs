@@ -1,12 +1,12 @@
 //! The inner loop: picks the lanes of a warp that run together, and executes their instruction.
 
 use super::engine::Engine;
+use super::undefined::propagate;
 use super::unit::Unit;
 use super::warp::{Why, lanes_of};
 use crate::check::FindingKind;
-use crate::lanes::Regs;
 use crate::profile::Counts;
-use crate::program::{Flow, FlowRule, Inst, Op};
+use crate::program::{FlowRule, Inst, Op};
 use crate::types::Space;
 
 /// What happens after an instruction.
@@ -140,7 +140,7 @@ impl Unit {
             let regs = &mut self.warps[w].regs;
             if active != 0 {
                 if regs.tainted {
-                    propagate(regs, &inst.flow, active);
+                    propagate(regs, inst, active);
                 }
                 alu(regs, active);
             }
@@ -173,6 +173,13 @@ impl Unit {
                 self.check_wgmma_registers(engine, w, pc, active, &inst.flow);
             }
             self.mark_wgmma_registers(engine, w, pc);
+        }
+        let regs = &mut self.warps[w].regs;
+        let own =
+            matches!(inst.op, Op::Collective(..) | Op::Call(_)) || inst.flow.rule == FlowRule::Own;
+        if regs.tainted && !own {
+            inst.flow.writes.iter().for_each(|&d| regs.set_undefined(d, active, 0));
+            inst.flow.pred_writes.iter().for_each(|&d| regs.pred_undef[d as usize] &= !active);
         }
         match &inst.op {
             Op::Alu(_) | Op::Nop => Then::Next,
@@ -340,7 +347,7 @@ impl Unit {
         // A guarded move only makes its result undefined; anything else acts on the value.
         if let Op::Alu(_) = inst.op {
             for &d in &inst.flow.writes {
-                regs.undef[d as usize] |= bad;
+                regs.set_undefined(d, bad, u32::MAX);
             }
             for &d in &inst.flow.pred_writes {
                 regs.pred_undef[d as usize] |= bad;
@@ -387,56 +394,4 @@ impl Unit {
         self.set_pcs(w, lanes | idle, pc + 1);
         Then::Pick
     }
-}
-
-/// Propagates undefined values through an instruction that is about to run.
-fn propagate(regs: &mut Regs, flow: &Flow, active: u32) {
-    let any = |regs: &Regs| {
-        let rows = flow.reads.iter().fold(0, |m, &s| m | regs.undef[s as usize]);
-        flow.pred_reads.iter().fold(rows, |m, &p| m | regs.pred_undef[p as usize])
-    };
-    let undefined = match flow.rule {
-        FlowRule::Any | FlowRule::Own => any(regs),
-        FlowRule::Select => select_rule(regs, flow),
-        FlowRule::And => any(regs) & !absorbed(regs, flow, false),
-        FlowRule::Or => any(regs) & !absorbed(regs, flow, true),
-    };
-    for &d in &flow.writes {
-        regs.undef[d as usize] = regs.undef[d as usize] & !active | undefined & active;
-    }
-    for &d in &flow.pred_writes {
-        regs.pred_undef[d as usize] = regs.pred_undef[d as usize] & !active | undefined & active;
-    }
-}
-
-/// `selp`: undefined where the predicate or the chosen operand is.
-fn select_rule(regs: &Regs, flow: &Flow) -> u32 {
-    let [pred] = flow.pred_reads[..] else { return 0 };
-    let p = regs.pred_undef[pred as usize];
-    // Constants are not listed among the reads, so only two listed operands can be told apart.
-    let rows = &flow.reads;
-    if rows.len() < 2 {
-        return p;
-    }
-    let (a, b) = rows.split_at(rows.len() / 2);
-    let join = |s: &[u32]| s.iter().fold(0, |m, &r| m | regs.undef[r as usize]);
-    let chosen = regs.preds[pred as usize];
-    // A negated predicate would choose the other way round; being lenient needs both undefined.
-    p | join(a) & join(b) | join(a) & chosen & join(b)
-}
-
-/// Lanes where a defined operand decides the result alone: zero for and, ones for or.
-fn absorbed(regs: &Regs, flow: &Flow, ones: bool) -> u32 {
-    let mut lanes = 0;
-    for &p in &flow.pred_reads {
-        let value = regs.preds[p as usize];
-        lanes |= !regs.pred_undef[p as usize] & if ones { value } else { !value };
-    }
-    for &s in &flow.reads {
-        let row: [u32; 32] = regs.get(s);
-        let decided =
-            (0..32).fold(0, |m, i| m | u32::from(row[i] == if ones { u32::MAX } else { 0 }) << i);
-        lanes |= !regs.undef[s as usize] & decided;
-    }
-    lanes
 }

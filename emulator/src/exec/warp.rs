@@ -88,8 +88,8 @@ impl Warp {
         let regs = Regs {
             rows: vec![Row([POISON; LANES]); rows],
             preds: vec![0; preds],
-            undef: vec![0; rows],
-            pred_undef: vec![0; preds],
+            undef: Vec::new(),
+            pred_undef: Vec::new(),
             tainted: false,
         };
         let mut warp = Warp {
@@ -125,11 +125,7 @@ impl Warp {
 
     /// Back to the first instruction of the kernel, for the next block.
     pub(crate) fn restart(&mut self, program: &Program, entry: usize, clock: Clock) {
-        if self.regs.tainted {
-            self.regs.undef.fill(0);
-            self.regs.pred_undef.fill(0);
-            self.regs.tainted = false;
-        }
+        self.regs.tainted = false;
         self.regs.rows.fill(Row([POISON; LANES]));
         self.regs.preds.fill(0);
         self.fill_constants(program);
