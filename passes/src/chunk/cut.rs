@@ -144,7 +144,7 @@ struct Part<'a> {
 
 impl Part<'_> {
     /// All that computes or reads large values, and all between; nothing when the axis cannot be
-    /// cut there.
+    /// cut there, or nothing would be won.
     fn grow(&self, seed: usize, chunks: u64) -> Option<Cut> {
         let count = self.region.nodes.len();
         let mut inside = vec![false; count];
@@ -169,7 +169,8 @@ impl Part<'_> {
         ty.has(self.axis) && self.graph.elements(&ty.axes) >= self.elements
     }
 
-    /// Readers of a node's large results, and makers of its large operands.
+    /// Readers of a node's large results, and makers of its large operands; nothing when one of
+    /// these enters or leaves the region: it lies in memory whole, and so may its like.
     fn take_neighbours(&self, node: usize, inside: &mut [bool]) -> Option<()> {
         let node = &self.region.nodes[node];
         for value in node.results.iter().filter(|v| self.is_large(**v)) {
@@ -185,10 +186,9 @@ impl Part<'_> {
             casts.for_each(|reader| inside[*reader] = true);
         }
         for value in node.operands.iter().filter(|v| self.is_large(**v)) {
-            if let Some(maker) = self.uses.maker.get(value)
-                && !matches!(self.region.nodes[*maker].op, Op::Param(..) | Op::Input(_))
-            {
-                inside[*maker] = true;
+            let maker = *self.uses.maker.get(value)?;
+            if !matches!(self.region.nodes[maker].op, Op::Param(..) | Op::Input(_)) {
+                inside[maker] = true;
             }
         }
         Some(())
