@@ -1,13 +1,19 @@
 //! What the formed kernels of small graphs look like.
 
 use gigac_ir::graph::Graph;
-use gigac_ir::kernel::{Access, Kernel};
+use gigac_ir::interpret::{Bindings, interpret};
+use gigac_ir::kernel::{Access, Arithmetic, Kernel};
+use gigac_passes::outcome::{Outcome, of_graph};
 use gigac_passes::{form, split_sums};
 
-fn kernels(text: &str) -> Vec<Kernel> {
+fn graph(text: &str) -> Graph {
     let graph = Graph::parse(text).unwrap_or_else(|e| panic!("{e:?}\n{text}"));
     graph.verify().unwrap_or_else(|e| panic!("{e:?}\n{text}"));
-    form::form(split_sums::split_sums(graph), "k").kernels
+    graph
+}
+
+fn kernels(text: &str) -> Vec<Kernel> {
+    form::form(split_sums::split_sums(graph(text)), "k", false).kernels
 }
 
 #[test]
@@ -76,4 +82,59 @@ fn an_epilogue_waits_for_nothing_that_needs_the_product() {
         "  %5 = reduce[max: F] %3\n  %6 = sub %3, %5\n  %7 = exp %6\n  result output y = %7",
     );
     assert!(formed.len() > 1, "{formed:#?}");
+}
+
+/// What reaches hidden values from three products of different depths, one of them written the
+/// other way round; then an epilogue.
+fn sum_of_products(results: &str) -> Graph {
+    graph(&format!(
+        "graph sums {{
+  axes H = 3, T = 8, D = 5, E = 6, F = 7
+  param a[H, T, E] = 1
+  param b[H, T, F] = 2
+  param c[H, E, D] = 3
+  param d[H, F, D] = 4
+  %0 = param[a]
+  %1 = param[b]
+  %2 = param[c]
+  %3 = param[d]
+  %4 = dot[E] %0, %2
+  %5 = dot[F] %3, %1
+  %6 = dot[E] %0, %2
+  %7 = tanh %0
+  %8 = dot[E] %7, %2
+  %9 = add %4, %5
+  %10 = add %9, %8
+  %11 = mul %10, %6
+{results}
+}}"
+    ))
+}
+
+/// The results as the graph says them, and as its kernels compute them.
+fn outcomes(graph: &Graph, exact: bool) -> (usize, Vec<Outcome>, Vec<Outcome>) {
+    let bindings = Bindings::example(graph);
+    let formed = form::form(graph.clone(), "k", exact);
+    let expected = of_graph(graph, interpret(graph, &bindings).expect("the graph runs"));
+    let products = formed.kernels.iter().map(|k| k.to_string().matches("= dot ").count());
+    (products.max().unwrap_or(0), expected, formed.interpret(&bindings, Arithmetic::F64))
+}
+
+#[test]
+fn a_sum_of_products_is_one_kernel_unless_every_bit_counts() {
+    let once = "  result output y = %11";
+    for (results, exact, most) in [
+        (once, false, 3),
+        (once, true, 1),
+        // What somebody else reads must be finished.
+        ("  result output y = %11\n  result output first = %4", false, 1),
+        ("  result output y = %11\n  result output two = %9", false, 2),
+    ] {
+        let (products, expected, got) = outcomes(&sum_of_products(results), exact);
+        assert_eq!(products, most, "products of one kernel, for {results}, exact: {exact}");
+        for (want, got) in expected.iter().zip(&got) {
+            let found = want.difference(got);
+            assert!(found.relative <= 1e-12, "{results}: {found:?}");
+        }
+    }
 }

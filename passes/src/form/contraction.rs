@@ -2,19 +2,47 @@
 //! then the epilogue, on sums that are still in registers. Blocks of m follow one another, so that
 //! the columns of n are packed once for all of them.
 //!
+//! A sum of products has a loop for each of them, one after the other, into the same sums.
+//!
 //! m are the axes of one operand alone, n those of the other; n is the side that has the fastest
 //! axis of the result. Axes of one side become one variable; where they do not lie one behind
 //! the other the offset has digits, and packing reads through them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use gigac_ir::graph::{AxisId, Node, Op, ValueId};
-use gigac_ir::kernel::{Carry, Expr, Scalar, TileId, Var, VarId, contraction_tiles};
+use gigac_ir::graph::{AxisId, Graph, Node, Op, ValueId};
+use gigac_ir::kernel::{
+    Carry, ContractionTiles, Expr, Scalar, TileId, Var, VarId, contraction_tiles,
+};
 use gigac_ir::pointwise::Pointwise;
 
 use super::group::Product;
 use super::nest::positions;
-use super::trace::{Context, Traced, Tracer};
+use super::trace::{Context, Positions, Traced, Tracer};
+
+/// The axes of a product's result by the operands that have them.
+pub(crate) struct Sides {
+    batch: BTreeSet<AxisId>,
+    /// Those that the left operand has alone, and those that the right one has.
+    own: [BTreeSet<AxisId>; 2],
+}
+
+impl Sides {
+    /// The sides of a product.
+    pub(crate) fn of(graph: &Graph, product: &Node) -> Self {
+        let [a, b] = [0, 1].map(|i| graph.ty(product.operands[i]));
+        let axes = || graph.ty(product.results[0]).axes.iter().copied();
+        let own = [(a, b), (b, a)].map(|(x, y)| axes().filter(|v| x.has(*v) && !y.has(*v)));
+        let batch = axes().filter(|v| a.has(*v) && b.has(*v)).collect();
+        Self { batch, own: own.map(Iterator::collect) }
+    }
+
+    /// Whether two products have the same rows and columns, one way or the other.
+    pub(crate) fn agree(&self, other: &Self) -> bool {
+        let [a, b] = &other.own;
+        self.batch == other.batch && (self.own == other.own || self.own == [b.clone(), a.clone()])
+    }
+}
 
 /// Emits a product. `external` are the values that other units or results read.
 pub(crate) fn emit(
@@ -22,26 +50,25 @@ pub(crate) fn emit(
     product: &Product<'_>,
     external: &HashSet<ValueId>,
 ) -> Traced {
-    let (graph, node) = (context.graph, product.node);
-    let Op::Dot { axes } = &node.op else { unreachable!("only products are contracted") };
+    let graph = context.graph;
     let ends = product.epilogue.iter().map(|t| t.value);
     let kept: Vec<ValueId> =
-        [node.results[0]].into_iter().chain(ends).filter(|v| external.contains(v)).collect();
-    let result = context.layouts.of(*kept.last().unwrap_or(&node.results[0]));
-    let [a, b] = [0, 1].map(|i| graph.ty(node.operands[i]));
-    let batch: Vec<AxisId> = result.iter().copied().filter(|x| a.has(*x) && b.has(*x)).collect();
-    let only_a: Vec<AxisId> = result.iter().copied().filter(|x| a.has(*x) && !b.has(*x)).collect();
-    let only_b: Vec<AxisId> = result.iter().copied().filter(|x| b.has(*x) && !a.has(*x)).collect();
-    let a_is_fast = result.last().is_some_and(|x| only_a.contains(x));
-    let (left, right, m, n) = if a_is_fast {
-        (node.operands[1], node.operands[0], only_b, only_a)
-    } else {
-        (node.operands[0], node.operands[1], only_a, only_b)
+        [product.sum()].into_iter().chain(ends).filter(|v| external.contains(v)).collect();
+    let result = context.layouts.of(*kept.last().unwrap_or(&product.sum()));
+    let sides = Sides::of(graph, product.terms[0]);
+    let ordered = |set: &BTreeSet<AxisId>| -> Vec<AxisId> {
+        result.iter().copied().filter(|x| set.contains(x)).collect()
     };
-    let k = contracted(context, node, axes);
+    let [a, b] = &sides.own;
+    let a_is_fast = result.last().is_some_and(|x| a.contains(x));
+    let (rows, cols) = if a_is_fast { (b, a) } else { (a, b) };
+    let (batch, m, n) = (ordered(&sides.batch), ordered(rows), ordered(cols));
+    let depths: Vec<Vec<AxisId>> = product.terms.iter().map(|t| contracted(context, t)).collect();
     let extent = |axes: &[AxisId]| graph.elements(axes);
-    let points = extent(&batch);
-    let tiles = contraction_tiles(points, extent(&m), extent(&n), extent(&k));
+    let tiles: Vec<ContractionTiles> = depths
+        .iter()
+        .map(|k| contraction_tiles(extent(&batch), extent(&m), extent(&n), extent(k)))
+        .collect();
 
     let mut vars: Vec<Var> = batch
         .iter()
@@ -49,37 +76,34 @@ pub(crate) fn emit(
         .map(|(i, axis)| Var { name: format!("b{i}"), extent: graph.size(*axis), tile: 1 })
         .collect();
     let first = vars.len() as u32;
-    for (name, axes, tile) in [("m", &m, tiles.rows), ("n", &n, tiles.cols), ("k", &k, tiles.depth)]
-    {
-        vars.push(Var { name: name.into(), extent: extent(axes), tile });
-    }
-    let kv = VarId(first + 2);
+    vars.push(Var { name: "m".into(), extent: extent(&m), tile: tiles[0].rows });
+    vars.push(Var { name: "n".into(), extent: extent(&n), tile: tiles[0].cols });
     let grid: Vec<VarId> = (0..first).chain([first + 1, first]).map(VarId).collect();
+    for (i, (k, tiles)) in depths.iter().zip(&tiles).enumerate() {
+        let name = if depths.len() == 1 { "k".into() } else { format!("k{i}") };
+        vars.push(Var { name, extent: extent(k), tile: tiles.depth });
+    }
     let mut groups: Vec<Vec<AxisId>> = batch.iter().map(|x| vec![*x]).collect();
-    groups.extend([m, n, k]);
-    let ids: Vec<VarId> = (0..first + 3).map(VarId).collect();
+    groups.extend([m, n]);
+    let ids: Vec<VarId> = (0..first + 2).map(VarId).collect();
     let at = positions(context, &groups, &ids);
 
     let mut tracer = Tracer::new(context, vars, grid);
-    let zero = tracer.emit(Expr::Real(0.0), Scalar::F32, vec![]);
-    tracer.open(kv);
-    let l = tracer.value(left, &at, None);
-    let r = tracer.value(right, &at, None);
-    let mut along: Vec<VarId> = tracer.union(&[l, r]);
-    along.retain(|v| *v != kv);
-    let dot = tracer.emit_here(Expr::Dot(l, r, kv), Scalar::F32, along.clone());
-    let arg = tracer.fresh(Scalar::F32, along.clone());
-    let sum = Expr::Pointwise(Pointwise::Add, vec![arg, dot]);
-    let next = tracer.emit_here(sum, Scalar::F32, along.clone());
-    let sum = tracer.fresh(Scalar::F32, along);
-    tracer.close(vec![Carry { init: zero, arg, next, result: sum }]);
+    let mut sum = tracer.emit(Expr::Real(0.0), Scalar::F32, vec![]);
+    for (i, (term, k)) in product.terms.iter().zip(depths).enumerate() {
+        let kv = VarId(first + 2 + i as u32);
+        let mut here = at.clone();
+        here.extend(positions(context, &[k], &[kv]));
+        let swapped = Sides::of(graph, term).own[0] != *rows;
+        sum = accumulate(&mut tracer, term, swapped, &here, kv, sum);
+    }
     let end = |tracer: &mut Tracer<'_, '_>, value: ValueId, tile: TileId| {
         if kept.contains(&value) {
             tracer.store(value, &at, tile, false);
         }
         tracer.computed.insert(value, tile);
     };
-    end(&mut tracer, node.results[0], sum);
+    end(&mut tracer, product.sum(), sum);
     for task in &product.epilogue {
         let tile = tracer.unrounded(task.node, &at);
         end(&mut tracer, task.value, tile);
@@ -87,12 +111,38 @@ pub(crate) fn emit(
     tracer.finish()
 }
 
+/// A loop that adds a product to a sum. The operand of rows comes first: the second one of the
+/// graph when they are swapped.
+fn accumulate(
+    tracer: &mut Tracer<'_, '_>,
+    product: &Node,
+    swapped: bool,
+    at: &Positions,
+    kv: VarId,
+    init: TileId,
+) -> TileId {
+    let [left, right] = if swapped { [1, 0] } else { [0, 1] }.map(|i| product.operands[i]);
+    tracer.open(kv);
+    let l = tracer.value(left, at, None);
+    let r = tracer.value(right, at, None);
+    let mut along: Vec<VarId> = tracer.union(&[l, r]);
+    along.retain(|v| *v != kv);
+    let dot = tracer.emit_here(Expr::Dot(l, r, kv), Scalar::F32, along.clone());
+    let arg = tracer.fresh(Scalar::F32, along.clone());
+    let sum = Expr::Pointwise(Pointwise::Add, vec![arg, dot]);
+    let next = tracer.emit_here(sum, Scalar::F32, along.clone());
+    let result = tracer.fresh(Scalar::F32, along);
+    tracer.close(vec![Carry { init, arg, next, result }]);
+    result
+}
+
 /// The contracted axes in the order in which the first operand's memory has them.
-fn contracted(context: &Context<'_>, node: &Node, axes: &[AxisId]) -> Vec<AxisId> {
-    let order = &context.graph.ty(node.operands[0]).axes;
+fn contracted(context: &Context<'_>, product: &Node) -> Vec<AxisId> {
+    let Op::Dot { axes } = &product.op else { unreachable!("only products are contracted") };
+    let order = &context.graph.ty(product.operands[0]).axes;
     let mut k: Vec<AxisId> = order.iter().copied().filter(|a| axes.contains(a)).collect();
-    let base = super::select::base(&context.defs, node.operands[0]);
-    if base == node.operands[0] {
+    let base = super::select::base(&context.defs, product.operands[0]);
+    if base == product.operands[0] {
         let layout = context.layouts.of(base);
         k.sort_by_key(|a| layout.iter().position(|x| x == a));
     }

@@ -9,13 +9,19 @@
 //! - no path leads from the group through another unit to the task (petgraph answers that).
 //!
 //! So softmax, normalisations and their gradients each become one kernel over rows.
+//!
+//! A pointwise task that reads a product at its own position is part of the product's epilogue. A
+//! sum of products over the same rows and columns (what reaches `h` from queries, keys and
+//! values) is one kernel, which adds them up in registers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gigac_ir::graph::{AxisId, Node, Op, Region, ValueId};
+use gigac_ir::pointwise::Pointwise;
 use petgraph::algo::has_path_connecting;
 use petgraph::graph::{DiGraph, NodeIndex};
 
+use super::contraction::Sides;
 use super::defs::{Class, Def, class};
 use super::select::is_product_reduction;
 use super::trace::Context;
@@ -59,12 +65,33 @@ pub(crate) struct Group<'g> {
     pub(crate) rows: Option<BTreeSet<AxisId>>,
 }
 
-/// A matrix product, and pointwise tasks that its kernel computes from the sums in registers.
+/// A matrix product, or a sum of several, and pointwise tasks that its kernel computes from the
+/// sums in registers.
 pub(crate) struct Product<'g> {
-    /// The product.
-    pub(crate) node: &'g Node,
+    /// What is summed: products with the same rows and columns, in order.
+    pub(crate) terms: Vec<&'g Node>,
+    /// The additions, the last one last. Nobody else reads what they add.
+    pub(crate) additions: Vec<&'g Node>,
     /// Its epilogue, in a legal order; all tasks have the axes of the product.
     pub(crate) epilogue: Vec<Task<'g>>,
+}
+
+impl<'g> Product<'g> {
+    /// A product alone.
+    fn of(node: &'g Node) -> Self {
+        Self { terms: vec![node], additions: Vec::new(), epilogue: Vec::new() }
+    }
+
+    /// What the sums in registers are.
+    pub(crate) fn sum(&self) -> ValueId {
+        self.additions.last().unwrap_or(&self.terms[0]).results[0]
+    }
+
+    /// All nodes that the kernel computes, the epilogue last.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &'g Node> {
+        let ends = self.epilogue.iter().map(|t| t.node);
+        self.terms.iter().chain(&self.additions).copied().chain(ends)
+    }
 }
 
 /// What a region is made of.
@@ -84,7 +111,8 @@ pub(crate) enum Work<'g> {
 struct Grouping<'c, 'g> {
     context: &'c Context<'g>,
     units: DiGraph<(), ()>,
-    work: Vec<Work<'g>>,
+    /// By unit; none where it has become part of another.
+    work: Vec<Option<Work<'g>>>,
     maker: HashMap<ValueId, NodeIndex>,
 }
 
@@ -146,7 +174,7 @@ impl<'g> Grouping<'_, 'g> {
             Class::Contract
                 if !is_product_reduction(self.context.graph, &self.context.defs, node) =>
             {
-                self.unit(node, Work::Contract(Product { node, epilogue: Vec::new() }));
+                self.unit(node, Work::Contract(Product::of(node)));
             }
             Class::Scatter => self.unit(node, Work::Scatter(node)),
             Class::Attend => self.unit(node, Work::Attend(node)),
@@ -159,7 +187,7 @@ impl<'g> Grouping<'_, 'g> {
 
     fn unit(&mut self, node: &'g Node, work: Work<'g>) {
         let index = self.units.add_node(());
-        self.work.push(work);
+        self.work.push(Some(work));
         self.connect(node, index);
     }
 
@@ -176,6 +204,9 @@ impl<'g> Grouping<'_, 'g> {
     }
 
     fn task(&mut self, node: &'g Node) {
+        if self.add_products(node) {
+            return;
+        }
         let task = self.describe(node);
         let reads = reads(self.context, node);
         let makers: BTreeSet<NodeIndex> =
@@ -197,22 +228,55 @@ impl<'g> Grouping<'_, 'g> {
         }
         let index = self.units.add_node(());
         let rows = (!task.reduced.is_empty()).then(|| task.rows());
-        self.work.push(Work::Group(Group { tasks: vec![task], rows }));
+        self.work.push(Some(Work::Group(Group { tasks: vec![task], rows })));
         self.connect(node, index);
+    }
+
+    /// Makes one unit of two sums of products when a node adds them and nobody else reads them.
+    /// The earlier one moves to the later one: what it reads is still there.
+    fn add_products(&mut self, node: &'g Node) -> bool {
+        let Some([first, second]) = self.summands(node) else { return false };
+        let place = first.max(second);
+        let [mut all, more] = [first, second].map(|unit| match self.work[unit.index()].take() {
+            Some(Work::Contract(product)) => product,
+            _ => unreachable!("summands are products"),
+        });
+        all.terms.extend(more.terms);
+        all.additions.extend(more.additions);
+        all.additions.push(node);
+        for node in all.nodes().collect::<Vec<_>>() {
+            self.connect(node, place);
+        }
+        self.work[place.index()] = Some(Work::Contract(all));
+        true
+    }
+
+    /// The units of two sums of products that a node adds up, when they can be one.
+    fn summands(&self, node: &Node) -> Option<[NodeIndex; 2]> {
+        if self.context.exact || !matches!(node.op, Op::Pointwise(Pointwise::Add)) {
+            return None;
+        }
+        let units = [node.operands[0], node.operands[1]].map(|value| {
+            let unit = *self.maker.get(&value)?;
+            let Some(Work::Contract(product)) = &self.work[unit.index()] else { return None };
+            let alone = product.epilogue.is_empty() && product.sum() == value;
+            (alone && self.context.uses.get(&value) == Some(&1)).then_some((unit, product))
+        });
+        let [Some((a, left)), Some((b, right))] = units else { return None };
+        let sides = |p: &Product<'g>| Sides::of(self.context.graph, p.terms[0]);
+        (a != b && sides(left).agree(&sides(right))).then_some([a, b])
     }
 
     fn join(&mut self, index: NodeIndex, task: Task<'g>, node: &'g Node) {
         match &mut self.work[index.index()] {
-            Work::Group(group) => {
+            Some(Work::Group(group)) => {
                 if !task.reduced.is_empty() {
                     group.rows = Some(task.rows());
                 }
                 group.tasks.push(task);
             }
-            Work::Contract(product) => product.epilogue.push(task),
-            Work::Scatter(_) | Work::Attend(_) | Work::Repeat(_) => {
-                unreachable!("a task fits no such unit")
-            }
+            Some(Work::Contract(product)) => product.epilogue.push(task),
+            _ => unreachable!("a task fits no such unit"),
         }
         self.connect(node, index);
     }
@@ -250,7 +314,7 @@ impl<'g> Grouping<'_, 'g> {
         task: &Task<'g>,
         task_reads: &BTreeMap<ValueId, bool>,
     ) -> bool {
-        let Work::Group(group) = &self.work[index.index()] else { return false };
+        let Some(Work::Group(group)) = &self.work[index.index()] else { return false };
         let graph = self.context.graph;
         let size = graph.elements(&task.axes);
         let large = |v: &ValueId| graph.elements(&graph.ty(*v).axes) >= size.max(2);
@@ -260,9 +324,9 @@ impl<'g> Grouping<'_, 'g> {
 
     fn fits(&self, index: NodeIndex, task: &Task<'g>, reads: &BTreeMap<ValueId, bool>) -> bool {
         match &self.work[index.index()] {
-            Work::Group(group) => self.fits_group(group, task, reads),
-            Work::Contract(product) => self.ends(product, task, reads),
-            Work::Scatter(_) | Work::Attend(_) | Work::Repeat(_) => false,
+            Some(Work::Group(group)) => self.fits_group(group, task, reads),
+            Some(Work::Contract(product)) => self.ends(product, task, reads),
+            _ => false,
         }
     }
 
@@ -274,8 +338,8 @@ impl<'g> Grouping<'_, 'g> {
         task: &Task<'g>,
         reads: &BTreeMap<ValueId, bool>,
     ) -> bool {
-        let axes = &self.context.graph.ty(product.node.results[0]).axes;
-        let made = product.epilogue.iter().map(|t| t.value).chain([product.node.results[0]]);
+        let axes = &self.context.graph.ty(product.sum()).axes;
+        let made = product.epilogue.iter().map(|t| t.value).chain([product.sum()]);
         let mut read = made.filter_map(|v| reads.get(&v)).peekable();
         task.reduced.is_empty()
             && !matches!(task.node.op, Op::Cat { .. })
@@ -377,7 +441,7 @@ impl<'g> Grouping<'_, 'g> {
             }
         }
         assert_eq!(order.len(), self.work.len(), "the units of a region form a cycle");
-        let mut work: Vec<Option<Work<'g>>> = self.work.into_iter().map(Some).collect();
+        let mut work = self.work;
         order.into_iter().filter_map(|i| work[i.index()].take()).collect()
     }
 }

@@ -40,7 +40,8 @@ pub const FORM: Pass = Pass {
     need: Need::Necessary("without it there are no kernels"),
     scope: Scope::All,
     run: Run::Form(|graph, context| {
-        let formed = form(graph, &format!("{}{}", context.prefix, context.purpose.name()));
+        let name = format!("{}{}", context.prefix, context.purpose.name());
+        let formed = form(graph, &name, context.options.exact);
         let report = Report::new().count(formed.kernels.len(), "distinct kernels");
         (formed, report)
     }),
@@ -124,12 +125,14 @@ pub struct Formed {
     pub units: Vec<Unit>,
 }
 
-/// Forms the kernels of a graph.
-pub fn form(graph: Graph, name: &str) -> Formed {
+/// Forms the kernels of a graph. Unless `exact`, sums of products are added up product by product,
+/// which rounds otherwise than the graph says.
+pub fn form(graph: Graph, name: &str, exact: bool) -> Formed {
     let (graph, layouts) = layout::normalise(absorb::absorb(graph));
     let stored = select::stored(&graph);
     let (defs, depth) = (defs::Defs::new(&graph), repeated_axes(&graph.root));
-    let context = Context { graph: &graph, defs, stored, layouts, depth };
+    let uses = count_uses(&graph.root);
+    let context = Context { graph: &graph, defs, stored, layouts, depth, uses, exact };
     let mut former = Former { context, kernels: Vec::new(), known: HashMap::new(), name };
     let units = former.region(&graph.root);
     let kernels = former.kernels;
@@ -164,9 +167,7 @@ impl<'g> Former<'g, '_> {
                 }
                 Work::Contract(product) => {
                     let traced = contraction::emit(&self.context, product, &external);
-                    let ends = product.epilogue.iter().map(|t| t.node);
-                    let nodes: Vec<&Node> = [product.node].into_iter().chain(ends).collect();
-                    self.launch(traced, &nodes)
+                    self.launch(traced, &product.nodes().collect::<Vec<_>>())
                 }
                 Work::Scatter(node) => {
                     let traced = scatter::emit(&self.context, node);
@@ -189,9 +190,9 @@ impl<'g> Former<'g, '_> {
                     g.tasks.iter().map(|t| t.value).collect(),
                 ),
                 Work::Contract(p) => {
-                    let ends = || p.epilogue.iter();
-                    let nodes = [p.node].into_iter().chain(ends().map(|t| t.node)).collect();
-                    (nodes, p.node.results.iter().copied().chain(ends().map(|t| t.value)).collect())
+                    let nodes: Vec<&Node> = p.nodes().collect();
+                    let own = nodes.iter().map(|n| n.results[0]).collect();
+                    (nodes, own)
                 }
                 Work::Scatter(n) | Work::Attend(n) | Work::Repeat(n) => (vec![n], HashSet::new()),
             };

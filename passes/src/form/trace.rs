@@ -28,6 +28,10 @@ pub(crate) struct Context<'g> {
     pub(crate) layouts: Layouts,
     /// Axes of repeats: no decision depends on their sizes.
     pub(crate) depth: BTreeSet<AxisId>,
+    /// How often each value is used.
+    pub(crate) uses: HashMap<ValueId, usize>,
+    /// Whether sums must be added in the order that the graph says.
+    pub(crate) exact: bool,
 }
 
 impl Context<'_> {

@@ -41,7 +41,7 @@ fn step(forward: &Graph, settings: &Settings, micro: u64) -> Graph {
 fn check(graph: &Graph) -> Plan {
     let bindings = Bindings::example(graph);
     let expected = of_graph(graph, interpret(graph, &bindings).expect("the graph runs"));
-    let formed = form::form(graph.clone(), "k");
+    let formed = form::form(graph.clone(), "k", false);
     formed.kernels.iter().for_each(|k| k.verify().unwrap_or_else(|e| panic!("{k}\n{e:?}")));
     compare("kernels", &expected, &formed.interpret(&bindings, Arithmetic::F64));
     let placed = place::place(formed, "test");
@@ -285,7 +285,7 @@ fn training_step_with_micro_batches() {
 fn plans_are_flat_in_depth() {
     let shape = |layers| {
         let graph = step(&decoder(layers), &Settings::default(), 1);
-        let plan = place::place(form::form(graph, "k"), "step").plan;
+        let plan = place::place(form::form(graph, "k", false), "step").plan;
         let text = format!("{:#?}", plan.items);
         text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>()
     };
@@ -301,7 +301,7 @@ fn computing_again_keeps_every_bit() {
     let device = Options::default().device;
     for (layers, micro) in [(3, 1), (2, 2)] {
         let graph = step(&decoder(layers), &Settings::default(), micro);
-        let formed = form::form(graph.clone(), "k");
+        let formed = form::form(graph.clone(), "k", false);
         let bindings = Bindings::example(&graph);
         let expected = formed.interpret(&bindings, Arithmetic::F64);
         let program = Program::of(&formed, &device);
@@ -389,7 +389,8 @@ fn decoder_in_bf16() {
 #[test]
 fn activations_in_bf16_take_half_the_memory() {
     let saved = |settings: &Settings| -> u64 {
-        let plan = place::place(form::form(step(&decoder(4), settings, 1), "k"), "step").plan;
+        let plan =
+            place::place(form::form(step(&decoder(4), settings, 1), "k", false), "step").plan;
         let saved = plan.buffers.iter().filter(|b| b.category == Category::Saved);
         saved.map(|b| b.bytes).sum()
     };
