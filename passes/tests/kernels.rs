@@ -138,3 +138,26 @@ fn a_sum_of_products_is_one_kernel_unless_every_bit_counts() {
         }
     }
 }
+
+/// A row's shares of a sum; the terms are dear, so they are kept from loop to loop.
+#[test]
+fn what_only_a_kernels_own_loops_read_is_no_argument() {
+    let formed = kernels(
+        "graph shares {
+  axes T = 96, V = 80
+  param x[T, V] = 1
+  %0 = param[x]
+  %1 = reduce[max: V] %0
+  %2 = sub %0, %1
+  %3 = exp %2
+  %4 = tanh %3
+  %5 = reduce[sum: V] %4
+  %6 = div %4, %5
+  result output y = %6
+}",
+    );
+    let [kernel] = &formed[..] else { panic!("one kernel: {formed:?}") };
+    let accesses = [Access::Read, Access::Write, Access::Local];
+    assert!(kernel.buffers.iter().map(|b| b.access).eq(accesses), "{kernel}");
+    assert_eq!(kernel.buffers[2].elements, 80, "one row of them: {kernel}");
+}

@@ -8,15 +8,19 @@ use std::collections::{BTreeSet, HashSet};
 
 use gigac_ir::graph::{AxisId, Op, ValueId};
 use gigac_ir::kernel::{
-    Carry, Expr, Factor, Kernel, Offset, Reduction, Scalar, Stmt, TileId, Var, VarId,
+    self, BufferId, Carry, Expr, Factor, Kernel, Offset, Reduction, Scalar, Stmt, TileId, Var,
+    VarId,
 };
 use gigac_ir::pointwise::Pointwise;
 
 use super::group::{Group, Task, reads};
-use super::trace::{Context, Positions, Traced, Tracer};
+use super::trace::{Context, Local, Positions, Traced, Tracer};
 
 /// Elements of a vector tile: four AVX-512 registers of floats hide the latency of additions.
 const VECTOR: u64 = 64;
+/// Most bytes of a value that a grid point keeps to itself between its loops: half of the second
+/// cache of a small core. Larger ones go through the arena.
+const LOCAL_BYTES: u64 = 1 << 18;
 /// Fewest grid points wanted when the vector runs over rows.
 const POINTS: u64 = 8;
 
@@ -43,6 +47,8 @@ struct Schedule<'a, 'g> {
     before: Vec<Vec<usize>>,
     /// Values that must reach memory.
     kept: HashSet<ValueId>,
+    /// Those of them that only later phases read.
+    passed: HashSet<ValueId>,
 }
 
 /// Which axes share a variable, and which variable is the vector.
@@ -88,9 +94,11 @@ impl<'a, 'g> Schedule<'a, 'g> {
             phases: Vec::new(),
             before: Vec::new(),
             kept: HashSet::new(),
+            passed: HashSet::new(),
         };
-        schedule.kept.extend(tasks.iter().map(|t| t.value).filter(|v| external.contains(v)));
         schedule.assign();
+        schedule.passed = schedule.kept.iter().filter(|v| !external.contains(v)).copied().collect();
+        schedule.kept.extend(tasks.iter().map(|t| t.value).filter(|v| external.contains(v)));
         schedule
     }
 
@@ -173,7 +181,7 @@ impl<'a, 'g> Schedule<'a, 'g> {
 
     /// Joins axes that behave as one in every access of the draft, and chooses the vector.
     fn merge(&self, draft: &Kernel) -> Space {
-        let offsets = self.offsets(&draft.body, 1);
+        let offsets = self.offsets(draft, &draft.body, 1);
         let mut next = 0;
         let mut join = |axes: &[AxisId]| {
             let vars: Vec<VarId> = (0..axes.len()).map(|i| VarId((next + i) as u32)).collect();
@@ -218,21 +226,25 @@ impl<'a, 'g> Schedule<'a, 'g> {
             .flattened(self)
     }
 
-    /// The offsets of a draft, whose variables are the axes of rows and phases in their order.
-    fn offsets(&self, stmts: &[Stmt], turns: u64) -> Vec<Access> {
+    /// The offsets of a draft's statements; its variables are the axes of rows and phases in order.
+    fn offsets(&self, draft: &Kernel, stmts: &[Stmt], turns: u64) -> Vec<Access> {
         let mut found = Vec::new();
+        let in_memory =
+            |buffer: &BufferId| draft.buffers[buffer.0 as usize].access != kernel::Access::Local;
         for stmt in stmts {
             match stmt {
                 Stmt::Let(_, Expr::Index(offset)) => {
                     found.push(Access { offset: offset.clone(), memory: false, turns });
                 }
-                Stmt::Let(_, Expr::Load { offset, .. }) | Stmt::Store { offset, .. } => {
-                    found.push(Access { offset: offset.clone(), memory: true, turns });
+                Stmt::Let(_, Expr::Load { buffer, offset, .. })
+                | Stmt::Store { buffer, offset, .. } => {
+                    let memory = in_memory(buffer);
+                    found.push(Access { offset: offset.clone(), memory, turns });
                 }
                 Stmt::Let(..) | Stmt::When(_) => {}
                 Stmt::Loop { var, body, .. } => {
                     let turns = turns.saturating_mul(self.turns(*var));
-                    found.extend(self.offsets(body, turns));
+                    found.extend(self.offsets(draft, body, turns));
                 }
             }
         }
@@ -273,6 +285,7 @@ impl<'a, 'g> Schedule<'a, 'g> {
             loops.push(ids);
         }
         let mut tracer = Tracer::new(self.context, vars, grid.clone());
+        self.localise(&mut tracer, space);
         let rows = positions(self.context, &space.rows, &grid);
         for (p, (phase, vars)) in self.phases.iter().zip(&loops).enumerate() {
             self.between(&mut tracer, p, &rows);
@@ -282,6 +295,27 @@ impl<'a, 'g> Schedule<'a, 'g> {
         }
         self.between(&mut tracer, self.phases.len(), &rows);
         tracer.finish()
+    }
+
+    /// What only later phases read lies in memory of the grid point's own, unless it is large.
+    fn localise(&self, tracer: &mut Tracer<'_, 'g>, space: &Space) {
+        let lanes = match space.vector {
+            Vector::Row(v) => {
+                let var = VarId(v as u32);
+                Some((var, tracer.kernel.var(var).tile)).filter(|(_, lanes)| *lanes > 1)
+            }
+            Vector::None | Vector::Inner => None,
+        };
+        let passed = self.tasks.iter().map(|t| t.value).filter(|v| self.passed.contains(v));
+        for value in passed {
+            let ty = self.context.graph.ty(value);
+            let inner: Vec<AxisId> =
+                ty.axes.iter().copied().filter(|a| !self.rows.contains(a)).collect();
+            let elements = self.context.graph.elements(&inner) * lanes.map_or(1, |(_, n)| n);
+            if elements * super::storage(ty.dtype).bytes() <= LOCAL_BYTES {
+                tracer.localise(Local { value, rows: self.rows.clone(), lanes, elements });
+            }
+        }
     }
 
     /// Computes the tasks that stand before a phase.

@@ -65,6 +65,32 @@ pub(crate) fn scalar(dtype: DType) -> Scalar {
     }
 }
 
+/// Buffers from this one on are local, until the number of arguments is known.
+const FIRST_LOCAL: u32 = 1 << 31;
+
+/// A value that only the grid point that computes it reads: the elements of the point's rows.
+pub(crate) struct Local {
+    /// The value.
+    pub(crate) value: ValueId,
+    /// Axes that the grid runs over.
+    pub(crate) rows: Vec<AxisId>,
+    /// The grid's variable with several lanes, and how many.
+    pub(crate) lanes: Option<(VarId, u64)>,
+    /// Elements of a grid point.
+    pub(crate) elements: u64,
+}
+
+/// Changes the buffers of all accesses.
+fn renumber(stmts: &mut [Stmt], change: &dyn Fn(&mut BufferId)) {
+    for stmt in stmts {
+        match stmt {
+            Stmt::Let(_, Expr::Load { buffer, .. }) | Stmt::Store { buffer, .. } => change(buffer),
+            Stmt::Loop { body, .. } => renumber(body, change),
+            Stmt::Let(..) | Stmt::When(_) => {}
+        }
+    }
+}
+
 /// A block under construction: the grid's, or a loop's.
 struct Frame {
     var: Option<VarId>,
@@ -80,6 +106,8 @@ pub(crate) struct Tracer<'c, 'g> {
     pub(crate) arguments: Vec<ValueId>,
     /// The turns behind the scalars, as nesting depths.
     pub(crate) turns: Vec<u32>,
+    /// Values that lie in memory of a grid point's own.
+    locals: Vec<Local>,
     /// Tiles of values computed in this kernel, at the positions of the iteration; of a cast to bf16,
     /// before it rounds.
     pub(crate) computed: HashMap<ValueId, TileId>,
@@ -105,6 +133,7 @@ impl<'c, 'g> Tracer<'c, 'g> {
             kernel,
             arguments: Vec::new(),
             turns: Vec::new(),
+            locals: Vec::new(),
             computed: HashMap::new(),
             frames: vec![root],
         }
@@ -114,6 +143,7 @@ impl<'c, 'g> Tracer<'c, 'g> {
     pub(crate) fn finish(mut self) -> Traced {
         assert_eq!(self.frames.len(), 1, "a loop was opened and not closed");
         self.kernel.body = self.frames.pop().expect("the grid's block").stmts;
+        self.append_locals();
         Traced { kernel: self.kernel, arguments: self.arguments, turns: self.turns }
     }
 
@@ -246,8 +276,36 @@ impl<'c, 'g> Tracer<'c, 'g> {
         vars
     }
 
-    /// The argument buffer of a stored value.
+    /// Has a value lie in memory of a grid point's own instead of an argument.
+    pub(crate) fn localise(&mut self, local: Local) {
+        self.locals.push(local);
+    }
+
+    /// Puts local buffers behind the arguments, whose number is known now.
+    fn append_locals(&mut self) {
+        let arguments = self.kernel.buffers.len() as u32;
+        renumber(&mut self.kernel.body, &|buffer: &mut BufferId| {
+            if buffer.0 >= FIRST_LOCAL {
+                buffer.0 = buffer.0 - FIRST_LOCAL + arguments;
+            }
+        });
+        for (i, local) in self.locals.iter().enumerate() {
+            let dtype = self.context.graph.ty(local.value).dtype;
+            let (name, storage) = (format!("l{i}"), storage(dtype));
+            let access = Access::Local;
+            self.kernel.buffers.push(Buffer { name, storage, elements: local.elements, access });
+        }
+    }
+
+    fn local(&self, value: ValueId) -> Option<(u32, &Local)> {
+        (FIRST_LOCAL..).zip(&self.locals).find(|(_, local)| local.value == value)
+    }
+
+    /// The buffer of a stored value.
     pub(crate) fn buffer(&mut self, value: ValueId, access: Access) -> BufferId {
+        if let Some((buffer, _)) = self.local(value) {
+            return BufferId(buffer);
+        }
         if let Some(i) = self.arguments.iter().position(|a| *a == value) {
             let buffer = &mut self.kernel.buffers[i];
             if buffer.access != access {
@@ -267,7 +325,16 @@ impl<'c, 'g> Tracer<'c, 'g> {
     pub(crate) fn element(&self, value: ValueId, positions: &Positions) -> Offset {
         let mut stride = 1;
         let mut offset = Offset::default();
+        let local = self.local(value).map(|(_, local)| local);
+        if let Some((var, lanes)) = local.and_then(|local| local.lanes) {
+            let factor = Factor::Digit { var, divisor: 1, modulus: lanes };
+            offset = Offset::factor(factor);
+            stride = lanes as i64;
+        }
         for axis in self.context.layouts.of(value).iter().rev() {
+            if local.is_some_and(|local| local.rows.contains(axis)) {
+                continue;
+            }
             offset = offset.plus(&at(positions, *axis).clone().times(stride));
             stride *= self.context.graph.size(*axis) as i64;
         }

@@ -13,7 +13,7 @@ mod moments;
 mod walk;
 
 use gigac_ir::graph::{Feed, Graph, NamePart, Param, Role, Slot, ValueId};
-use gigac_ir::kernel::Kernel;
+use gigac_ir::kernel::{Access, Kernel};
 use gigac_ir::plan::{
     ALIGNMENT, Argument, Item, KernelInfo, Plan, PlanInput, PlanParam, PlanResult, State,
 };
@@ -199,6 +199,7 @@ fn infos(formed: &Formed) -> Vec<KernelInfo> {
         arguments: kernel
             .buffers
             .iter()
+            .filter(|b| b.access != Access::Local)
             .map(|b| Argument {
                 name: b.name.clone(),
                 access: b.access,
