@@ -22,5 +22,6 @@ pub mod place;
 pub mod precision;
 pub mod price;
 mod rebuild;
+pub mod reuse;
 pub mod simplify;
 pub mod split_sums;

@@ -17,6 +17,7 @@ use crate::options::Options;
 use crate::pass::{Context, Pass, Purpose, Stage};
 use crate::place::{PLACE, Placed};
 use crate::precision::PRECISION;
+use crate::reuse::REUSE;
 use crate::simplify::{DEAD, FOLD, HOIST};
 use crate::split_sums::SPLIT_SUMS;
 
@@ -70,6 +71,8 @@ pub const PIPELINE: &[Pass] = &[
     FORM,
     // Whole kernels are computed again, so that every bit stays.
     CHECKPOINT,
+    // Last of the passes over kernels: it holds for one order of launches.
+    REUSE,
     //
     // --- The plan.
     PLACE,

@@ -52,32 +52,54 @@ impl Kernel {
         scalars: &[i64],
         arithmetic: Arithmetic,
     ) -> Result<(), InterpretError> {
+        let apart: Vec<usize> = (0..arguments.len()).collect();
+        self.interpret_over(arguments, &apart, scalars, arithmetic)
+    }
+
+    /// Runs all grid points with arguments that are the same memory: argument `i` is memory
+    /// `over[i]` of `memory`.
+    ///
+    /// # Errors
+    /// Arguments that do not fit and accesses out of bounds.
+    pub fn interpret_over(
+        &self,
+        memory: &mut [Vec<f64>],
+        over: &[usize],
+        scalars: &[i64],
+        arithmetic: Arithmetic,
+    ) -> Result<(), InterpretError> {
         let is_local = |access| access == Access::Local;
         let declared: Vec<_> = self.buffers.iter().filter(|b| !is_local(b.access)).collect();
-        let lengths = |i: usize| arguments.get(i).map(|a| a.len() as u64);
+        let lengths = |i: usize| Some(memory.get(*over.get(i)?)?.len() as u64);
         if let Some(i) = (0..declared.len()).find(|i| lengths(*i) != Some(declared[*i].elements)) {
             return Err(InterpretError::Argument(i));
         }
         if scalars.len() != self.scalars.len() {
             return Err(InterpretError::Argument(declared.len()));
         }
-        let mut given = arguments.iter_mut();
-        let memory = self.buffers.iter().map(|buffer| match is_local(buffer.access) {
-            true => vec![0.0; buffer.elements as usize],
-            false => std::mem::take(given.next().expect("arguments were counted")),
-        });
+        let mut all: Vec<Vec<f64>> = memory.iter_mut().map(std::mem::take).collect();
+        let mut given = over.iter();
+        let mut of = Vec::new();
+        for buffer in &self.buffers {
+            of.push(match is_local(buffer.access) {
+                true => {
+                    all.push(vec![0.0; buffer.elements as usize]);
+                    all.len() - 1
+                }
+                false => *given.next().expect("arguments were counted"),
+            });
+        }
         let mut machine = Machine {
             kernel: self,
-            memory: memory.collect(),
+            memory: all,
+            of,
             scalars,
             arithmetic,
             positions: vec![None; self.vars.len()],
             values: self.values.iter().map(|_| Rc::default()).collect(),
         };
         let result = (0..self.grid_points()).try_for_each(|point| machine.point(point));
-        let memory = machine.memory.into_iter().zip(&self.buffers);
-        let kept = memory.filter(|(_, buffer)| !is_local(buffer.access)).map(|(m, _)| m);
-        arguments.iter_mut().zip(kept).for_each(|(argument, memory)| *argument = memory);
+        memory.iter_mut().zip(machine.memory).for_each(|(given, data)| *given = data);
         result
     }
 }
@@ -88,6 +110,8 @@ type Tile = Rc<Vec<f64>>;
 struct Machine<'k> {
     kernel: &'k Kernel,
     memory: Vec<Vec<f64>>,
+    /// The memory of each buffer.
+    of: Vec<usize>,
     scalars: &'k [i64],
     arithmetic: Arithmetic,
     /// First position of the tile in hand, per variable.
@@ -234,7 +258,7 @@ impl Machine<'_> {
                     Expr::Load { .. } if operands == [0.0] => 0.0,
                     Expr::Load { buffer, offset, .. } => {
                         let at = self.offset(offset, &lanes, &lane, &read(&tiles, &lane));
-                        self.memory[buffer.0 as usize][self.element(*buffer, at)?]
+                        self.memory[self.of[buffer.0 as usize]][self.element(*buffer, at)?]
                     }
                     Expr::Pointwise(op, _) => self.pointwise(value, *op, &operands),
                     Expr::Noise { key, .. } => self.noise(*key, &operands),
@@ -365,9 +389,9 @@ impl Machine<'_> {
             let tiles: Vec<f64> = tiles.iter().map(|(t, s)| self.lane(*t, s, &lane)).collect();
             let at = self.element(buffer, self.offset(offset, &lanes, &lane, &tiles))?;
             let number = self.lane(value, &strides, &lane);
-            let old = self.memory[buffer.0 as usize][at];
+            let old = self.memory[self.of[buffer.0 as usize]][at];
             let number = if accumulate { self.round(old + number) } else { number };
-            self.memory[buffer.0 as usize][at] = self.stored(buffer, number);
+            self.memory[self.of[buffer.0 as usize]][at] = self.stored(buffer, number);
         }
         Ok(())
     }

@@ -120,6 +120,8 @@ pub struct Buffer {
     pub elements: u64,
     /// Direction.
     pub access: Access,
+    /// When known: the ints in it are at least 0 and below this.
+    pub below: Option<u64>,
 }
 
 /// An iteration variable.

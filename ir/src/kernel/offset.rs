@@ -115,7 +115,7 @@ impl Offset {
     /// A variable of `vars` whose positions this offset does not tell apart, as far as sorting
     /// the strides can show: each stride must exceed the reach of all smaller ones. Scalars are
     /// uniform and do not matter; tiles are not understood and must not occur.
-    pub(super) fn collision(&self, kernel: &Kernel, vars: &[VarId]) -> Option<VarId> {
+    pub fn collision(&self, kernel: &Kernel, vars: &[VarId]) -> Option<VarId> {
         let mut strides = Vec::new();
         for var in vars {
             let digits = self.digits(*var);
@@ -147,7 +147,7 @@ impl Offset {
 
 impl Factor {
     /// Number of values a digit takes; none for scalars and tiles.
-    fn positions(&self, kernel: &Kernel) -> Option<u64> {
+    pub fn positions(&self, kernel: &Kernel) -> Option<u64> {
         let Self::Digit { var, divisor, modulus } = *self else { return None };
         let positions = kernel.var(var).extent.div_ceil(divisor.max(1)).max(1);
         Some(if modulus == 0 { positions } else { positions.min(modulus) })

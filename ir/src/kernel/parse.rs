@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! kernel   = "kernel" name string "{" declaration* "grid" [name {"," name}] statement* "}"
-//! declaration = ("read" | "write" | "update" | "local") name ":" storage "[" count "]"
+//! declaration = ("read" | "write" | "update" | "local") name ":" storage "[" count "]" ["below" int]
 //!          | "scalar" name | "var" name ":" extent "/" tile
 //! statement = value ":" type "=" expression
 //!          | "store" name "[" offset "]" ("=" | "+=") value ["where" value]
@@ -190,7 +190,8 @@ fn buffer(text: &str) -> Parsed<'_, Buffer> {
     let (text, _) = symbol(":").parse(text)?;
     let (text, storage) = choice("a storage type", storages.map(|s| (s.name(), s))).parse(text)?;
     let (text, elements) = delimited(symbol("["), number, symbol("]")).parse(text)?;
-    Ok((text, Buffer { name: name.to_owned(), storage, elements, access }))
+    let (text, below) = opt(preceded(keyword("below"), cut(number))).parse(text)?;
+    Ok((text, Buffer { name: name.to_owned(), storage, elements, access, below }))
 }
 
 /// What statements refer to: the declarations, and the types of the values met so far.

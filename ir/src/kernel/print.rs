@@ -62,8 +62,12 @@ impl Reduction {
 impl Display for Kernel {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "kernel {} {} {{", self.name, print_string(&self.origin))?;
-        for Buffer { name, storage, elements, access } in &self.buffers {
-            writeln!(f, "  {} {name}: {}[{elements}]", access.name(), storage.name())?;
+        for Buffer { name, storage, elements, access, below } in &self.buffers {
+            write!(f, "  {} {name}: {}[{elements}]", access.name(), storage.name())?;
+            match below {
+                Some(below) => writeln!(f, " below {below}")?,
+                None => writeln!(f)?,
+            }
         }
         for scalar in &self.scalars {
             writeln!(f, "  scalar {scalar}")?;

@@ -215,6 +215,7 @@ fn any_kernel() -> impl Strategy<Value = Kernel> {
             storage: Storage::Bf16,
             elements: u64::MAX,
             access: Access::ReadWrite,
+            below: None,
         };
         Kernel {
             name: "k".to_owned(),

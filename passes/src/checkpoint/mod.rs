@@ -30,6 +30,7 @@ use gigac_cost::target::Device;
 use crate::form::Formed;
 use crate::pass::{Context, Need, Pass, Report, Run, Scope};
 use crate::place::place;
+use crate::reuse::reuse;
 use mix::{Layers, Mixes};
 use pair::Pair;
 
@@ -191,7 +192,7 @@ pub fn fit(formed: Formed, device: &Device, limit: u64) -> (Formed, Fitted) {
 }
 
 fn arena(formed: &Formed) -> u64 {
-    place(formed.clone(), "measured").plan.arena_bytes
+    place(reuse(formed.clone()), "measured").plan.arena_bytes
 }
 
 impl Chosen {

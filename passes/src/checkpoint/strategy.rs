@@ -12,6 +12,7 @@ use super::problem::{Kept, Problem};
 use super::{Program, fit};
 use crate::form::Formed;
 use crate::place::place;
+use crate::reuse::reuse;
 
 /// What a layer keeps of one kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -207,7 +208,7 @@ impl Rules<'_> {
     }
 
     fn outcome(&self, name: &str, parts: &[Vec<Part>]) -> Outcome {
-        let placed = place(self.program.apply(self.formed.clone(), parts), name);
+        let placed = place(reuse(self.program.apply(self.formed.clone(), parts)), name);
         let launch: Vec<f64> =
             placed.kernels.iter().map(|k| time(&Work::of(k), self.device).seconds).collect();
         let rate = self.device.bandwidth.value * self.device.bandwidth_share.value;

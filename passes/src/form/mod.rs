@@ -123,6 +123,23 @@ pub struct Formed {
     pub kernels: Vec<Kernel>,
     /// The program.
     pub units: Vec<Unit>,
+    /// Which value lies over which: see [`crate::reuse`].
+    pub over: HashMap<ValueId, ValueId>,
+}
+
+impl Formed {
+    /// Bytes of a value in memory.
+    pub fn bytes(&self, value: ValueId) -> u64 {
+        let ty = self.graph.ty(value);
+        self.graph.elements(&ty.axes) * storage(ty.dtype).bytes()
+    }
+}
+
+impl Segment {
+    /// The slices that a turn keeps, or finds kept.
+    pub fn kept(&self) -> impl Iterator<Item = ValueId> + '_ {
+        self.stacks.iter().map(|stack| stack.slice)
+    }
 }
 
 /// Forms the kernels of a graph. Unless `exact`, sums of products are added up product by product,
@@ -139,7 +156,7 @@ pub fn form(graph: Graph, name: &str, exact: bool) -> Formed {
     let layouts = (0..graph.values.len())
         .map(|i| former.context.layouts.of(ValueId(i as u32)).to_vec())
         .collect();
-    Formed { layouts, kernels, units, graph }
+    Formed { layouts, kernels, units, graph, over: HashMap::new() }
 }
 
 struct Former<'g, 'n> {

@@ -4,6 +4,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use gigac_ir::graph::ValueId;
+use gigac_ir::kernel::Access;
 
 use super::{Formed, Launch, Loop, Segment, Unit};
 
@@ -30,7 +31,10 @@ impl Formed {
     fn launch(&self, f: &mut Formatter<'_>, launch: &Launch, depth: usize) -> fmt::Result {
         let kernel = &self.kernels[launch.kernel];
         let buffers = launch.arguments.iter().zip(&kernel.buffers);
-        let arguments = buffers.map(|(v, b)| format!("{:?} {}", b.access, self.value(*v)));
+        let arguments = buffers.map(|(v, b)| match b.access {
+            Access::Read => format!("Read {}", self.value(*v)),
+            access => format!("{access:?} {}", self.made(*v)),
+        });
         let turns = launch.turns.iter().map(|depth| format!("L{depth}"));
         let arguments: Vec<String> = arguments.chain(turns).collect();
         let (indent, name) = ("  ".repeat(depth), &kernel.name);
@@ -78,6 +82,14 @@ impl Formed {
         match &self.graph.values[value.index()].name {
             Some(name) => format!("{value} {name:?}"),
             None => value.to_string(),
+        }
+    }
+
+    /// A value where it is made: with the one that it lies over.
+    fn made(&self, value: ValueId) -> String {
+        match self.over.get(&value) {
+            Some(old) => format!("{} over {old}", self.value(value)),
+            None => self.value(value),
         }
     }
 }

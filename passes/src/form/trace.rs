@@ -316,7 +316,12 @@ impl<'c, 'g> Tracer<'c, 'g> {
         let ty = self.context.graph.ty(value);
         let name = format!("b{}", self.arguments.len());
         let elements = self.context.graph.elements(&ty.axes);
-        self.kernel.buffers.push(Buffer { name, storage: storage(ty.dtype), elements, access });
+        let below = match ty.dtype {
+            DType::Int { lo: 0.., hi } => u64::try_from(hi).ok(),
+            _ => None,
+        };
+        let storage = storage(ty.dtype);
+        self.kernel.buffers.push(Buffer { name, storage, elements, access, below });
         self.arguments.push(value);
         BufferId(self.arguments.len() as u32 - 1)
     }

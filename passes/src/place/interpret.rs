@@ -106,16 +106,19 @@ impl Arena<'_> {
     fn launch(&mut self, kernel: usize, buffers: &[Address], scalars: &[u32]) {
         let kernel = &self.placed.kernels[kernel];
         let at: Vec<u64> = buffers.iter().map(|a| a.at(&self.turns)).collect();
+        // Arguments at one address are one memory.
+        let over: Vec<usize> =
+            at.iter().map(|x| at.iter().position(|y| x == y).expect("itself")).collect();
         let places = || kernel.buffers.iter().zip(&at);
         let mut arguments: Vec<Vec<f64>> =
             places().map(|(b, at)| self.get(*at, b.storage.bytes(), b.elements)).collect();
         let scalars: Vec<i64> = scalars.iter().map(|d| self.turns[*d as usize] as i64).collect();
         kernel
-            .interpret(&mut arguments, &scalars, self.arithmetic)
+            .interpret_over(&mut arguments, &over, &scalars, self.arithmetic)
             .unwrap_or_else(|e| panic!("`{}`: {e}", kernel.name));
-        for ((buffer, at), data) in kernel.buffers.iter().zip(&at).zip(arguments) {
+        for ((buffer, at), over) in places().zip(&over) {
             if buffer.access != Access::Read {
-                self.put(*at, buffer.storage.bytes(), &data);
+                self.put(*at, buffer.storage.bytes(), &arguments[*over]);
             }
         }
     }

@@ -2,12 +2,11 @@
 //!
 //! States lie first, at addresses that depend on the parameters alone, so that all plans of a
 //! program share them. Everything else gets an offset by lifetime: a buffer touched inside a loop
-//! that began outside it lives as long as the loop; a buffer of one turn lives within it. Carried
-//! values have two slots in rotation, or one when the kernel that computes the next value reads
-//! the last one element by element.
+//! that began outside it lives as long as the loop; a buffer of one turn lives within it. Values that
+//! lie over others (see `reuse`) share their buffer. Carried values have two slots in rotation,
+//! or one when the next value lies over the last one.
 
 mod arena;
-mod inplace;
 mod interpret;
 mod moments;
 mod walk;

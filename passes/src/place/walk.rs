@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use gigac_ir::graph::{AxisId, Op, Role, ValueId};
 use gigac_ir::plan::{Address, Category, Item, PlanBuffer, State, TurnTerm};
 
-use super::inplace::may_overwrite;
 use super::moments::BEGINNING;
 use super::{aligned, state_of};
-use crate::form::{Formed, Launch, Loop, Segment, Stack, Unit, storage};
+use crate::form::{Formed, Launch, Loop, Segment, Stack, Unit};
+use crate::reuse::state;
 
 /// Bytes that are live for a while.
 pub(crate) struct Buffer {
@@ -87,8 +87,8 @@ impl<'f> Walk<'f> {
         let mut updates = Vec::new();
         for (role, value) in formed.graph.results() {
             let Role::Update(param, slot) = role else { continue };
-            let old = self.state_value(*param, *slot);
-            if may_overwrite(formed, &formed.units, old, value) {
+            let old = state(formed, *param, *slot);
+            if formed.over.get(&value) == Some(&old) {
                 let place = self.places[&old].clone();
                 self.places.insert(value, place);
             } else {
@@ -101,7 +101,7 @@ impl<'f> Walk<'f> {
             copies.push(Item::Copy {
                 from: self.address(value),
                 to: self.address(old),
-                bytes: self.bytes(old),
+                bytes: self.formed.bytes(old),
             });
         }
         items.extend(copies);
@@ -134,19 +134,8 @@ impl<'f> Walk<'f> {
         }
     }
 
-    fn state_value(&self, param: gigac_ir::graph::ParamId, slot: gigac_ir::graph::Slot) -> ValueId {
-        let nodes = &self.formed.graph.root.nodes;
-        let found = nodes.iter().find(|n| n.op == Op::Param(param, slot));
-        found.expect("an update reads the state that it replaces").results[0]
-    }
-
-    fn bytes(&self, value: ValueId) -> u64 {
-        let ty = self.formed.graph.ty(value);
-        self.formed.graph.elements(&ty.axes) * storage(ty.dtype).bytes()
-    }
-
     fn buffer(&mut self, value: ValueId, category: Category, fixed: Option<u64>) -> usize {
-        let bytes = self.bytes(value);
+        let bytes = self.formed.bytes(value);
         self.buffer_of(value, bytes, category, fixed)
     }
 
@@ -201,18 +190,14 @@ impl<'f> Walk<'f> {
             .collect()
     }
 
-    /// Gives the carried values and the stacked results of a loop their buffers before its
-    /// region is walked, since initial values are made there.
+    /// Gives the carried values of a loop their buffers before its region is walked, since initial
+    /// values are made there.
     fn prepare(&mut self, inner: &Loop) {
         for i in 0..inner.carried {
-            let in_place = |s: &Segment| {
-                let (arg, next) = (s.arguments[1 + i], s.next[i]);
-                let kept = s.stacks.iter().map(|stack| stack.slice);
-                let held = s.next[inner.carried..].iter().copied().chain(kept).any(|v| v == arg);
-                !held && may_overwrite(self.formed, &s.body, arg, next)
-            };
+            let over = &self.formed.over;
+            let in_place = |s: &Segment| over.get(&s.next[i]) == Some(&s.arguments[1 + i]);
             let single = inner.segments.iter().all(in_place);
-            let slot = aligned(self.bytes(inner.operands[i]));
+            let slot = aligned(self.formed.bytes(inner.operands[i]));
             let slots = if single { 1 } else { 2 };
             let buffer = self.buffer_of(inner.operands[i], slot * slots, Category::Transient, None);
             self.buffers[buffer].live = (u32::MAX, 0);
@@ -236,10 +221,13 @@ impl<'f> Walk<'f> {
                 put(segment.next[i], then.clone());
             }
         }
+    }
+
+    /// Gives what a loop stacks its place, and each turn's part of it.
+    fn stacks(&mut self, inner: &Loop) {
         for (j, result) in inner.results[inner.carried..].iter().enumerate() {
             if !self.places.contains_key(result) {
-                let buffer = self.buffer(*result, Category::Saved, None);
-                self.buffers[buffer].live = (u32::MAX, 0);
+                self.home(*result, Category::Saved);
             }
             let slice = self.slice(*result, inner.axis);
             for segment in &inner.segments {
@@ -253,10 +241,24 @@ impl<'f> Walk<'f> {
         }
     }
 
+    /// Gives a value the place of the one that it lies over, or a buffer.
+    fn home(&mut self, value: ValueId, category: Category) {
+        match self.formed.over.get(&value) {
+            Some(old) => {
+                let place = self.places[old].clone();
+                self.places.insert(value, place);
+            }
+            None => {
+                let buffer = self.buffer(value, category, None);
+                self.buffers[buffer].live = (u32::MAX, 0);
+            }
+        }
+    }
+
     /// Gives a segment's own stack a buffer of one slice a turn, unless the loop that writes it
     /// did, and its slice the place of the turn in hand.
     fn stack(&mut self, segment: &Segment, stack: Stack) {
-        let stride = self.bytes(stack.whole);
+        let stride = self.formed.bytes(stack.whole);
         let turns = segment.turns.end - segment.turns.start;
         if !self.places.contains_key(&stack.whole) {
             let buffer = self.buffer_of(stack.whole, stride * turns, Category::Saved, None);
@@ -274,7 +276,7 @@ impl<'f> Walk<'f> {
         let layout = &self.formed.layouts[stacked.index()];
         assert_eq!(layout.first(), Some(&axis), "a stacked value has the repeated axis in front");
         let mut place = self.places[&stacked].clone();
-        let stride = self.bytes(stacked) / self.formed.graph.size(axis).max(1);
+        let stride = self.formed.bytes(stacked) / self.formed.graph.size(axis).max(1);
         let depth = self.open.len() as u32;
         place.turns.push(TurnTerm { depth, stride, shift: 0, modulus: 0 });
         place
@@ -284,6 +286,7 @@ impl<'f> Walk<'f> {
         for value in &inner.operands {
             self.touch(*value);
         }
+        self.stacks(inner);
         for (j, operand) in inner.operands.iter().enumerate().skip(inner.carried) {
             let slice = self.slice(*operand, inner.axis);
             for segment in &inner.segments {
@@ -324,7 +327,7 @@ impl<'f> Walk<'f> {
         self.position += 1;
         for value in &launch.arguments {
             if !self.places.contains_key(value) {
-                self.buffer(*value, Category::Transient, None);
+                self.home(*value, Category::Transient);
             }
             self.touch(*value);
         }

@@ -18,7 +18,7 @@ use gigac_passes::options::Options;
 use gigac_passes::outcome::{Difference, Outcome, of_graph};
 use gigac_passes::pass::Purpose;
 use gigac_passes::pipeline::{self, Source};
-use gigac_passes::{form, place};
+use gigac_passes::{form, place, reuse};
 
 /// A program of a model as the graph that a pass would take.
 fn graph_of(
@@ -44,7 +44,7 @@ fn check(graph: &Graph) -> Plan {
     let formed = form::form(graph.clone(), "k", false);
     formed.kernels.iter().for_each(|k| k.verify().unwrap_or_else(|e| panic!("{k}\n{e:?}")));
     compare("kernels", &expected, &formed.interpret(&bindings, Arithmetic::F64));
-    let placed = place::place(formed, "test");
+    let placed = place::place(reuse::reuse(formed), "test");
     launches_touch_what_lives(&placed.plan);
     compare("the plan", &expected, &placed.interpret(graph, &bindings, Arithmetic::F64));
     placed.plan
@@ -285,7 +285,7 @@ fn training_step_with_micro_batches() {
 fn plans_are_flat_in_depth() {
     let shape = |layers| {
         let graph = step(&decoder(layers), &Settings::default(), 1);
-        let plan = place::place(form::form(graph, "k", false), "step").plan;
+        let plan = place::place(reuse::reuse(form::form(graph, "k", false)), "step").plan;
         let text = format!("{:#?}", plan.items);
         text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>()
     };
