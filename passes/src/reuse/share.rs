@@ -2,7 +2,10 @@
 //!
 //! `new`, which the kernel makes, may lie where `old` lies when every access to an element of
 //! `old` comes before the first store to the same element of `new`. Grid points run in any order, so
-//! the two accesses must belong to the same grid point, and inside it statements run in order.
+//! the two accesses must belong to the same grid point, and inside it statements run in order. Code
+//! generators may take statements of one block in windows of lanes, so two accesses of one block
+//! must be to the same element in every lane. Products are tiled in ways of their own, and load what
+//! an epilogue reads when a store needs it: there the store must also be the last of its block.
 //!
 //! An offset is a number whose digits are the positions of variables. Both accesses have the same
 //! digits at the variables of the grid and of the loops around both of them when those variables have
@@ -12,6 +15,7 @@
 use gigac_ir::kernel::{BufferId, Expr, Factor, Kernel, Offset, Stmt, Term, TileId, VarId};
 
 /// An access to a buffer.
+#[derive(Clone)]
 struct Visit<'k> {
     offset: &'k Offset,
     store: bool,
@@ -19,6 +23,15 @@ struct Visit<'k> {
     path: Vec<usize>,
     /// The loops around it, outermost first; the n-th one is at the n-th number of the path.
     loops: Vec<VarId>,
+    /// Whether neither stores nor loops follow in its block.
+    last: bool,
+}
+
+impl Visit<'_> {
+    /// The block that it stands in.
+    fn block(&self) -> &[usize] {
+        &self.path[..self.path.len() - 1]
+    }
 }
 
 /// Whether the kernel's argument `new`, which it makes, may lie where its argument `old` lies.
@@ -30,9 +43,10 @@ pub(super) fn may_share(kernel: &Kernel, old: BufferId, new: BufferId) -> bool {
     let mut visits = Visits { of: [old, new], found: [vec![], vec![]], adds: false, dots: false };
     visits.block(&kernel.body, &mut Vec::new(), &mut Vec::new());
     let Visits { found: [olds, news], adds, dots, .. } = visits;
-    // What is added to must hold what it held; products are tiled in ways of their own.
+    // What is added to must hold what it held.
     let ordered = |a: &Visit<'_>, b: &Visit<'_>| match dots {
-        true => element_by_element(a, b),
+        true => element_by_element(a, b) && b.last,
+        false if a.block() == b.block() => element_by_element(a, b),
         false => precedes(kernel, a, b),
     };
     let mut stores = news.iter().filter(|v| v.store).peekable();
@@ -53,13 +67,16 @@ impl<'k> Visits<'k> {
     fn block(&mut self, stmts: &'k [Stmt], path: &mut Vec<usize>, loops: &mut Vec<VarId>) {
         for (i, stmt) in stmts.iter().enumerate() {
             path.push(i);
+            let last = || stmts[i + 1..].iter().all(|s| matches!(s, Stmt::Let(..)));
+            let mut access = |buffer: BufferId, offset, store| {
+                let (path, loops, last) = (path.clone(), loops.clone(), last());
+                self.access(buffer, Visit { offset, store, path, loops, last });
+            };
             match stmt {
-                Stmt::Let(_, Expr::Load { buffer, offset, .. }) => {
-                    self.access(*buffer, offset, false, (path, loops));
-                }
+                Stmt::Let(_, Expr::Load { buffer, offset, .. }) => access(*buffer, offset, false),
                 Stmt::Store { buffer, offset, accumulate, .. } => {
+                    access(*buffer, offset, true);
                     self.adds |= *accumulate && self.of.contains(buffer);
-                    self.access(*buffer, offset, true, (path, loops));
                 }
                 Stmt::Loop { var, body, .. } => {
                     loops.push(*var);
@@ -73,16 +90,10 @@ impl<'k> Visits<'k> {
         }
     }
 
-    fn access(
-        &mut self,
-        buffer: BufferId,
-        offset: &'k Offset,
-        store: bool,
-        (path, loops): (&[usize], &[VarId]),
-    ) {
+    fn access(&mut self, buffer: BufferId, visit: Visit<'k>) {
         for (of, found) in self.of.iter().zip(&mut self.found) {
             if *of == buffer {
-                found.push(Visit { offset, store, path: path.to_vec(), loops: loops.to_vec() });
+                found.push(visit.clone());
             }
         }
     }
@@ -90,8 +101,7 @@ impl<'k> Visits<'k> {
 
 /// Whether one access stands before another in one block, at the same elements.
 fn element_by_element(a: &Visit<'_>, b: &Visit<'_>) -> bool {
-    let (last, block) = (a.path.len() - 1, b.path.len() - 1);
-    a.path[..last] == b.path[..block] && a.path[last] < b.path[block] && a.offset == b.offset
+    a.block() == b.block() && a.path < b.path && a.offset == b.offset
 }
 
 /// Whether one access comes before another at every element that both touch.
@@ -214,6 +224,35 @@ mod tests {
         assert!(!shares(body));
         // Row 8·r + c of `x` is read when column r of `y` has been written.
         assert!(!shares("loop c {\n %0: f32[r, c] = load x[8*r + c]\n store y[r + 6*c] = %0\n }"));
+    }
+
+    #[test]
+    fn lanes_of_one_block_must_not_meet() {
+        // A generator may store the first lanes before it loads the last ones.
+        let body = "loop c {\n %0: f32[r, c] = load x[8*r - c + 7]\n store y[8*r + c] = %0\n }";
+        assert!(!shares(body));
+    }
+
+    #[test]
+    fn an_epilogue_shares_what_it_stores_last() {
+        let shares = |stores: &str| {
+            let text = format!(
+                "kernel k \"\" {{\n read x: f32[48]\n read a: f32[24]\n read b: f32[32]\n \
+                 write y: f32[48]\n write z: f32[48]\n var r: 6 / 6\n var c: 8 / 8\n \
+                 var k: 4 / 4\n grid r, c\n %0: f32[r, c] = 0.0\n \
+                 loop k carry (%1: f32[r, c] = %0 -> %2) {{\n %3: f32[r, k] = load a[4*r + k]\n \
+                 %4: f32[c, k] = load b[4*c + k]\n %5: f32[r, c] = dot %3, %4 along k\n \
+                 %6: f32[r, c] = add %1, %5\n next %6\n }}\n %7: f32[r, c] = load x[8*r + c]\n \
+                 %8: f32[r, c] = add %2, %7\n {stores}\n}}"
+            );
+            let kernel = Kernel::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+            kernel.verify().unwrap_or_else(|e| panic!("{e:?}\n{text}"));
+            may_share(&kernel, BufferId(0), BufferId(3))
+        };
+        let (y, z) = ("store y[8*r + c] = %2\n", "store z[8*r + c] = %8\n");
+        assert!(shares(&format!("{z}{y}")));
+        // The residual is loaded when `z` needs it.
+        assert!(!shares(&format!("{y}{z}")));
     }
 
     #[test]

@@ -313,7 +313,7 @@ fn computing_again_keeps_every_bit() {
             let mixes = program.best(bytes).expect("the least is within");
             let dropped = program.apply(formed.clone(), &program.parts(&mixes));
             assert!(dropped.interpret(&bindings, Arithmetic::F64) == expected, "{bytes}: kernels");
-            let placed = place::place(dropped, "test");
+            let placed = place::place(reuse::reuse(dropped), "test");
             launches_touch_what_lives(&placed.plan);
             gigac_ir::plan_verify::verify(&placed.plan).unwrap_or_else(|e| panic!("{e}"));
             let results = placed.interpret(&graph, &bindings, Arithmetic::F64);
