@@ -293,7 +293,13 @@ impl<'c, 'g> Tracer<'c, 'g> {
             let dtype = self.context.graph.ty(local.value).dtype;
             let (name, storage) = (format!("l{i}"), storage(dtype));
             let access = Access::Local;
-            self.kernel.buffers.push(Buffer { name, storage, elements: local.elements, access });
+            self.kernel.buffers.push(Buffer {
+                name,
+                storage,
+                elements: local.elements,
+                access,
+                below: None,
+            });
         }
     }
 
