@@ -4,6 +4,7 @@
 //! cargo bench -p gigac-codegen --bench matmul
 //! GIGAC_BENCH_PYTHON=…/bin/python cargo bench -p gigac-codegen --bench matmul    # beside PyTorch
 //! GIGAC_BENCH_TARGET=avx2 cargo bench -p gigac-codegen --bench matmul            # AVX2 code
+//! GIGAC_BENCH_ONLY=6,9 cargo bench -p gigac-codegen --bench matmul               # these rows alone
 //! ```
 //! Operands are `a[m, k]` and `b[k, n]`; `ta` and `tb` mark those that lie transposed. Every rate
 //! is the best of some rounds, by the wall clock, with as many threads as the machine has cores;
@@ -77,8 +78,11 @@ const ROUND_FLOPS: f64 = 3e9;
 
 fn main() {
     let threads = available_parallelism().map_or(1, |n| n.get() as u64);
+    let only = std::env::var("GIGAC_BENCH_ONLY").unwrap_or_default();
+    let asked = |i: usize| only.is_empty() || only.split(',').any(|o| o.parse() == Ok(i));
+    let shapes = SHAPES.iter().enumerate().filter(|(i, _)| asked(*i)).map(|(_, shape)| shape);
     let shapes: Vec<Shape> =
-        SHAPES.iter().map(|&(batch, m, n, k, ta, tb)| Shape { batch, m, n, k, ta, tb }).collect();
+        shapes.map(|&(batch, m, n, k, ta, tb)| Shape { batch, m, n, k, ta, tb }).collect();
     let target = match std::env::var("GIGAC_BENCH_TARGET").as_deref() {
         Ok("avx2") => CpuTarget::x86_64_v3(),
         _ => CpuTarget::host().expect("benchmarks need AVX2"),

@@ -66,6 +66,7 @@ impl Product {
         let [tm, tn, tk] = self.tiles;
         let Self { a, b, a_type, buffers, storage, before, prologue, epilogue, stores, .. } = self;
         let (left, right, result) = (batch * m * k, batch * k * n, batch * m * n);
+        let operands = if prologue.is_empty() { "%a, %b" } else { "%aa, %bb" };
         let named = format!(
             "kernel product \"\" {{
 read a: {storage}[{left}]
@@ -83,7 +84,7 @@ loop k carry (%sum: f32[i, m, n] = %zero -> %c) {{
 %a: {a_type} = load a[{a}]
 %b: f32[i, n, k] = load b[{b}]
 {prologue}
-%dot: f32[i, m, n] = dot %aa, %bb along k
+%dot: f32[i, m, n] = dot {operands} along k
 %more: f32[i, m, n] = add %sum, %dot
 next %more
 }}
@@ -132,6 +133,25 @@ fn all_extents_and_transpositions() {
                 let transposed = transpositions[(i + j) % 2 + 2 * turn];
                 Product::new([1 + (i + j) as u64 % 2, m, n, k], transposed).check(0.0);
             }
+        }
+    }
+}
+
+/// Operands that are loads and nothing else: rows may be read in place, and columns that are
+/// contiguous are packed by the first tiles of a block, turn by turn or once for several blocks.
+#[test]
+fn plain_operands() {
+    for (extents, tiles) in [
+        ([1, 8, 64, 150], [8, 64, 64]),
+        ([1, 100, 96, 150], [64, 32, 64]),
+        ([2, 100, 96, 150], [64, 96, 150]),
+        ([1, 70, 160, 300], [36, 64, 256]),
+        ([3, 25, 40, 33], [25, 40, 16]),
+        ([1, 61, 33, 65], [64, 48, 64]),
+    ] {
+        for transposed in [[false, false], [true, true], [false, true], [true, false]] {
+            let plain = Product::new(extents, transposed);
+            Product { prologue: "", tiles, ..plain }.check(0.0);
         }
     }
 }

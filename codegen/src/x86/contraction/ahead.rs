@@ -12,7 +12,7 @@ use inkwell::values::{BasicValueEnum, IntValue, PointerValue};
 use super::access::slope;
 use super::blocking::{GROUP, Rows};
 use super::driver::Driver;
-use super::emit::Emit;
+use super::emit::{Cache, Emit};
 use super::lanewise::Frame;
 use super::micro::Shape;
 
@@ -109,38 +109,42 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         self.distinct_loads(terms.rhs).into_iter().filter_map(stream).collect()
     }
 
-    /// Fetches the lines that the epilogue of a full tile reads, row by row. What it only writes
-    /// waits in the store buffer while the next tile is computed.
-    pub(super) fn fetch_finish(
+    /// What a full tile fetches for its own epilogue, a row in each turn of its loop: the lines that
+    /// it reads, and those that it writes, which would hold up the next tile's loads otherwise.
+    pub(super) fn finish_fetches(
         &self,
         frame: &Frame<'c>,
         shape: Shape,
         [first_row, first_col]: [IntValue<'c>; 2],
-    ) {
+        last: IntValue<'c>,
+    ) -> Vec<Fetch<'c>> {
         let (emit, con) = (self.emit, self.contraction);
-        for load in self.finish_loads() {
-            let [by_row, by_col] = [con.rows, con.cols].map(|var| self.bytes_apart(load, var));
-            let (Some(_), Some(by_col)) = (by_row, by_col) else { continue };
-            for row in 0..shape.rows {
-                let row = emit.add(first_row, emit.int(row.cast_signed()));
-                let at = self.address(frame, load, &[(con.rows, row), (con.cols, first_col)]);
-                for line in (0..self.layout.tile.cols() * by_col).step_by(LINE as usize) {
-                    emit.prefetch(emit.field(at, line));
-                }
-            }
-        }
+        let fetch = |place| {
+            let [by_row, by_col] = [con.rows, con.cols].map(|var| self.bytes_apart(place, var));
+            let (by_row, by_col) = (by_row?, by_col?);
+            let stride = emit.choose(last, emit.int(by_row.cast_signed()), emit.int(0));
+            let at = [(con.rows, first_row), (con.cols, first_col)];
+            Some(Fetch {
+                from: self.address(frame, place, &at),
+                stride,
+                lines: (0..self.layout.tile.cols() * by_col).step_by(LINE as usize).collect(),
+                turns: shape.rows,
+                cache: Cache::First,
+            })
+        };
+        self.finish_places().into_iter().filter_map(fetch).collect()
     }
 
-    /// Loads of the epilogue.
-    fn finish_loads(&self) -> Vec<(BufferId, &'k Offset)> {
+    /// What the epilogue loads and stores.
+    fn finish_places(&self) -> Vec<(BufferId, &'k Offset)> {
         let con = self.contraction;
         let mut distinct = Vec::new();
         for store in &con.stores {
             let values = [Some(store.value), store.mask].into_iter().flatten();
-            let old = store.accumulate.then_some((store.buffer, store.offset));
-            for load in values.flat_map(|value| con.loads(value)).chain(old) {
-                if !distinct.contains(&load) {
-                    distinct.push(load);
+            let stored = (store.buffer, store.offset);
+            for place in values.flat_map(|value| con.loads(value)).chain([stored]) {
+                if !distinct.contains(&place) {
+                    distinct.push(place);
                 }
             }
         }
@@ -154,7 +158,11 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
     }
 
     /// Bytes between neighbouring positions of a variable; none where that is no constant above 0.
-    fn bytes_apart(&self, (buffer, offset): (BufferId, &Offset), var: VarId) -> Option<u64> {
+    pub(super) fn bytes_apart(
+        &self,
+        (buffer, offset): (BufferId, &Offset),
+        var: VarId,
+    ) -> Option<u64> {
         let kernel = self.contraction.kernel;
         if !offset.tiles().is_empty() {
             return None;
@@ -206,12 +214,13 @@ pub(super) struct Fetch<'c> {
     pub(super) stride: IntValue<'c>,
     pub(super) lines: Vec<u64>,
     pub(super) turns: u64,
+    pub(super) cache: Cache,
 }
 
 impl<'c> Fetch<'c> {
     /// Fetches the lines of one turn of the main loop.
     pub(super) fn turn(&self, emit: &Emit<'c, '_>, turn: IntValue<'c>) {
         let at = emit.after(self.from, emit.product(turn, self.stride));
-        self.lines.iter().for_each(|line| emit.prefetch(emit.field(at, *line)));
+        self.lines.iter().for_each(|line| emit.prefetch(emit.field(at, *line), self.cache));
     }
 }

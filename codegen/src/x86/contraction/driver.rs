@@ -37,6 +37,8 @@ struct ProductCallees<'c> {
     pack_cols: FunctionValue<'c>,
     /// A full register tile with its epilogue.
     tile: FunctionValue<'c>,
+    /// The same, of columns that are not packed yet.
+    copying: Option<FunctionValue<'c>>,
     /// Sums of tiles at the edges of blocks.
     edges: Vec<(Shape, FunctionValue<'c>)>,
 }
@@ -73,7 +75,8 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         let products = (0..self.layout.products.len()).map(|i| ProductCallees {
             pack_rows: self.pack_rows(i),
             pack_cols: self.pack_cols(i),
-            tile: self.full_tile(i),
+            tile: self.full_tile(i, None),
+            copying: self.col_source(i).map(|source| self.full_tile(i, Some(source))),
             edges: self.edge_shapes().into_iter().map(|s| (s, self.edge_tile(i, s))).collect(),
         });
         let callees = Callees { products: products.collect(), finish: self.finish() };
@@ -110,7 +113,7 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         shapes
     }
 
-    fn edge_vectors(&self) -> Vec<u64> {
+    pub(super) fn edge_vectors(&self) -> Vec<u64> {
         let edges = self.edges(self.contraction.cols, self.layout.tile.cols());
         edges.into_iter().map(|cols| cols.div_ceil(self.layout.tile.lanes)).collect()
     }
@@ -298,7 +301,16 @@ impl<'c> Driver<'_, 'c, '_, '_> {
                 let pack = || {
                     emit.call(callee.pack_cols, &arguments);
                 };
-                emit.branch(point.fresh, pack, || ());
+                let packs = match callee.copying {
+                    None => point.fresh,
+                    // A block without a full panel has nothing that packs on the way.
+                    Some(_) => {
+                        let height = emit.int(self.layout.tile.rows.cast_signed());
+                        let low = emit.compare(IntPredicate::ULT, point.size[0], height);
+                        emit.both(point.fresh, low)
+                    }
+                };
+                emit.branch(packs, pack, || ());
                 let truth = |yes: bool| emit.context.bool_type().const_int(yes.into(), false);
                 let add = match i {
                     0 => emit.compare(IntPredicate::NE, turn, emit.int(0)),
@@ -483,7 +495,7 @@ impl<'c> Driver<'_, 'c, '_, '_> {
     ) {
         let [row, col] = self.corner(point, place);
         let mut arguments: Vec<BasicValueEnum<'c>> = point.common.map(Into::into).to_vec();
-        arguments.extend::<[BasicValueEnum<'c>; 8]>([
+        arguments.extend::<[BasicValueEnum<'c>; 9]>([
             turn.steps.into(),
             place.rows.into(),
             self.sliver(turn, place.col).into(),
@@ -492,6 +504,7 @@ impl<'c> Driver<'_, 'c, '_, '_> {
             col.into(),
             turn.add.into(),
             turn.last.into(),
+            turn.first.into(),
         ]);
         let (emit, tile) = (self.emit, self.layout.tile);
         let across = self.layout.block[1].div_ceil(tile.cols()).cast_signed();
@@ -505,7 +518,17 @@ impl<'c> Driver<'_, 'c, '_, '_> {
             panel: emit.over(place.row, tile.rows),
         };
         arguments.extend(self.stream_arguments(turn.product, &point.frame, next, &number, col));
-        emit.call(callees.products[turn.product].tile, &arguments);
+        let callee = &callees.products[turn.product];
+        let packed = || {
+            emit.call(callee.tile, &arguments);
+        };
+        let copying = |tile| {
+            emit.call(tile, &arguments);
+        };
+        let Some(tile) = callee.copying else { return packed() };
+        let first = emit.compare(IntPredicate::EQ, place.row, emit.int(0));
+        let copies = emit.both(first, point.fresh);
+        emit.branch(copies, || copying(tile), packed);
     }
 
     /// A register tile at an edge: its sums, and after the last turn its epilogue.

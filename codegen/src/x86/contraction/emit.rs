@@ -17,6 +17,13 @@ use inkwell::values::{
 
 use super::super::emit::Emitter;
 
+/// Where a line is fetched to: what is used at once, or soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::x86) enum Cache {
+    First,
+    Second,
+}
+
 /// Emits into one function at a time.
 pub(in crate::x86) struct Emit<'c, 'm> {
     /// What all kernels share.
@@ -244,11 +251,15 @@ impl<'c, 'm> Emit<'c, 'm> {
         self.intrinsic(name, &types, &arguments).expect("it has a result").into_vector_value()
     }
 
-    /// Brings a line into the first-level cache, if it exists.
-    pub(in crate::x86) fn prefetch(&self, at: PointerValue<'c>) {
+    /// Brings a line into a cache, if it exists.
+    pub(in crate::x86) fn prefetch(&self, at: PointerValue<'c>, cache: Cache) {
         let int = |n: u64| self.context.i32_type().const_int(n, false).into();
-        // Read, keep in all levels, data.
-        let arguments = [at.into(), int(0), int(3), int(1)];
+        let locality = match cache {
+            Cache::First => 3,
+            Cache::Second => 2,
+        };
+        // Read, data.
+        let arguments = [at.into(), int(0), int(locality), int(1)];
         self.intrinsic("llvm.prefetch", &[self.pointer_type()], &arguments);
     }
 

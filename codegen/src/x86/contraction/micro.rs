@@ -8,7 +8,8 @@ use inkwell::values::{BasicValueEnum, FunctionValue, IntValue, PointerValue, Vec
 
 use super::ahead::Fetch;
 use super::blocking::RowLayout;
-use super::emit::{Emit, sound};
+use super::emit::{Cache, Emit, sound};
+use super::source::{AHEAD, Reading};
 
 /// Steps per turn of the main loop: enough to hide the loop's own instructions.
 const UNROLL: u64 = 4;
@@ -40,6 +41,8 @@ pub(super) struct Micro<'e, 'c, 'm> {
     pub(super) shape: Shape,
     pub(super) rows: PointerValue<'c>,
     pub(super) cols: PointerValue<'c>,
+    /// Where the columns come from, should they not be packed yet: the copy goes to `cols`.
+    pub(super) source: Option<Reading<'c>>,
     /// What to fetch ahead.
     pub(super) fetches: Vec<Fetch<'c>>,
 }
@@ -58,7 +61,7 @@ pub(in crate::x86) fn emit<'c>(
     let param = |i| function.get_nth_param(i).expect("five parameters");
     let (steps, sums) = (param(0).into_int_value(), param(3).into_pointer_value());
     let (rows, cols) = (param(1).into_pointer_value(), param(2).into_pointer_value());
-    let micro = Micro { emit, strides, shape, rows, cols, fetches: Vec::new() };
+    let micro = Micro { emit, strides, shape, rows, cols, source: None, fetches: Vec::new() };
     micro.write(sums, &micro.sums(steps), param(4).into_int_value());
     emit.finish();
     function
@@ -122,14 +125,8 @@ impl<'c> Micro<'_, 'c, '_> {
         ahead: u64,
         mut sums: Vec<VectorValue<'c>>,
     ) -> Vec<VectorValue<'c>> {
-        let emit = self.emit;
-        let (vectors, lanes) = (self.shape.vectors, u64::from(emit.lanes));
-        let cols = self.strides.cols;
-        let line = emit.after(self.cols, emit.times(step, (cols * 4).cast_signed()));
-        let right: Vec<BasicValueEnum<'c>> = (0..vectors)
-            .map(|v| (ahead * cols + v * lanes) * 4)
-            .map(|bytes| emit.load(emit.vector_type(), emit.field(line, bytes)))
-            .collect();
+        let vectors = self.shape.vectors;
+        let right = self.columns(step, ahead);
         for row in 0..self.shape.rows {
             let left = self.row_element(step, ahead, row);
             for v in 0..vectors {
@@ -138,6 +135,24 @@ impl<'c> Micro<'_, 'c, '_> {
             }
         }
         sums
+    }
+
+    /// The columns of a step: packed, or at their source, leaving a copy and fetching a later step.
+    fn columns(&self, step: IntValue<'c>, ahead: u64) -> Vec<BasicValueEnum<'c>> {
+        let (emit, cols) = (self.emit, self.strides.cols);
+        let line = emit.after(self.cols, emit.times(step, (cols * 4).cast_signed()));
+        let vector = |v: u64| {
+            let inside = v * u64::from(emit.lanes) * 4;
+            let packed = emit.field(line, ahead * cols * 4 + inside);
+            let Some(source) = &self.source else { return emit.load(emit.vector_type(), packed) };
+            let at = emit.after(source.from, emit.times(step, source.stride.cast_signed()));
+            emit.prefetch(emit.field(at, (ahead + AHEAD) * source.stride + inside), Cache::Second);
+            let vector =
+                emit.load(emit.vector_type(), emit.field(at, ahead * source.stride + inside));
+            emit.store(vector, packed);
+            vector
+        };
+        (0..self.shape.vectors).map(vector).collect()
     }
 
     fn row_element(&self, step: IntValue<'c>, ahead: u64, row: u64) -> BasicValueEnum<'c> {

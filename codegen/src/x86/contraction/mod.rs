@@ -5,7 +5,8 @@
 //! kernel(first..last)                         one call, any range of grid points
 //!   point                                     a block of rows × columns of the result
 //!     turn of the loop over k
-//!       pack columns                          prologue applied; kept while the block is the same
+//!       pack columns                          prologue applied; kept while the block is the same;
+//!                                             plain ones by the first tiles (`source.rs`)
 //!       panel of 12 rows (AVX2: 6)            packed, or read where they lie
 //!         tile of 32 columns (AVX2: 16)       sums in registers over all steps of the turn
 //!           finish                            epilogue on the registers, after the last turn
@@ -29,6 +30,7 @@ pub(super) mod lanewise;
 pub(super) mod micro;
 mod pack;
 pub(super) mod pattern;
+mod source;
 mod tile;
 pub(super) mod transpose;
 

@@ -5,35 +5,49 @@ use inkwell::values::{FunctionValue, IntValue, PointerValue, VectorValue};
 
 use super::ahead::{Fetch, Stream};
 use super::driver::{Driver, int_param, pointer_param};
-use super::emit::{Emit, sound};
+use super::emit::{Cache, Emit, sound};
 use super::lanewise::Frame;
 use super::micro::{Micro, Shape};
+use super::source::{Reading, Source};
 
 impl<'c> Driver<'_, 'c, '_, '_> {
-    /// Emits `tile(…, steps, rows, columns, sums, first row, first column, add, last, streams …)`:
-    /// `add` when earlier turns have left sums, `last` when the epilogue follows.
-    pub(super) fn full_tile(&self, product: usize) -> FunctionValue<'c> {
+    /// Emits `tile(…, steps, rows, columns, sums, first row, first column, add, last, first step,
+    /// streams …)`: `add` when earlier turns have left sums, `last` when the epilogue follows. One
+    /// that reads its columns at their source leaves the packed ones.
+    pub(super) fn full_tile(
+        &self,
+        product: usize,
+        source: Option<Source<'_>>,
+    ) -> FunctionValue<'c> {
         let emit = self.emit;
         let (int, pointer) = (emit.context.i64_type().into(), emit.pointer_type().into());
         let truth = emit.context.bool_type().into();
-        let mut params = vec![int, pointer, pointer, pointer, int, int, truth, truth];
+        let mut params = vec![int, pointer, pointer, pointer, int, int, truth, truth, int];
         let (of_rows, of_cols) = (self.row_streams(product), self.col_streams(product));
         params.extend(of_rows.iter().map(|_| pointer));
         params.extend(of_cols.iter().flat_map(|_| [pointer, int]));
-        let (function, frame) = self.function(&format!("tile{product}"), &params);
+        let name = format!("tile{product}{}", if source.is_some() { ".copying" } else { "" });
+        let (function, frame) = self.function(&name, &params);
         let [rows, cols, sums] = [4, 5, 6].map(|i| pointer_param(function, i));
         let [add, last] = [9, 10].map(|i| int_param(function, i));
         let shape = Shape { rows: self.layout.tile.rows, vectors: self.layout.tile.vectors };
+        let corner = [7, 8].map(|i| int_param(function, i));
+        let source = source.map(|Source { load, stride }| {
+            let (cols, k) = (self.contraction.cols, self.contraction.products[product].k);
+            let at = [(cols, corner[1]), (k, int_param(function, 11))];
+            Reading { from: self.address(&frame, load, &at), stride }
+        });
+        let mut fetches = fetches(emit, function, &of_rows, &of_cols);
+        fetches.extend(self.finish_fetches(&frame, shape, corner, last));
         let micro = Micro {
             emit,
             strides: self.layout.strides(product),
             shape,
             rows,
             cols,
-            fetches: fetches(emit, function, &of_rows, &of_cols),
+            source,
+            fetches,
         };
-        let corner = [7, 8].map(|i| int_param(function, i));
-        emit.branch(last, || self.fetch_finish(&frame, shape, corner), || ());
         let new = micro.sums(int_param(function, 3));
         if self.layout.turns() == 1 {
             self.finish_tile(&frame, shape, corner, &new);
@@ -91,7 +105,7 @@ fn fetches<'c>(
     of_rows: &[Stream<'_>],
     of_cols: &[Stream<'_>],
 ) -> Vec<Fetch<'c>> {
-    let mut at = 11..;
+    let mut at = 12..;
     let mut next = || at.next().expect("parameters go on");
     let mut fetches = Vec::new();
     for (stream, runtime_stride) in
@@ -102,7 +116,8 @@ fn fetches<'c>(
             true => int_param(function, next()),
             false => emit.int(stream.stride.cast_signed()),
         };
-        fetches.push(Fetch { from, stride, lines: stream.lines.clone(), turns: stream.turns });
+        let (lines, turns, cache) = (stream.lines.clone(), stream.turns, Cache::Second);
+        fetches.push(Fetch { from, stride, lines, turns, cache });
     }
     fetches
 }
