@@ -83,14 +83,14 @@ pub fn bench(
         let started = Instant::now();
         batch.feed(&layout, &mut machine.arena);
         feed_scalars(plan, &mut machine.arena, step, steps + WARM_UP, 0);
-        machine.run(&mut executor);
+        machine.run(&mut executor)?;
         if step >= WARM_UP {
             times.push(started.elapsed().as_secs_f64());
         }
     }
     if profile {
         executor.start_profile();
-        (0..steps).for_each(|_| machine.run(&mut executor));
+        (0..steps).try_for_each(|_| machine.run(&mut executor))?;
     }
     let loss = Readback::new(plan).loss(&machine);
     times.sort_by(f64::total_cmp);
@@ -110,6 +110,13 @@ pub fn bench(
 
 /// Most memory that this process held so far, in MB.
 fn peak_rss_mb() -> f64 {
+    // The system's count of a process starts with what its parent held, this one does not.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    if let Some(kib) = kib {
+        return kib * 1024.0 / 1e6;
+    }
     // SAFETY: the structure is plain data that the call fills.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();

@@ -178,7 +178,8 @@ impl Trial {
             let data = self.bindings.input(&graph, id).unwrap_or_else(|e| panic!("{e}"));
             put(&mut arena, input.offset, input.storage, &data);
         }
-        Executor::new(plan, &kernels).map_err(failed)?.run(&mut arena, &mut pool);
+        let mut executor = Executor::new(plan, &kernels, arena.bytes()).map_err(failed)?;
+        executor.run_checked(&mut arena, &mut pool).map_err(failed)?;
         let read = |offset, storage, count| get(&arena, offset, storage, count);
         Ok(placed.outcomes(&graph.roles, read))
     }

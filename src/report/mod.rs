@@ -14,8 +14,8 @@ use gigac_cost::time::{Bound, Time, time};
 use gigac_cost::work::Work;
 use gigac_ir::graph::Slot;
 use gigac_ir::kernel::Storage;
-use gigac_ir::plan::{Category, Plan, PlanBuffer};
-use gigac_passes::place::{Placed, What, moments};
+use gigac_ir::plan::{Category, Plan, PlanBuffer, What, moments};
+use gigac_passes::place::Placed;
 use gigac_passes::price;
 
 use crate::compile::{CompiledPhase, tokens_of};

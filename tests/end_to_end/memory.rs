@@ -45,6 +45,47 @@ fn same_bits(name: &str, sets: &[&str]) {
     assert!(runs[0] == runs[2], "most is dropped");
 }
 
+/// Freed buffers are filled with NaN and every read is checked: nothing is found, and the same bits
+/// come out.
+#[test]
+fn watched_memory_changes_nothing() {
+    for name in ["nano", "gpt2-nano", "moe-nano"] {
+        let place = Place::new();
+        for variant in [&[][..], &["--set", "train.precision=bf16"], &["--memory", "1B"]] {
+            let runs = [&[][..], &["--poison"]].map(|flags| {
+                let out = place.path(&format!("{}{}", variant.join(""), flags.len()));
+                let common = ["--data", CORPUS, "--steps", "3", "--quiet", "--out", &out];
+                passed(&place.train(name, &[variant, &common, flags].concat()));
+                metrics(&out)
+            });
+            assert!(runs[0] == runs[1], "{name} {variant:?}");
+        }
+    }
+}
+
+/// The process takes little more than its arena; of the benchmark models, at most half of what
+/// compiled PyTorch takes (`ru_maxrss` in MiB: benches/peers.md).
+#[test]
+fn resident_memory_is_the_arena_and_little_more() {
+    let compiled_torch =
+        [("bench-s", 1074.0), ("bench-m", 1955.0), ("bench-x", 1071.0), ("bench-v", 1513.0)];
+    let place = Place::new();
+    let small =
+        ["nano", "gpt2-nano", "moe-nano", "gigachat-demo"].map(|name| (name, f64::INFINITY));
+    for (name, torch) in compiled_torch.into_iter().chain(small) {
+        let file = model(name);
+        let json = |words: &[&str]| -> Value {
+            serde_json::from_slice(&passed(&place.gigac(words)).stdout).expect("JSON")
+        };
+        let arena = json(&["plan", &file, "--json"])["arena_bytes"].as_f64().expect("bytes");
+        let bench = json(&["bench", &file, "--steps", "1", "--threads", "2", "--json"]);
+        let peak = bench["peak_rss_mb"].as_f64().expect("a size") * 1e6;
+        let mib = f64::from(1 << 20);
+        assert!(peak <= arena + 128.0 * mib, "{name}: {peak} bytes, of which {arena} arena");
+        assert!(peak <= torch / 2.0 * mib, "{name}: {peak} bytes");
+    }
+}
+
 #[test]
 fn a_size_is_a_number_with_a_unit() {
     let message = failed(&Place::new().gigac(&["plan", &model("nano"), "--memory", "much"]), 2);

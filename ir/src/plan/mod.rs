@@ -7,12 +7,15 @@
 //! is `base + Σ stride · ((turn + shift) mod modulus)`, so the length of a plan does not depend on
 //! the depth of the model. Nothing is allocated and nothing depends on the host while a plan runs.
 
+mod positions;
 mod print;
 
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Feed, Init, NamePart, Role, Slot};
 use crate::kernel::{Access, Storage};
+
+pub use positions::{BEGINNING, Moment, What, moments};
 
 /// Alignment of every buffer in the arena, in bytes: a cache line, and the widest vector.
 pub const ALIGNMENT: u64 = 64;

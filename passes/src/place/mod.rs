@@ -8,7 +8,6 @@
 
 mod arena;
 mod interpret;
-mod moments;
 mod walk;
 
 use gigac_ir::graph::{Feed, Graph, NamePart, Param, Role, Slot, ValueId};
@@ -16,8 +15,6 @@ use gigac_ir::kernel::{Access, Kernel};
 use gigac_ir::plan::{
     ALIGNMENT, Argument, Item, KernelInfo, Plan, PlanInput, PlanParam, PlanResult, State,
 };
-
-pub use moments::{Moment, What, moments};
 
 use crate::form::{Formed, Unit, storage};
 use crate::pass::{Need, Pass, Report, Run, Scope};

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use gigac_ir::graph::{AxisId, Op, Role, ValueId};
-use gigac_ir::plan::{Address, Category, Item, PlanBuffer, State, TurnTerm};
+use gigac_ir::plan::{Address, BEGINNING, Category, Item, PlanBuffer, State, TurnTerm};
 
-use super::moments::BEGINNING;
 use super::{aligned, state_of};
 use crate::form::{Formed, Launch, Loop, Segment, Stack, Unit};
 use crate::reuse::state;

@@ -73,11 +73,11 @@ fn launches_touch_what_lives(plan: &Plan) {
     }
     let mut all = Vec::new();
     launches(&plan.items, &mut all);
-    let moments = place::moments(plan);
-    let positions = moments.iter().filter(|m| matches!(m.what, place::What::Launch(_)));
+    let moments = gigac_ir::plan::moments(plan);
+    let positions = moments.iter().filter(|m| matches!(m.what, gigac_ir::plan::What::Launch(_)));
     for (moment, item) in positions.zip(&all) {
         let Item::Launch { kernel, buffers, .. } = item else { unreachable!() };
-        assert_eq!(moment.what, place::What::Launch(*kernel));
+        assert_eq!(moment.what, gigac_ir::plan::What::Launch(*kernel));
         for address in buffers {
             let holds = |b: &&gigac_ir::plan::PlanBuffer| {
                 b.offset <= address.base && address.base < b.offset + b.bytes.max(1)

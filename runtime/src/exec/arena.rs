@@ -1,8 +1,10 @@
 //! The one block of memory that plans work in.
 //!
 //! It is mapped once, in huge pages where the system has them, and ends exactly at an
-//! inaccessible page; another one lies before it. So a kernel that runs past the arena stops the
-//! program instead of corrupting it.
+//! inaccessible page; the page in front of the one that it begins in is inaccessible too. So a kernel
+//! that leaves the arena stops the program instead of corrupting it. What lies between the front
+//! guard and the arena, less than a page, holds [`POISON`]: [`Arena::front_is_whole`] tells whether
+//! somebody wrote there.
 
 use std::ptr::{self, NonNull};
 
@@ -52,6 +54,10 @@ impl Arena {
         let (inner, base) = unsafe { (map.add(GUARD), map.add(map_bytes - GUARD - bytes)) };
         let arena = Self { map, map_bytes, base, bytes };
         let inner_bytes = map_bytes - 2 * GUARD;
+        // Whole pages in front of the arena stay without access.
+        let unused = (base.as_ptr() as usize - inner.as_ptr() as usize) / GUARD * GUARD;
+        // SAFETY: the unused pages end at the arena's first page or before.
+        let (inner, inner_bytes) = (unsafe { inner.add(unused) }, inner_bytes - unused);
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: the range between the guards belongs to this mapping.
         let failed = unsafe { libc::mprotect(inner.as_ptr().cast(), inner_bytes, access) } != 0;
@@ -60,7 +66,21 @@ impl Arena {
         }
         // SAFETY: advice on our own mapping; a refusal only costs speed.
         unsafe { libc::madvise(inner.as_ptr().cast(), inner_bytes, libc::MADV_HUGEPAGE) };
+        let front = (base.as_ptr() as usize - inner.as_ptr() as usize) / size_of::<u32>();
+        // SAFETY: the words between the guard and the arena belong to this mapping.
+        unsafe { std::slice::from_raw_parts_mut(inner.as_ptr().cast::<u32>(), front).fill(POISON) };
         Ok(arena)
+    }
+
+    /// Whether nothing was written between the front guard and the arena.
+    pub fn front_is_whole(&self) -> bool {
+        let front = self.base.as_ptr() as usize % GUARD / size_of::<u32>();
+        // SAFETY: the mapping begins at a page, so the words from the arena's page on are its own.
+        let words = unsafe {
+            let start = self.base.as_ptr().sub(front * size_of::<u32>());
+            std::slice::from_raw_parts(start.cast::<u32>(), front)
+        };
+        words.iter().all(|word| *word == POISON)
     }
 
     /// Length in bytes.
@@ -102,6 +122,19 @@ impl Arena {
         let first = first.next_multiple_of(4);
         let words = self.bytes().saturating_sub(first) / 4;
         self.slice_mut::<u32>(first, words as usize).fill(POISON);
+    }
+
+    /// Fills whole words of a range with [`POISON`].
+    pub fn poison_range(&mut self, offset: u64, bytes: u64) {
+        self.slice_mut::<u32>(offset, (bytes / 4) as usize).fill(POISON);
+    }
+
+    /// The first word of a range that nothing has written since it was poisoned: its byte.
+    pub fn unwritten(&self, offset: u64, bytes: u64) -> Option<u64> {
+        let start = offset.next_multiple_of(4);
+        let words = (offset + bytes).saturating_sub(start) / 4;
+        let found = self.slice::<u32>(start, words as usize).iter().position(|w| *w == POISON);
+        found.map(|word| start + 4 * word as u64 - offset)
     }
 }
 
@@ -148,6 +181,26 @@ mod tests {
         assert_eq!(Arena::new(u64::MAX).map(drop).unwrap_err().exit_code(), 3);
     }
 
+    #[test]
+    fn a_write_in_front_shows() {
+        let arena = Arena::new(64).unwrap();
+        assert!(arena.front_is_whole());
+        // SAFETY: the bytes in front of this arena belong to its mapping, up to the page's beginning.
+        unsafe { arena.base().sub(4).write(0) };
+        assert!(!arena.front_is_whole());
+    }
+
+    #[test]
+    fn what_was_not_written_is_found() {
+        let mut arena = Arena::new(256).unwrap();
+        arena.poison_range(64, 128);
+        assert_eq!(arena.unwritten(0, 64), None);
+        arena.slice_mut::<f32>(64, 3).fill(1.0);
+        assert_eq!(arena.unwritten(62, 100), Some(14));
+        arena.slice_mut::<f32>(64, 32).fill(1.0);
+        assert_eq!(arena.unwritten(64, 128), None);
+    }
+
     /// A write just past either end kills the process: tried in a child.
     #[test]
     fn guards_stop_the_process() {
@@ -157,8 +210,12 @@ mod tests {
             let status = unsafe {
                 let child = libc::fork();
                 if child == 0 {
-                    // The page before the arena's unit is the guard only for a full unit.
-                    let at = if outside < 0 { arena.map.as_ptr() } else { arena.base().add(64) };
+                    // The arena is at the end of its page; the guard ends where the page begins.
+                    let at = if outside < 0 {
+                        arena.base().sub(GUARD - 64 + 1)
+                    } else {
+                        arena.base().add(64)
+                    };
                     libc::signal(libc::SIGSEGV, libc::SIG_DFL);
                     at.write_volatile(1);
                     libc::_exit(0);

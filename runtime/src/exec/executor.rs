@@ -8,6 +8,7 @@ use gigac_ir::plan::{Address, Item, Plan};
 
 use crate::error::{Error, Result};
 use crate::exec::arena::Arena;
+use crate::exec::checked::Ends;
 use crate::exec::code::{Kernel, Kernels};
 use crate::exec::pool::Pool;
 use crate::exec::profile::Profile;
@@ -19,10 +20,12 @@ const COPY_CHUNK: u64 = 256 << 10;
 
 /// A plan bound to its kernels.
 pub struct Executor<'p> {
-    plan: &'p Plan,
+    pub(super) plan: &'p Plan,
     kernels: Vec<Kernel>,
     frame: Frame,
     profile: Option<Profile>,
+    /// What a checked run needs to know, once there was one.
+    pub(super) ends: Option<Ends>,
 }
 
 /// Arguments of the launch in hand.
@@ -37,18 +40,18 @@ unsafe impl Send for Frame {}
 unsafe impl Sync for Frame {}
 
 /// The turns of the loops around an item, outermost first.
-#[derive(Clone, Copy)]
-struct Turns {
+#[derive(Clone, Copy, Default)]
+pub(super) struct Turns {
     turns: [u64; MAX_DEPTH],
     depth: usize,
 }
 
 impl Turns {
-    fn inside(&self) -> &[u64] {
+    pub(super) fn inside(&self) -> &[u64] {
         &self.turns[..self.depth]
     }
 
-    fn enter(mut self, turn: u64) -> Self {
+    pub(super) fn enter(mut self, turn: u64) -> Self {
         self.turns[self.depth] = turn;
         self.depth += 1;
         self
@@ -56,11 +59,19 @@ impl Turns {
 }
 
 impl<'p> Executor<'p> {
-    /// Binds a plan, which must have passed the plan verifier, to the kernels it names.
+    /// Binds a plan, which must have passed the plan verifier, to the kernels it names and to an
+    /// arena of so many bytes.
     ///
     /// # Errors
-    /// [`Error::Machine`] when a kernel is missing or loops nest too deeply: a damaged executable.
-    pub fn new(plan: &'p Plan, kernels: &Kernels) -> Result<Self> {
+    /// [`Error::Machine`] when the arena is too small for the plan, and, for a damaged executable,
+    /// when a kernel is missing or loops nest too deeply.
+    pub fn new(plan: &'p Plan, kernels: &Kernels, arena_bytes: u64) -> Result<Self> {
+        if arena_bytes < plan.arena_bytes {
+            return Err(Error::Machine(format!(
+                "plan `{}` needs an arena of {} bytes, and there are {arena_bytes}",
+                plan.name, plan.arena_bytes
+            )));
+        }
         let missing = |name: &str| {
             Error::Machine(format!("plan `{}`: the executable has no kernel `{name}`", plan.name))
         };
@@ -78,7 +89,7 @@ impl<'p> Executor<'p> {
         let (buffers, scalars) = widest(&plan.items);
         let frame =
             Frame { buffers: Vec::with_capacity(buffers), scalars: Vec::with_capacity(scalars) };
-        Ok(Self { plan, kernels: bound?, frame, profile: None })
+        Ok(Self { plan, kernels: bound?, frame, profile: None, ends: None })
     }
 
     /// The plan.
@@ -99,13 +110,18 @@ impl<'p> Executor<'p> {
     /// Runs the whole plan.
     pub fn run(&mut self, arena: &mut Arena, pool: &mut Pool) {
         assert!(self.plan.arena_bytes <= arena.bytes(), "the arena is too small for the plan");
-        let turns = Turns { turns: [0; MAX_DEPTH], depth: 0 };
         let plan = self.plan;
         self.profile.iter_mut().for_each(Profile::run);
-        self.items(&plan.items, turns, arena, pool);
+        self.items(&plan.items, Turns::default(), arena, pool);
     }
 
-    fn items(&mut self, items: &[Item], turns: Turns, arena: &mut Arena, pool: &mut Pool) {
+    pub(super) fn items(
+        &mut self,
+        items: &[Item],
+        turns: Turns,
+        arena: &mut Arena,
+        pool: &mut Pool,
+    ) {
         for item in items {
             let started = self.profile.as_ref().map(|_| Instant::now());
             match item {
@@ -238,7 +254,7 @@ mod tests {
             Kernels::linked([("append".to_owned(), Kernel { entry: append, scratch_bytes: 0 })]);
         let mut arena = Arena::new(plan.arena_bytes).unwrap();
         let mut pool = Pool::new(2, 0).unwrap();
-        Executor::new(plan, &kernels).unwrap().run(&mut arena, &mut pool);
+        Executor::new(plan, &kernels, plan.arena_bytes).unwrap().run(&mut arena, &mut pool);
         arena
     }
 
@@ -304,7 +320,7 @@ mod tests {
             Kernels::linked([("append".to_owned(), Kernel { entry: append, scratch_bytes: 0 })]);
         let mut arena = Arena::new(plan.arena_bytes).unwrap();
         let mut pool = Pool::new(1, 0).unwrap();
-        let mut executor = Executor::new(&plan, &kernels).unwrap();
+        let mut executor = Executor::new(&plan, &kernels, plan.arena_bytes).unwrap();
         executor.start_profile();
         for _ in 0..3 {
             arena.slice_mut::<i32>(0, 1)[0] = 0;
@@ -321,7 +337,16 @@ mod tests {
     #[test]
     fn a_missing_kernel_is_named() {
         let error =
-            Executor::new(&plan(vec![], vec![]), &Kernels::linked([])).map(drop).unwrap_err();
+            Executor::new(&plan(vec![], vec![]), &Kernels::linked([]), 256).map(drop).unwrap_err();
         assert!(error.to_string().contains("`append`"), "{error}");
+    }
+
+    #[test]
+    fn an_arena_one_unit_smaller_is_refused() {
+        let (plan, kernels) = (plan(vec![], vec![]), Kernels::linked([]));
+        let error = Executor::new(&plan, &kernels, 256 - gigac_ir::plan::ALIGNMENT).map(drop);
+        let error = error.unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert_eq!(error.to_string(), "plan `test` needs an arena of 256 bytes, and there are 192");
     }
 }

@@ -3,8 +3,10 @@
 pub mod allocations;
 pub mod arena;
 pub mod bandwidth;
+mod checked;
 pub mod code;
 pub mod executor;
+pub mod memory;
 pub mod peak;
 pub mod pool;
 pub mod profile;

@@ -101,7 +101,7 @@ impl<'p> Evaluator<'p> {
             machine.prepare(plan);
             self.batch.feed(&self.layout, &mut machine.arena);
             feed_scalars(plan, &mut machine.arena, step, steps, seed);
-            machine.run(&mut self.executor);
+            machine.run(&mut self.executor)?;
             self.lines.iter_mut().for_each(|line| line.add(machine));
         }
         let loss = self.lines.iter().map(|line| line.sums.0 / line.sums.1).sum::<f64>();

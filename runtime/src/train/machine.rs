@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::exec::arena::Arena;
 use crate::exec::code::Kernels;
 use crate::exec::executor::Executor;
+use crate::exec::memory;
 use crate::exec::pool::Pool;
 use crate::weights::initial;
 
@@ -17,7 +18,7 @@ pub struct Machine<'k> {
     pub pool: Pool,
     /// Memory.
     pub arena: Arena,
-    /// Whether memory is poisoned before each plan.
+    /// Whether memory is watched.
     poison: bool,
 }
 
@@ -45,6 +46,7 @@ impl<'k> Machine<'k> {
                 ));
             }
         }
+        enough(program.arena_bytes(), memory::available())?;
         Ok(Self {
             kernels,
             pool: Pool::new(threads, kernels.scratch_bytes())?,
@@ -58,7 +60,7 @@ impl<'k> Machine<'k> {
     /// # Errors
     /// [`Error::Machine`] when a kernel is missing.
     pub fn bind<'p>(&self, plan: &'p Plan) -> Result<Executor<'p>> {
-        Executor::new(plan, self.kernels)
+        Executor::new(plan, self.kernels, self.arena.bytes())
     }
 
     /// Readies the memory outside the states for the inputs of a plan.
@@ -69,8 +71,15 @@ impl<'k> Machine<'k> {
     }
 
     /// Runs a plan.
-    pub fn run(&mut self, executor: &mut Executor<'_>) {
+    ///
+    /// # Errors
+    /// [`Error::Machine`] when memory is watched and the plan reads what nothing has written.
+    pub fn run(&mut self, executor: &mut Executor<'_>) -> Result<()> {
+        if self.poison {
+            return executor.run_checked(&mut self.arena, &mut self.pool);
+        }
         executor.run(&mut self.arena, &mut self.pool);
+        Ok(())
     }
 
     /// A scalar result.
@@ -84,5 +93,35 @@ impl<'k> Machine<'k> {
                 half::bf16::from_bits(self.arena.slice::<u16>(result.offset, 1)[0]).into()
             }
         }
+    }
+}
+
+/// Refuses an arena that this machine has no memory for, before anything is set aside.
+fn enough(arena: u64, available: Option<u64>) -> Result<()> {
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    match available.filter(|available| arena > *available) {
+        None => Ok(()),
+        Some(available) => Err(Error::Machine(format!(
+            "a step needs an arena of {} MiB, and this machine has {} MiB to spare: compile it with \
+             `--memory {}MiB`, or with a smaller batch",
+            mib(arena),
+            mib(available),
+            available >> 20
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arena_beyond_the_machine_is_refused() {
+        enough(100 << 20, Some(100 << 20)).unwrap();
+        enough(100 << 20, None).unwrap();
+        let error = enough((100 << 20) + 64, Some(100 << 20)).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        let message = error.to_string();
+        assert!(message.contains("101 MiB") && message.contains("--memory 100MiB"), "{message}");
     }
 }

@@ -70,7 +70,8 @@ pub struct Options {
     /// No progress, samples or notes on stderr.
     #[arg(long)]
     pub quiet: bool,
-    /// Fill everything but weights with NaN before each plan: finds reads of unwritten memory.
+    /// Watch memory: freed buffers are filled with NaN, and reading what nothing has written stops the
+    /// run. For tests; slow.
     #[arg(long)]
     pub poison: bool,
 }

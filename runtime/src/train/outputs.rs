@@ -46,12 +46,20 @@ impl<'p> Logits<'p> {
     }
 
     /// Runs the plan on a batch of its own layout.
-    pub(super) fn run(&mut self, machine: &mut Machine<'_>, batch: &Batch, at: (u64, u64, u32)) {
+    ///
+    /// # Errors
+    /// See [`Machine::run`].
+    pub(super) fn run(
+        &mut self,
+        machine: &mut Machine<'_>,
+        batch: &Batch,
+        at: (u64, u64, u32),
+    ) -> Result<()> {
         let plan = self.executor.plan();
         machine.prepare(plan);
         batch.feed(&self.layout, &mut machine.arena);
         feed_scalars(plan, &mut machine.arena, at.0, at.1, at.2);
-        machine.run(&mut self.executor);
+        machine.run(&mut self.executor)
     }
 
     /// Copies the logits of one position, counted over all rows, once the plan has run.
@@ -123,7 +131,7 @@ pub(super) fn dump_logits(
         tensors::write(out, &[Entry::f32(LOGITS, shape)], |_, out| {
             for index in 0..from.rows / logits.layout.rows {
                 batch.1.part(from, index, &logits.layout, &mut part);
-                logits.run(machine, &part, at);
+                logits.run(machine, &part, at).map_err(std::io::Error::other)?;
                 for position in 0..positions {
                     logits.read(&machine.arena, position, &mut values);
                     tensors::write_f32(out, &values)?;

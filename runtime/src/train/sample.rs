@@ -62,7 +62,7 @@ pub(super) fn samples(
             return Ok(Vec::new());
         }
         let seen = show(&rows, &layout, &mut batch);
-        logits.run(machine, &batch, draw.at);
+        logits.run(machine, &batch, draw.at)?;
         for (row, tokens) in rows.iter_mut().enumerate() {
             let position = row as u64 * layout.time + seen - 1;
             logits.read(&machine.arena, position, &mut values);

@@ -235,7 +235,7 @@ impl<'r> Run<'r> {
             self.length.steps,
             self.position.seed,
         );
-        machine.run(&mut stage.executor);
+        machine.run(&mut stage.executor)?;
         let (mut record, slot_wait) = self.writer.slot()?;
         stage.readback.read(machine, &mut record);
         allocations::watch_thread(false);

@@ -3,12 +3,12 @@
 //! Every launch and every copy takes a position, and a loop one at its beginning and one at its
 //! end. Position 0 is before everything, position 1 the beginning of the program.
 //!
-//! [`PlanBuffer::live`]: gigac_ir::plan::PlanBuffer::live
+//! [`PlanBuffer::live`]: super::PlanBuffer::live
 
-use gigac_ir::plan::{Item, Plan};
+use super::{Item, Plan};
 
 /// The first position of an item is the one after this.
-pub(super) const BEGINNING: u32 = 1;
+pub const BEGINNING: u32 = 1;
 
 /// What happens at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,207 @@
+//! Runs that watch memory, for tests and for `--poison`.
+//!
+//! After the last use of a buffer its bytes are poisoned; in a loop, those of a turn's own buffers in
+//! every turn. Before every launch and copy, all that it only reads must have been written since. So
+//! what is used too late, or before it is there, stops the run at the kernel that reads it. (What a
+//! kernel reads and writes it may write first; there NaN in the results tell.)
+
+use gigac_ir::kernel::Access;
+use gigac_ir::plan::{BEGINNING, Category, Item, Plan};
+
+use super::arena::Arena;
+use super::executor::{Executor, Turns};
+use super::pool::Pool;
+use crate::error::{Error, Result};
+
+impl Executor<'_> {
+    /// Runs the whole plan and watches memory. Everything but states and inputs must have been
+    /// poisoned before.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] names the kernel that reads what nothing has written, or says that something
+    /// wrote in front of the arena: faults of gigac.
+    pub fn run_checked(&mut self, arena: &mut Arena, pool: &mut Pool) -> Result<()> {
+        let plan = self.plan;
+        let ends = self.ends.take().unwrap_or_else(|| ends(plan));
+        let mut watch = Watch { plan, ends, position: BEGINNING };
+        let result = watch.items(self, &plan.items, Turns::default(), (arena, pool));
+        self.ends = Some(watch.ends);
+        result?;
+        if arena.front_is_whole() {
+            return Ok(());
+        }
+        Err(Error::Machine(format!("plan `{}` writes in front of its arena", plan.name)))
+    }
+}
+
+/// By position: offset and bytes of what is free after it.
+pub(super) type Ends = Vec<Vec<(u64, u64)>>;
+
+struct Watch<'p> {
+    plan: &'p Plan,
+    ends: Ends,
+    position: u32,
+}
+
+/// By position: offset and bytes of the buffers that are used there for the last time. What lives to
+/// the end is read by the host.
+fn ends(plan: &Plan) -> Ends {
+    let moves = |c: Category| !matches!(c, Category::Weights | Category::Optimizer);
+    let last = gigac_ir::plan::moments(plan).last().map_or(BEGINNING, |m| m.position);
+    let mut ends = vec![Vec::new(); last as usize + 1];
+    for buffer in plan.buffers.iter().filter(|b| moves(b.category) && b.live.1 < last) {
+        ends[buffer.live.1 as usize].push((buffer.offset, buffer.bytes));
+    }
+    ends
+}
+
+impl Watch<'_> {
+    fn items(
+        &mut self,
+        executor: &mut Executor<'_>,
+        items: &[Item],
+        turns: Turns,
+        (arena, pool): (&mut Arena, &mut Pool),
+    ) -> Result<()> {
+        for item in items {
+            self.position += 1;
+            if let Item::Loop { first, count, reversed, body, .. } = item {
+                let begin = self.position;
+                for turn in 0..*count {
+                    self.position = begin;
+                    let turn = first + if *reversed { count - 1 - turn } else { turn };
+                    self.items(executor, body, turns.enter(turn), (arena, pool))?;
+                }
+                self.position += 1;
+            } else {
+                self.read(item, turns, arena)?;
+                executor.items(std::slice::from_ref(item), turns, arena, pool);
+            }
+            for (offset, bytes) in &self.ends[self.position as usize] {
+                arena.poison_range(*offset, *bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that all that an item reads has been written.
+    fn read(&self, item: &Item, turns: Turns, arena: &Arena) -> Result<()> {
+        let (plan, turns) = (self.plan, turns.inside());
+        let unwritten = |who: String, byte: u64, bytes: u64| {
+            Err(Error::Machine(format!(
+                "plan `{}`: {who} reads memory that nothing has written: byte {byte} of {bytes}",
+                plan.name
+            )))
+        };
+        match item {
+            Item::Launch { kernel, buffers, .. } => {
+                let info = &plan.kernels[*kernel as usize];
+                for (argument, address) in info.arguments.iter().zip(buffers) {
+                    let reads = argument.access == Access::Read;
+                    let found = arena.unwritten(address.at(turns), argument.bytes);
+                    if let Some(byte) = found.filter(|_| reads) {
+                        let who = format!(
+                            "`{}` ({}), argument `{}`,",
+                            info.name, info.origin, argument.name
+                        );
+                        return unwritten(who, byte, argument.bytes);
+                    }
+                }
+                Ok(())
+            }
+            Item::Copy { from, bytes, .. } => match arena.unwritten(from.at(turns), *bytes) {
+                Some(byte) => unwritten("a copy".to_owned(), byte, *bytes),
+                None => Ok(()),
+            },
+            Item::Loop { .. } => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::code::{Kernel, Kernels};
+    use gigac_ir::plan::{Address, Argument, KernelInfo, PlanBuffer};
+
+    /// Copies 16 ints.
+    unsafe extern "C" fn copy(b: *const *mut u8, _: *const i64, _: u64, _: u64, _: *mut u8) {
+        // SAFETY: the plans below pass two buffers of 64 bytes.
+        unsafe { std::ptr::copy(*b, *b.add(1), 64) };
+    }
+
+    fn launch(from: u64, to: u64) -> Item {
+        let buffers = vec![Address::fixed(from), Address::fixed(to)];
+        Item::Launch { kernel: 0, buffers, scalars: vec![] }
+    }
+
+    fn buffer(name: &str, offset: u64, live: (u32, u32)) -> PlanBuffer {
+        let category = Category::Transient;
+        PlanBuffer { name: name.into(), category, offset, bytes: 64, live }
+    }
+
+    /// Runs items over `x`, which the host writes, `a` and `b`, with lifetimes of `a` and `b`.
+    fn run(items: Vec<Item>, a: (u32, u32), b: (u32, u32)) -> Result<()> {
+        let argument = |name: &str, access| Argument { name: name.into(), access, bytes: 64 };
+        let kernel = KernelInfo {
+            name: "copy".into(),
+            origin: "y".into(),
+            grid_points: 1,
+            arguments: vec![argument("from", Access::Read), argument("to", Access::Write)],
+            flops: 0,
+        };
+        let plan = Plan {
+            name: "test".into(),
+            arena_bytes: 256,
+            live_bytes: 256,
+            params: vec![],
+            states: vec![],
+            inputs: vec![],
+            results: vec![],
+            buffers: vec![buffer("x", 0, (0, 99)), buffer("a", 64, a), buffer("b", 128, b)],
+            kernels: vec![kernel],
+            items,
+        };
+        let kernel = Kernel { entry: copy, scratch_bytes: 0 };
+        let kernels = Kernels::linked([("copy".to_owned(), kernel)]);
+        let (mut arena, mut pool) = (Arena::new(256).unwrap(), Pool::new(1, 0).unwrap());
+        arena.poison(0);
+        arena.slice_mut::<i32>(0, 16).fill(7);
+        Executor::new(&plan, &kernels, 256).unwrap().run_checked(&mut arena, &mut pool)
+    }
+
+    #[test]
+    fn what_was_written_may_be_read() {
+        run(vec![launch(0, 64), launch(64, 128)], (2, 3), (3, 3)).unwrap();
+    }
+
+    #[test]
+    fn reading_before_writing_is_an_error() {
+        let error = run(vec![launch(64, 128), launch(0, 64)], (2, 3), (2, 3)).unwrap_err();
+        let wanted = "plan `test`: `copy` (y), argument `from`, reads memory that nothing has \
+                      written: byte 0 of 64";
+        assert_eq!(error.to_string(), wanted);
+    }
+
+    #[test]
+    fn reading_after_the_last_use_is_an_error() {
+        let late = || vec![launch(0, 64), launch(0, 128), launch(64, 128)];
+        run(late(), (2, 4), (3, 4)).unwrap();
+        assert!(run(late(), (2, 3), (3, 4)).is_err(), "`a` was free");
+    }
+
+    #[test]
+    fn a_turn_does_not_find_what_the_last_one_made() {
+        let body = vec![launch(64, 128), launch(0, 64)];
+        let looped = || {
+            let body = body.clone();
+            vec![
+                launch(0, 64),
+                Item::Loop { axis: "L".into(), first: 0, count: 2, reversed: false, body },
+            ]
+        };
+        // Positions: 2 the launch, 3 the loop, 4 and 5 its body, 6 its end.
+        run(looped(), (2, 6), (4, 4)).unwrap();
+        assert!(run(looped(), (2, 5), (4, 4)).is_err(), "`a` was made for one turn");
+    }
+}
