@@ -5,7 +5,7 @@
 //! read in place or packed one by one. What the sizes weigh, all relative to the multiply-adds:
 //!
 //! - **Packing.** Fetching and copying the rows costs `16 / cols`. Copying the columns costs
-//!   `3 / rows of all points`, or `8 / rows` where they are too many to be kept for the next point.
+//!   `3 / rows of all points`, or `4 / rows` where they are too many to be kept for the next point.
 //! - **Caches.** The packed columns of one turn (`cols · depth`, at most 512 KiB) stay in the
 //!   second-level cache while rows pass by.
 //! - **Edges.** A remainder of fewer rows than hide the latency of an addition, and columns that
@@ -109,7 +109,7 @@ impl ContractionTiles {
         let bytes = self.cols.saturating_mul(product.depth).saturating_mul(4);
         // Two threads pack the columns each for itself, if both come to work on them.
         let packers = product.rows.div_ceil(self.rows).min(2) as f64;
-        let cols = if bytes <= KEPT_COLUMNS { 3.0 * packers / all } else { 8.0 / rows };
+        let cols = if bytes <= KEPT_COLUMNS { 3.0 * packers / all } else { 4.0 / rows };
         16.0 / self.cols as f64 + cols
     }
 

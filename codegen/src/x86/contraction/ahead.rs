@@ -10,7 +10,7 @@ use gigac_ir::kernel::{BufferId, Offset, TileId, VarId};
 use inkwell::values::{BasicValueEnum, IntValue, PointerValue};
 
 use super::access::slope;
-use super::blocking::{GROUP, Rows};
+use super::blocking::Rows;
 use super::driver::Driver;
 use super::emit::{Cache, Emit};
 use super::lanewise::Frame;
@@ -23,14 +23,33 @@ const LINE: u64 = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Stream<'k> {
     load: (BufferId, &'k Offset),
-    /// Bytes from one turn of the main loop to the next.
-    pub(super) stride: u64,
-    /// Bytes from the pointer to the lines of one turn.
-    pub(super) lines: Vec<u64>,
-    /// Turns of the main loop.
-    pub(super) turns: u64,
+    pub(super) walk: Walk,
     /// Rows and steps, or only steps, from one tile's share to the next.
     share: Share,
+}
+
+/// A grid of lines, walked stride by stride, few in each turn of the main loop: a burst of them
+/// would take all the buffers that the loop's own loads need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    /// Bytes from a line to the next one, and their number.
+    pub(super) stride: u64,
+    pub(super) strides: u64,
+    /// Bytes from a row of the grid to the next one, and the number of rows.
+    apart: u64,
+    rows: u64,
+    /// Turns over which the walk is spread.
+    over: u64,
+}
+
+impl Walk {
+    fn per_turn(self) -> u64 {
+        (self.strides * self.rows).div_ceil(self.over.max(1))
+    }
+
+    fn turns(self) -> u64 {
+        (self.strides * self.rows).div_ceil(self.per_turn())
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,23 +87,24 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         let across = self.layout.block[1].div_ceil(tile.cols());
         let (unit, tiles) = match layout.rows {
             Rows::InPlace { .. } => (tile.rows, across),
-            _ => (GROUP, GROUP / tile.rows * across),
+            _ => (layout.group, layout.group / tile.rows * across),
         };
         let stream = |load: (BufferId, &'k Offset)| {
             let [by_row, by_step] = [con.rows, terms.k].map(|var| self.bytes_apart(load, var));
             let (by_row, by_step) = (by_row?, by_step?);
+            let over = layout.main_turns();
             Some(match layout.rows {
                 Rows::ByStep => {
-                    let steps = layout.depth.div_ceil(tiles);
-                    let lines = (0..unit * by_row).step_by(LINE as usize).collect();
-                    let share = Share::Steps(steps);
-                    Stream { load, stride: by_step, lines, turns: steps, share }
+                    let strides = layout.depth.div_ceil(tiles);
+                    let rows = (unit * by_row).div_ceil(LINE);
+                    let walk = Walk { stride: by_step, strides, apart: LINE, rows, over };
+                    Stream { load, walk, share: Share::Steps(strides) }
                 }
                 _ => {
                     let rows = unit.div_ceil(tiles);
-                    let lines = (0..rows).map(|row| row * by_row).collect();
-                    let turns = (layout.depth * by_step).div_ceil(LINE);
-                    Stream { load, stride: LINE, lines, turns, share: Share::Rows(rows) }
+                    let strides = (layout.depth * by_step).div_ceil(LINE);
+                    let walk = Walk { stride: LINE, strides, apart: by_row, rows, over };
+                    Stream { load, walk, share: Share::Rows(rows) }
                 }
             })
         };
@@ -102,17 +122,19 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         let stream = |load: (BufferId, &'k Offset)| {
             let by_col = self.bytes_apart(load, self.contraction.cols)?;
             let stride = self.bytes_apart(load, terms.k)?;
-            let steps = layout.depth.div_ceil(panels);
-            let lines = (0..tile.cols() * by_col).step_by(LINE as usize).collect();
-            Some(Stream { load, stride, lines, turns: steps, share: Share::Steps(steps) })
+            let strides = layout.depth.div_ceil(panels);
+            let rows = (tile.cols() * by_col).div_ceil(LINE);
+            let walk = Walk { stride, strides, apart: LINE, rows, over: layout.main_turns() };
+            Some(Stream { load, walk, share: Share::Steps(strides) })
         };
         self.distinct_loads(terms.rhs).into_iter().filter_map(stream).collect()
     }
 
-    /// What a full tile fetches for its own epilogue, a row in each turn of its loop: the lines that
-    /// it reads, and those that it writes, which would hold up the next tile's loads otherwise.
+    /// What a full tile fetches for its own epilogue, over the first half of its loop: the lines
+    /// that it reads, and those that it writes, which would hold up the next tile's loads otherwise.
     pub(super) fn finish_fetches(
         &self,
+        product: usize,
         frame: &Frame<'c>,
         shape: Shape,
         [first_row, first_col]: [IntValue<'c>; 2],
@@ -122,15 +144,13 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         let fetch = |place| {
             let [by_row, by_col] = [con.rows, con.cols].map(|var| self.bytes_apart(place, var));
             let (by_row, by_col) = (by_row?, by_col?);
-            let stride = emit.choose(last, emit.int(by_row.cast_signed()), emit.int(0));
+            let rows = (self.layout.tile.cols() * by_col).div_ceil(LINE);
+            let over = self.product(product).1.main_turns() / 2;
+            let walk = Walk { stride: by_row, strides: shape.rows, apart: LINE, rows, over };
             let at = [(con.rows, first_row), (con.cols, first_col)];
-            Some(Fetch {
-                from: self.address(frame, place, &at),
-                stride,
-                lines: (0..self.layout.tile.cols() * by_col).step_by(LINE as usize).collect(),
-                turns: shape.rows,
-                cache: Cache::First,
-            })
+            let stride = emit.choose(last, emit.int(by_row.cast_signed()), emit.int(0));
+            let from = self.address(frame, place, &at);
+            Some(Fetch { from, stride, walk, cache: Cache::First })
         };
         self.finish_places().into_iter().filter_map(fetch).collect()
     }
@@ -201,26 +221,38 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
             let step = emit.add(next.cols_step, times(number.panel, steps));
             let address = self.address(frame, stream.load, &[(con.cols, col), (k, step)]);
             arguments.push(address.into());
-            let stride = emit.int(stream.stride.cast_signed());
+            let stride = emit.int(stream.walk.stride.cast_signed());
             arguments.push(emit.choose(next.packs, stride, emit.int(0)).into());
         }
         arguments
     }
 }
 
-/// A stream within a tile's function.
+/// A walk within a tile's function.
 pub(super) struct Fetch<'c> {
     pub(super) from: PointerValue<'c>,
+    /// Bytes of a stride: the walk's, or 0 to stand still.
     pub(super) stride: IntValue<'c>,
-    pub(super) lines: Vec<u64>,
-    pub(super) turns: u64,
+    pub(super) walk: Walk,
     pub(super) cache: Cache,
 }
 
 impl<'c> Fetch<'c> {
+    /// Turns of the main loop that fetch.
+    pub(super) fn turns(&self) -> u64 {
+        self.walk.turns()
+    }
+
     /// Fetches the lines of one turn of the main loop.
     pub(super) fn turn(&self, emit: &Emit<'c, '_>, turn: IntValue<'c>) {
-        let at = emit.after(self.from, emit.product(turn, self.stride));
-        self.lines.iter().for_each(|line| emit.prefetch(emit.field(at, *line), self.cache));
+        let Walk { strides, apart, .. } = self.walk;
+        let per_turn = self.walk.per_turn();
+        for i in 0..per_turn.cast_signed() {
+            let line = emit.add(emit.times(turn, per_turn.cast_signed()), emit.int(i));
+            let (along, row) = (emit.modulo(line, strides), emit.over(line, strides));
+            let at = emit.after(self.from, emit.product(along, self.stride));
+            let at = emit.after(at, emit.times(row, apart.cast_signed()));
+            emit.prefetch(at, self.cache);
+        }
     }
 }

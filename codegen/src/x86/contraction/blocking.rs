@@ -8,7 +8,7 @@ use gigac_ir::kernel::{Expr, KEPT_COLUMNS, Offset, Storage, VarId};
 
 use super::super::CpuTarget;
 use super::access::{Access, Starts, boundaries, classify, slope};
-use super::micro::Strides;
+use super::micro::{Strides, UNROLL};
 use super::pattern::{Contraction, Product};
 
 /// The part of the result that is summed in registers.
@@ -65,9 +65,9 @@ pub(super) enum Rows {
     ByStep,
 }
 
-/// Rows that are packed at a time: whole panels, and whole lines of the cache where the source is
-/// contiguous along rows.
-pub(super) const GROUP: u64 = 48;
+/// Most rows that are packed at a time: where the source is contiguous along rows, enough lines of
+/// each step for the processor to see a stream, and few enough to leave room in the second cache.
+const GROUP: u64 = 96;
 
 /// How one product of the sum is blocked, in elements unless said otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,8 @@ pub(super) struct ProductLayout {
     /// Contracted positions of a turn.
     pub(super) depth: u64,
     pub(super) rows: Rows,
+    /// Rows that are packed at a time: whole panels, groups of a block about equal.
+    pub(super) group: u64,
     /// Whether columns are packed through a transposition: the source is contiguous along k.
     pub(super) transposed_cols: bool,
     /// Size of the packed columns of one turn.
@@ -119,6 +121,7 @@ impl Layout {
                 turns: kernel.var(product.k).tiles(),
                 depth,
                 rows: rows(contraction, product, tile),
+                group: block[0].div_ceil(block[0].div_ceil(GROUP)).next_multiple_of(tile.rows),
                 transposed_cols: prefers_k(contraction, product, tile, false),
                 cols_size: padded_cols * depth.next_multiple_of(tile.lanes),
                 cols_at: 0,
@@ -150,7 +153,7 @@ impl Layout {
 
     fn place(&mut self) {
         let panel = self.products.iter().map(|p| p.panel_size(self.tile)).max().unwrap_or(0);
-        let panels = GROUP.min(self.block[0]).div_ceil(self.tile.rows);
+        let panels = self.products.iter().map(|p| p.group / self.tile.rows).max().unwrap_or(0);
         let mut at = HEADER + (panels * panel * 4).next_multiple_of(HEADER);
         let first = at;
         let mut largest = 0;
@@ -170,6 +173,11 @@ impl Layout {
 }
 
 impl ProductLayout {
+    /// Turns of the micro-kernel's main loop.
+    pub(super) fn main_turns(&self) -> u64 {
+        self.depth / UNROLL
+    }
+
     /// Elements of a packed panel of rows.
     pub(super) fn panel_size(&self, tile: RegisterTile) -> u64 {
         match self.rows {

@@ -9,7 +9,7 @@ use inkwell::types::BasicMetadataTypeEnum;
 use inkwell::values::{BasicValueEnum, FunctionValue, IntValue, PointerValue};
 
 use super::ahead::{Next, Number};
-use super::blocking::{GROUP, HEADER, Layout, ProductLayout, Rows};
+use super::blocking::{HEADER, Layout, ProductLayout, Rows};
 use super::emit::{Emit, sound};
 use super::lanewise::Frame;
 use super::micro::{self, Shape};
@@ -330,10 +330,11 @@ impl<'c> Driver<'_, 'c, '_, '_> {
     /// in the first cache while the columns stream from the second.
     fn turn(&self, callees: &Callees<'c>, point: &Point<'c>, turn: &Turn<'c>) {
         let (emit, height) = (self.emit, self.layout.tile.rows);
+        let group_rows = self.product(turn.product).1.group;
         let whole = emit.times(emit.over(point.size[0], height), height.cast_signed());
         let left = emit.sub(point.size[0], whole);
-        emit.each(emit.int(0), point.size[0], GROUP, |first| {
-            let end = emit.add(first, emit.int(GROUP.cast_signed()));
+        emit.each(emit.int(0), point.size[0], group_rows, |first| {
+            let end = emit.add(first, emit.int(group_rows.cast_signed()));
             let group = self.group(callees, point, turn, first);
             let last = emit.smaller(end, whole);
             emit.each(first, last, height, |row| {
@@ -361,7 +362,8 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         let to = emit.field(point.scratch, HEADER);
         if let Some(pack) = callees.products[turn.product].pack_rows {
             let left = emit.sub(point.size[0], first);
-            let rows = emit.smaller(left, emit.int(GROUP.cast_signed()));
+            let most = self.product(turn.product).1.group;
+            let rows = emit.smaller(left, emit.int(most.cast_signed()));
             let row = emit.add(at, first);
             let more: [BasicValueEnum<'c>; 5] =
                 [to.into(), turn.first.into(), turn.steps.into(), row.into(), rows.into()];
@@ -446,7 +448,7 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         let (_, layout) = self.product(turn.product);
         let after = match layout.rows {
             Rows::InPlace { .. } => emit.add(row, emit.int(self.layout.tile.rows.cast_signed())),
-            _ => emit.add(group.first, emit.int(GROUP.cast_signed())),
+            _ => emit.add(group.first, emit.int(layout.group.cast_signed())),
         };
         let cols_step = emit.add(turn.first, emit.int(layout.depth.cast_signed()));
         let inside = match layout.turns {

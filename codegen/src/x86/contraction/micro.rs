@@ -12,7 +12,7 @@ use super::emit::{Cache, Emit, sound};
 use super::source::{AHEAD, Reading};
 
 /// Steps per turn of the main loop: enough to hide the loop's own instructions.
-const UNROLL: u64 = 4;
+pub(super) const UNROLL: u64 = 4;
 
 /// Rows and vectors of a tile; edges of blocks have smaller ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +74,13 @@ impl<'c> Micro<'_, 'c, '_> {
         let zero = emit.vector_type().const_zero();
         let start = vec![zero; (self.shape.rows * self.shape.vectors) as usize];
         let whole = emit.times(emit.over(steps, UNROLL), UNROLL.cast_signed());
-        let mut ends: Vec<u64> = self.fetches.iter().map(|fetch| fetch.turns).collect();
+        let mut ends: Vec<u64> = self.fetches.iter().map(Fetch::turns).collect();
         ends.sort_unstable();
         ends.dedup();
         let (mut from, mut sums) = (emit.int(0), start);
         for turns in ends {
             let to = emit.smaller(whole, emit.int((turns * UNROLL).cast_signed()));
-            let fetches = self.fetches.iter().filter(|f| f.turns >= turns).collect::<Vec<_>>();
+            let fetches = self.fetches.iter().filter(|f| f.turns() >= turns).collect::<Vec<_>>();
             sums = self.steps(from, to, UNROLL, &fetches, sums);
             from = to;
         }

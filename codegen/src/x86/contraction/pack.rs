@@ -9,7 +9,7 @@ use inkwell::IntPredicate;
 use inkwell::values::{IntValue, PointerValue, VectorValue};
 
 use super::access::{Starts, boundaries};
-use super::blocking::{GROUP, ProductLayout, RegisterTile, Rows};
+use super::blocking::{ProductLayout, RegisterTile, Rows};
 use super::emit::Emit;
 use super::lanewise::{Frame, Lanes, Lanewise};
 use super::pattern::{Contraction, Product};
@@ -166,31 +166,37 @@ impl<'c> Pack<'_, 'c, '_, '_> {
                 emit.each(emit.int(0), self.steps, 1, |step| step_of(run, panel, step));
             });
         };
-        // A whole group is read step by step, along the lines of its source.
-        let last = emit.add(first, emit.int((GROUP - height).cast_signed()));
-        let room = emit.sub(self.end(con.rows), last);
-        let whole = emit.compare(IntPredicate::SGE, room, emit.int(self.lanes().cast_signed()));
-        let asked = emit.compare(IntPredicate::EQ, rows, emit.int(GROUP.cast_signed()));
+        let count = emit.over(emit.add(rows, emit.int(height.cast_signed() - 1)), height);
         let loads = self.contraction.loads(self.product.lhs);
-        let plain = boundaries(loads.iter().map(|(_, offset)| *offset), con.rows).is_empty();
-        let panels = || {
-            let count = emit.over(emit.add(rows, emit.int(height.cast_signed() - 1)), height);
-            emit.each(emit.int(0), count, 1, single);
-        };
-        if !plain {
-            return panels();
+        if !boundaries(loads.iter().map(|(_, offset)| *offset), con.rows).is_empty() {
+            return emit.each(emit.int(0), count, 1, single);
         }
-        let group = || {
+        // Panels whose vectors lie inside the source are read step by step, along its lines.
+        let lanes = emit.int(self.lanes().cast_signed());
+        let room = emit.sub(self.end(con.rows), first);
+        let fits = emit.over(emit.sub(room, lanes), height);
+        let fits = emit.add(fits, emit.int(1));
+        let short = emit.compare(IntPredicate::ULT, room, lanes);
+        let inside = emit.smaller(count, emit.choose(short, emit.int(0), fits));
+        let panel_of = |step: IntValue<'c>, panel: IntValue<'c>| {
+            let start = emit.add(first, emit.times(panel, height.cast_signed()));
+            let run = Run { var: con.rows, start, starts: Starts::Multiples(1), mask: None };
+            step_of(run, emit.times(panel, size), step);
+        };
+        let all = (self.layout.group / height).cast_signed();
+        let asked = emit.compare(IntPredicate::EQ, inside, emit.int(all));
+        let whole = || {
             emit.each(emit.int(0), self.steps, 1, |step| {
-                for panel in 0..(GROUP / height).cast_signed() {
-                    let start = emit.add(first, emit.int(panel * height.cast_signed()));
-                    let starts = Starts::Multiples(1);
-                    let run = Run { var: con.rows, start, starts, mask: None };
-                    step_of(run, emit.int(panel * size), step);
-                }
+                (0..all).for_each(|panel| panel_of(step, emit.int(panel)));
             });
         };
-        emit.branch(emit.both(whole, asked), group, panels);
+        let some = || {
+            emit.each(emit.int(0), self.steps, 1, |step| {
+                emit.each(emit.int(0), inside, 1, |panel| panel_of(step, panel));
+            });
+        };
+        emit.branch(asked, whole, some);
+        emit.each(inside, count, 1, single);
     }
 
     /// The columns' operand, sliver by sliver, each `[k][columns of the register tile]`.

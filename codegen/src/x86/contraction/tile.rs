@@ -38,7 +38,7 @@ impl<'c> Driver<'_, 'c, '_, '_> {
             Reading { from: self.address(&frame, load, &at), stride }
         });
         let mut fetches = fetches(emit, function, &of_rows, &of_cols);
-        fetches.extend(self.finish_fetches(&frame, shape, corner, last));
+        fetches.extend(self.finish_fetches(product, &frame, shape, corner, last));
         let micro = Micro {
             emit,
             strides: self.layout.strides(product),
@@ -114,10 +114,9 @@ fn fetches<'c>(
         let from = pointer_param(function, next());
         let stride = match runtime_stride {
             true => int_param(function, next()),
-            false => emit.int(stream.stride.cast_signed()),
+            false => emit.int(stream.walk.stride.cast_signed()),
         };
-        let (lines, turns, cache) = (stream.lines.clone(), stream.turns, Cache::Second);
-        fetches.push(Fetch { from, stride, lines, turns, cache });
+        fetches.push(Fetch { from, stride, walk: stream.walk, cache: Cache::Second });
     }
     fetches
 }
