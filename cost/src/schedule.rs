@@ -4,7 +4,7 @@
 //! the order of the text; tasks of different streams run side by side, unless a task waits for an
 //! **event** that another one records. Loops stay loops.
 
-use gigac_ir::plan::{Item, Plan};
+use gigac_ir::plan::{self, Item, Order, Plan};
 
 /// Index of a stream in [`Schedule::streams`].
 pub type StreamId = usize;
@@ -80,9 +80,6 @@ pub struct Schedule {
     pub steps: Vec<Step>,
 }
 
-/// Name of the stream of launches and copies.
-pub const COMPUTE: &str = "compute";
-
 impl Schedule {
     /// A plan whose launches take `launch[kernel]` seconds and whose copies of so many bytes take
     /// `copy(bytes)`. The label of a launch is its kernel's index; that of a copy is the number
@@ -90,8 +87,8 @@ impl Schedule {
     pub fn of(plan: &Plan, launch: &[f64], copy: &dyn Fn(u64) -> f64) -> Self {
         let labels = plan.kernels.iter().map(|k| format!("{} ({})", k.name, k.origin));
         Self {
-            streams: vec![COMPUTE.to_owned()],
-            events: 0,
+            streams: plan.streams.clone(),
+            events: plan.events as usize,
             labels: labels.chain(["copy".to_owned()]).collect(),
             steps: steps(&plan.items, launch, copy),
         }
@@ -112,13 +109,21 @@ fn count(steps: &[Step]) -> u64 {
 }
 
 fn steps(items: &[Item], launch: &[f64], copy: &dyn Fn(u64) -> f64) -> Vec<Step> {
-    let task = |label: usize, time: f64| {
-        let (waits, records) = (Vec::new(), Vec::new());
-        Step::Task(Task { label, stream: 0, ticks: ticks(time), waits, records })
+    let task = |label: usize, time: f64, order: &Order| {
+        let wait = |w: &plan::Wait| Wait { event: w.event as usize, behind: w.behind as usize };
+        Step::Task(Task {
+            label,
+            stream: order.stream as usize,
+            ticks: ticks(time),
+            waits: order.waits.iter().map(wait).collect(),
+            records: order.records.iter().map(|e| *e as usize).collect(),
+        })
     };
     let step = |item: &Item| match item {
-        Item::Launch { kernel, .. } => task(*kernel as usize, launch[*kernel as usize]),
-        Item::Copy { bytes, .. } => task(launch.len(), copy(*bytes)),
+        Item::Launch { kernel, order, .. } => {
+            task(*kernel as usize, launch[*kernel as usize], order)
+        }
+        Item::Copy { bytes, order, .. } => task(launch.len(), copy(*bytes), order),
         Item::Loop { axis, count, body, .. } => {
             Step::Loop { axis: axis.clone(), count: *count, body: steps(body, launch, copy) }
         }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// First bytes of a payload.
 pub const MAGIC: &[u8; 8] = b"gigac\0\0\0";
 /// Format of the payload; raised whenever a type in it changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Name of the section.
 const SECTION: &str = ".gigac";
 /// Alignment of what is appended.

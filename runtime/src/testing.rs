@@ -8,8 +8,8 @@ use gigac_ir::graph::{AxisId, Feed, Init, NamePart, ParamId, Role, Slot};
 use gigac_ir::image::Image;
 use gigac_ir::kernel::{Access, Storage};
 use gigac_ir::plan::{
-    Address, Argument, Category, Item, KernelInfo, Plan, PlanBuffer, PlanInput, PlanParam,
-    PlanResult, State,
+    Address, Argument, COMPUTE, Category, Item, KernelInfo, Order, Plan, PlanBuffer, PlanInput,
+    PlanParam, PlanResult, State,
 };
 use gigac_ir::program::{Program, ProgramPhase};
 use gigac_ir::train::{OnNan, Settings};
@@ -133,7 +133,7 @@ fn info(name: &str, points: usize, arguments: &[(Access, u64)]) -> KernelInfo {
 /// A launch with buffers at the places of these indices.
 fn launch(kernel: u32, places: &[u64]) -> Item {
     let buffers = places.iter().map(|place| Address::fixed(at(*place))).collect();
-    Item::Launch { kernel, buffers, scalars: vec![] }
+    Item::Launch { kernel, buffers, scalars: vec![], order: Order::default() }
 }
 
 fn result(role: Role, scalar: u64) -> PlanResult {
@@ -152,10 +152,10 @@ fn plan(name: &str, kernels: Vec<KernelInfo>, items: Vec<Item>, results: Vec<Pla
     let slots = [Slot::Weight, Slot::Moment1, Slot::Moment2];
     let state = |i: u32| State { param: i % 2, slot: slots[i as usize / 2], offset: at(i.into()) };
     let buffer = PlanBuffer {
-        name: "logits".into(),
-        category: Category::Transient,
-        offset: at(9),
-        bytes: LOGITS,
+        name: "all but the states".into(),
+        category: Category::Results,
+        offset: at(6),
+        bytes: ARENA - at(6),
         live: (0, 9),
     };
     Plan {
@@ -172,6 +172,8 @@ fn plan(name: &str, kernels: Vec<KernelInfo>, items: Vec<Item>, results: Vec<Pla
         results,
         buffers: vec![buffer],
         kernels,
+        streams: vec![COMPUTE.into()],
+        events: 0,
         items,
     }
 }
@@ -197,15 +199,16 @@ fn step() -> Plan {
     let update = [
         (Read, TABLE),
         (Read, BIAS),
-        (ReadWrite, TABLE + BIAS),
+        (ReadWrite, TABLE),
         (ReadWrite, TABLE),
         (ReadWrite, BIAS),
         (Read, 4),
         (Write, 256),
+        (ReadWrite, BIAS),
     ];
     kernels.push(info("update", 1, &update));
     items.push(launch(3, &[9, 6, 11, 12]));
-    items.push(launch(4, &[11, 12, 0, 2, 3, 8, SCALARS]));
+    items.push(launch(4, &[11, 12, 0, 2, 3, 8, SCALARS, 1]));
     let gradient = |param: u32, place: u64, axes| PlanResult {
         role: Role::Gradient(ParamId(param)),
         storage: Storage::F32,
@@ -336,7 +339,7 @@ unsafe extern "C" fn gradient(b: *const *mut u8, _: *const i64, first: u64, last
 
 /// Momentum 0.9 (first moments), sums of squares (second moments, not used), clip at 1.
 unsafe extern "C" fn update(b: *const *mut u8, _: *const i64, _: u64, _: u64, _: *mut u8) {
-    // SAFETY: as above; weights lie end to end, so do the moments of each slot.
+    // SAFETY: as above; the tensors of gradients, weights and moments lie end to end.
     unsafe {
         let n = V * V + V;
         let gradients = array::<f32>(b, 0, n);

@@ -6,6 +6,10 @@
 //! them: layers that are computed differently are **segments** of one loop. An address inside a loop
 //! is `base + Σ stride · ((turn + shift) mod modulus)`, so the length of a plan does not depend on
 //! the depth of the model. Nothing is allocated and nothing depends on the host while a plan runs.
+//!
+//! Items run on **streams**: those of one stream one after another, in the order of the text, those of
+//! different streams side by side, unless one waits for an **event** that another records. A record
+//! always stands before its waits, so an executor may as well run all items in the order of the text.
 
 mod positions;
 mod print;
@@ -57,6 +61,27 @@ impl Address {
     }
 }
 
+/// When an item runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Its stream: an index in [`Plan::streams`].
+    pub stream: u32,
+    /// What must have happened before.
+    pub waits: Vec<Wait>,
+    /// Events recorded when it ends, below [`Plan::events`].
+    pub records: Vec<u32>,
+}
+
+/// Waits until an event was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// The event.
+    pub event: u32,
+    /// Which record: 0 is the latest before this place of the program, 1 the one before it, and so
+    /// on: the distance in turns. A record that never was is not waited for.
+    pub behind: u32,
+}
+
 /// One item of the program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Item {
@@ -68,6 +93,8 @@ pub enum Item {
         buffers: Vec<Address>,
         /// Int arguments: turns of the loops of these depths.
         scalars: Vec<u32>,
+        /// When.
+        order: Order,
     },
     /// Copies bytes; the ranges do not overlap.
     Copy {
@@ -77,6 +104,8 @@ pub enum Item {
         to: Address,
         /// Length.
         bytes: u64,
+        /// When.
+        order: Order,
     },
     /// Runs a body for the turns `first … first + count − 1`, or down from the last one.
     Loop {
@@ -222,6 +251,9 @@ pub struct PlanResult {
     pub offset: u64,
 }
 
+/// Name of the stream of launches.
+pub const COMPUTE: &str = "compute";
+
 /// A static program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -243,6 +275,10 @@ pub struct Plan {
     pub buffers: Vec<PlanBuffer>,
     /// Kernels.
     pub kernels: Vec<KernelInfo>,
+    /// Names of the streams.
+    pub streams: Vec<String>,
+    /// Number of events.
+    pub events: u32,
     /// The program.
     pub items: Vec<Item>,
 }

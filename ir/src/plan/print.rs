@@ -1,8 +1,8 @@
 //! The plan as text: memory first, then the program.
 
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Display, Formatter, Write};
 
-use super::{Address, Item, Plan, TurnTerm};
+use super::{Address, Item, Order, Plan, TurnTerm, Wait};
 
 impl Display for Address {
     /// `1024 + 64·L0 + 128·((L1 + 1) mod 2)`, where `L0` is the turn of the outermost loop.
@@ -65,7 +65,7 @@ impl Plan {
         let indent = "  ".repeat(depth);
         for item in items {
             match item {
-                Item::Launch { kernel, buffers, scalars } => {
+                Item::Launch { kernel, buffers, scalars, order } => {
                     let info = &self.kernels[*kernel as usize];
                     write!(f, "{indent}launch {}(", info.name)?;
                     for (i, (address, argument)) in buffers.iter().zip(&info.arguments).enumerate()
@@ -74,10 +74,11 @@ impl Plan {
                         write!(f, "{comma}{:?} @{address}", argument.access)?;
                     }
                     scalars.iter().try_for_each(|depth| write!(f, ", L{depth}"))?;
-                    writeln!(f, ") // {}", info.origin)?;
+                    writeln!(f, "){} // {}", self.order(order), info.origin)?;
                 }
-                Item::Copy { from, to, bytes } => {
-                    writeln!(f, "{indent}copy @{from} to @{to}, {bytes} bytes")?;
+                Item::Copy { from, to, bytes, order } => {
+                    let order = self.order(order);
+                    writeln!(f, "{indent}copy @{from} to @{to}, {bytes} bytes{order}")?;
                 }
                 Item::Loop { axis, first, count, reversed, body } => {
                     let order = if *reversed { "down" } else { "up" };
@@ -89,6 +90,28 @@ impl Plan {
             }
         }
         Ok(())
+    }
+}
+
+impl Plan {
+    /// ` on copies after e0, e1 behind 2 records e3`; nothing for an item of the first stream that
+    /// neither waits nor records.
+    fn order(&self, order: &Order) -> String {
+        let mut text = String::new();
+        if order.stream != 0 {
+            let name = self.streams.get(order.stream as usize).map_or("?", String::as_str);
+            let _ = write!(text, " on {name}");
+        }
+        for (i, Wait { event, behind }) in order.waits.iter().enumerate() {
+            let _ = write!(text, "{}e{event}", if i == 0 { " after " } else { ", " });
+            if *behind > 0 {
+                let _ = write!(text, " behind {behind}");
+            }
+        }
+        for (i, event) in order.records.iter().enumerate() {
+            let _ = write!(text, "{}e{event}", if i == 0 { " records " } else { ", " });
+        }
+        text
     }
 }
 

@@ -85,10 +85,10 @@ impl Arena<'_> {
     fn items(&mut self, items: &[Item]) {
         for item in items {
             match item {
-                Item::Launch { kernel, buffers, scalars } => {
+                Item::Launch { kernel, buffers, scalars, .. } => {
                     self.launch(*kernel as usize, buffers, scalars);
                 }
-                Item::Copy { from, to, bytes } => {
+                Item::Copy { from, to, bytes, .. } => {
                     let (from, to) = (from.at(&self.turns), to.at(&self.turns));
                     self.memory.copy_within(from as usize..(from + bytes) as usize, to as usize);
                 }

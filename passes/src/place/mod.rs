@@ -13,7 +13,7 @@ mod walk;
 use gigac_ir::graph::{Feed, Graph, NamePart, Param, Role, Slot, ValueId};
 use gigac_ir::kernel::{Access, Kernel};
 use gigac_ir::plan::{
-    ALIGNMENT, Argument, Item, KernelInfo, Plan, PlanInput, PlanParam, PlanResult, State,
+    ALIGNMENT, Argument, COMPUTE, Item, KernelInfo, Plan, PlanInput, PlanParam, PlanResult, State,
 };
 
 use crate::form::{Formed, Unit, storage};
@@ -66,6 +66,8 @@ pub fn place(formed: Formed, name: &str) -> Placed {
         results,
         buffers,
         kernels: infos(&formed),
+        streams: vec![COMPUTE.to_owned()],
+        events: 0,
         items,
     };
     Placed { plan, kernels: formed.kernels }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use gigac_ir::graph::{AxisId, Op, Role, ValueId};
-use gigac_ir::plan::{Address, BEGINNING, Category, Item, PlanBuffer, State, TurnTerm};
+use gigac_ir::plan::{Address, BEGINNING, Category, Item, Order, PlanBuffer, State, TurnTerm};
 
 use super::{aligned, state_of};
 use crate::form::{Formed, Launch, Loop, Segment, Stack, Unit};
@@ -101,6 +101,7 @@ impl<'f> Walk<'f> {
                 from: self.address(value),
                 to: self.address(old),
                 bytes: self.formed.bytes(old),
+                order: Order::default(),
             });
         }
         items.extend(copies);
@@ -334,6 +335,7 @@ impl<'f> Walk<'f> {
             kernel: launch.kernel as u32,
             buffers: launch.arguments.iter().map(|v| self.address(*v)).collect(),
             scalars: launch.turns.clone(),
+            order: Order::default(),
         }
     }
 

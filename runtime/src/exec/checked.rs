@@ -122,7 +122,7 @@ impl Watch<'_> {
 mod tests {
     use super::*;
     use crate::exec::code::{Kernel, Kernels};
-    use gigac_ir::plan::{Address, Argument, KernelInfo, PlanBuffer};
+    use gigac_ir::plan::{Address, Argument, COMPUTE, KernelInfo, Order, PlanBuffer};
 
     /// Copies 16 ints.
     unsafe extern "C" fn copy(b: *const *mut u8, _: *const i64, _: u64, _: u64, _: *mut u8) {
@@ -132,7 +132,7 @@ mod tests {
 
     fn launch(from: u64, to: u64) -> Item {
         let buffers = vec![Address::fixed(from), Address::fixed(to)];
-        Item::Launch { kernel: 0, buffers, scalars: vec![] }
+        Item::Launch { kernel: 0, buffers, scalars: vec![], order: Order::default() }
     }
 
     fn buffer(name: &str, offset: u64, live: (u32, u32)) -> PlanBuffer {
@@ -160,6 +160,8 @@ mod tests {
             results: vec![],
             buffers: vec![buffer("x", 0, (0, 99)), buffer("a", 64, a), buffer("b", 128, b)],
             kernels: vec![kernel],
+            streams: vec![COMPUTE.into()],
+            events: 0,
             items,
         };
         let kernel = Kernel { entry: copy, scratch_bytes: 0 };

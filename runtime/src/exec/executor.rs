@@ -1,4 +1,5 @@
-//! Runs a plan on the CPU: walks its items in order, one launch after the other.
+//! Runs a plan on the CPU: walks its items in the order of the text, one launch after the other,
+//! whatever their streams.
 //!
 //! All memory is set aside when the executor is made; running allocates nothing.
 
@@ -125,7 +126,7 @@ impl<'p> Executor<'p> {
         for item in items {
             let started = self.profile.as_ref().map(|_| Instant::now());
             match item {
-                Item::Launch { kernel, buffers, scalars } => {
+                Item::Launch { kernel, buffers, scalars, .. } => {
                     let inside = turns.inside();
                     self.frame.buffers.clear();
                     self.frame.buffers.extend(buffers.iter().map(|a| pointer(arena, a, inside)));
@@ -141,7 +142,7 @@ impl<'p> Executor<'p> {
                         profile.launch(self.plan, *kernel, started);
                     }
                 }
-                Item::Copy { from, to, bytes } => {
+                Item::Copy { from, to, bytes, .. } => {
                     copy(arena, from.at(turns.inside()), to.at(turns.inside()), *bytes, pool);
                     if let (Some(profile), Some(started)) = (&mut self.profile, started) {
                         profile.copy(*bytes, started);
@@ -210,7 +211,7 @@ fn widest(items: &[Item]) -> (usize, usize) {
 mod tests {
     use super::*;
     use gigac_ir::kernel::Access;
-    use gigac_ir::plan::{Argument, KernelInfo, TurnTerm};
+    use gigac_ir::plan::{Argument, COMPUTE, Category, KernelInfo, Order, PlanBuffer, TurnTerm};
 
     /// Appends `10·outer + inner` to a list whose length stands in front.
     unsafe extern "C" fn append(b: *const *mut u8, s: *const i64, _: u64, _: u64, _: *mut u8) {
@@ -242,8 +243,16 @@ mod tests {
             states: vec![],
             inputs: vec![],
             results: vec![],
-            buffers: vec![],
+            buffers: vec![PlanBuffer {
+                name: "all".into(),
+                category: Category::Inputs,
+                offset: 0,
+                bytes: 256,
+                live: (0, 99),
+            }],
             kernels: vec![kernel],
+            streams: vec![COMPUTE.into()],
+            events: 0,
             items,
         }
     }
@@ -265,8 +274,12 @@ mod tests {
     #[test]
     fn loops_run_up_and_down() {
         let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
-        let launch =
-            Item::Launch { kernel: 0, buffers: vec![Address::fixed(0)], scalars: vec![0, 1] };
+        let launch = Item::Launch {
+            kernel: 0,
+            buffers: vec![Address::fixed(0)],
+            scalars: vec![0, 1],
+            order: Order::default(),
+        };
         let plan = plan(vec![repeat(3, true, vec![repeat(2, false, vec![launch])])], vec![list]);
         assert_eq!(run(&plan).slice::<i32>(0, 7), [6, 20, 21, 10, 11, 0, 1]);
     }
@@ -275,9 +288,14 @@ mod tests {
     fn addresses_follow_turns() {
         let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
         let slot = Address { base: 0, turns: vec![term(0, 64, 2)] };
-        let launch = Item::Launch { kernel: 0, buffers: vec![slot.clone()], scalars: vec![0, 0] };
+        let launch = Item::Launch {
+            kernel: 0,
+            buffers: vec![slot.clone()],
+            scalars: vec![0, 0],
+            order: Order::default(),
+        };
         let to = Address { base: 128, turns: vec![term(0, 4, 0)] };
-        let copy = Item::Copy { from: slot, to, bytes: 4 };
+        let copy = Item::Copy { from: slot, to, bytes: 4, order: Order::default() };
         let plan = plan(vec![repeat(5, false, vec![launch, copy])], vec![list]);
         let arena = run(&plan);
         assert_eq!(arena.slice::<i32>(0, 4), [3, 0, 22, 44]);
@@ -295,6 +313,7 @@ mod tests {
                 kernel: 0,
                 buffers: vec![Address { base: 0, turns }],
                 scalars: vec![0, 0],
+                order: Order::default(),
             }
         };
         let segment = |first, reversed| Item::Loop {
@@ -312,9 +331,18 @@ mod tests {
     #[test]
     fn a_profile_counts_calls_of_a_run() {
         let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
-        let launch =
-            Item::Launch { kernel: 0, buffers: vec![Address::fixed(0)], scalars: vec![0, 0] };
-        let copy = Item::Copy { from: Address::fixed(0), to: Address::fixed(64), bytes: 64 };
+        let launch = Item::Launch {
+            kernel: 0,
+            buffers: vec![Address::fixed(0)],
+            scalars: vec![0, 0],
+            order: Order::default(),
+        };
+        let copy = Item::Copy {
+            from: Address::fixed(0),
+            to: Address::fixed(64),
+            bytes: 64,
+            order: Order::default(),
+        };
         let plan = plan(vec![repeat(5, false, vec![launch]), copy], vec![list]);
         let kernels =
             Kernels::linked([("append".to_owned(), Kernel { entry: append, scratch_bytes: 0 })]);

@@ -9,6 +9,14 @@
 //! - Two buffers that live at the same time do not share bytes, and only states lie in the part
 //!   of the arena that states take.
 //! - Copies do not overlap themselves.
+//! - What an item touches lies, in all turns, inside one buffer that is live there, or in one state
+//!   (`lives`).
+//! - What a launch only reads, and what a copy reads, was written before (`lives`).
+//! - Waits are for events that something before them records, and any two accesses to the same bytes
+//!   of which one writes are ordered: by their stream, or by a chain of events (`order`).
+
+mod lives;
+mod order;
 
 use std::collections::BTreeMap;
 
@@ -31,6 +39,10 @@ pub fn verify(plan: &Plan) -> Result<(), PlanError> {
     check.items(&plan.items);
     check.tensors();
     check.buffers();
+    if check.errors.is_empty() {
+        check.errors.extend(lives::errors(plan));
+        check.errors.extend(order::errors(plan));
+    }
     if check.errors.is_empty() { Ok(()) } else { Err(PlanError(check.errors)) }
 }
 
@@ -45,8 +57,10 @@ impl Check<'_> {
     fn items(&mut self, items: &[Item]) {
         for item in items {
             match item {
-                Item::Launch { kernel, buffers, scalars } => self.launch(*kernel, buffers, scalars),
-                Item::Copy { from, to, bytes } => {
+                Item::Launch { kernel, buffers, scalars, .. } => {
+                    self.launch(*kernel, buffers, scalars);
+                }
+                Item::Copy { from, to, bytes, .. } => {
                     self.address("copy source", from, *bytes);
                     self.address("copy target", to, *bytes);
                     if from.turns == to.turns && from.base.abs_diff(to.base) < *bytes {
@@ -204,10 +218,82 @@ impl Check<'_> {
 }
 
 #[cfg(test)]
+mod testing {
+    //! Minimal plans: copies of 64 bytes between `x`, which the host writes, `a`, `b` and `stack`.
+
+    use super::verify;
+    use crate::plan::{Address, COMPUTE, Category, Item, Order, Plan, PlanBuffer, TurnTerm, Wait};
+
+    /// Where an item copies from or to.
+    pub(super) struct At(Address);
+
+    impl From<u64> for At {
+        fn from(base: u64) -> Self {
+            Self(Address::fixed(base))
+        }
+    }
+
+    impl From<Address> for At {
+        fn from(address: Address) -> Self {
+            Self(address)
+        }
+    }
+
+    /// A slice of `stack` for each turn.
+    pub(super) fn stack(base: u64, stride: u64) -> Address {
+        Address { base, turns: vec![TurnTerm { depth: 0, stride, shift: 0, modulus: 0 }] }
+    }
+
+    pub(super) fn copy(from: impl Into<At>, to: impl Into<At>) -> Item {
+        let (from, to) = (from.into().0, to.into().0);
+        Item::Copy { from, to, bytes: 64, order: Order::default() }
+    }
+
+    pub(super) fn on(item: Item, stream: u32, waits: &[Wait], records: &[u32]) -> Item {
+        let Item::Copy { from, to, bytes, .. } = item else { unreachable!("a copy") };
+        let order = Order { stream, waits: waits.to_vec(), records: records.to_vec() };
+        Item::Copy { from, to, bytes, order }
+    }
+
+    pub(super) fn looped(count: u64, reversed: bool, body: Vec<Item>) -> Item {
+        Item::Loop { axis: "L".into(), first: 0, count, reversed, body }
+    }
+
+    pub(super) fn buffer(name: &str, offset: u64, bytes: u64, live: (u32, u32)) -> PlanBuffer {
+        PlanBuffer { name: name.into(), category: Category::Transient, offset, bytes, live }
+    }
+
+    /// A plan of one stream.
+    pub(super) fn plan(items: Vec<Item>) -> Plan {
+        let mut x = buffer("x", 0, 64, (0, 99));
+        x.category = Category::Inputs;
+        let (a, b) = (buffer("a", 64, 64, (0, 99)), buffer("b", 128, 64, (0, 99)));
+        Plan {
+            name: "p".into(),
+            arena_bytes: 1024,
+            live_bytes: 1024,
+            params: vec![],
+            states: vec![],
+            inputs: vec![],
+            results: vec![],
+            buffers: vec![x, a, b, buffer("stack", 256, 256, (0, 99))],
+            kernels: vec![],
+            streams: vec![COMPUTE.into()],
+            events: 0,
+            items,
+        }
+    }
+
+    pub(super) fn error(plan: &Plan) -> String {
+        verify(plan).unwrap_err().to_string()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::Access;
-    use crate::plan::{Argument, KernelInfo, PlanBuffer, TurnTerm};
+    use crate::plan::{Argument, COMPUTE, KernelInfo, Order, PlanBuffer, TurnTerm};
 
     fn plan() -> Plan {
         let argument = Argument { name: "x".into(), access: Access::ReadWrite, bytes: 64 };
@@ -223,6 +309,7 @@ mod tests {
             kernel: 0,
             buffers: vec![Address { base: 0, turns: vec![term] }],
             scalars: vec![0],
+            order: Order::default(),
         };
         let body = vec![launch];
         Plan {
@@ -233,8 +320,16 @@ mod tests {
             states: vec![],
             inputs: vec![],
             results: vec![],
-            buffers: vec![],
+            buffers: vec![PlanBuffer {
+                name: "all".into(),
+                category: Category::Transient,
+                offset: 0,
+                bytes: 256,
+                live: (0, 99),
+            }],
             kernels: vec![kernel],
+            streams: vec![COMPUTE.into()],
+            events: 0,
             items: vec![Item::Loop { axis: "L".into(), first: 0, count: 4, reversed: false, body }],
         }
     }
@@ -250,13 +345,15 @@ mod tests {
     #[test]
     fn the_last_turn_must_fit() {
         verify(&plan()).unwrap();
-        let smaller = Plan { arena_bytes: 192, ..plan() };
+        let mut smaller = plan();
+        (smaller.arena_bytes, smaller.buffers[0].bytes) = (192, 192);
         assert_eq!(error(&smaller), "argument `x` of `k` ends outside the arena");
     }
 
     #[test]
     fn rotation_bounds_addresses() {
-        let mut plan = Plan { arena_bytes: 128, ..plan() };
+        let mut plan = plan();
+        (plan.arena_bytes, plan.buffers[0].bytes) = (128, 128);
         let Item::Loop { body, .. } = &mut plan.items[0] else { unreachable!() };
         let Item::Launch { buffers, .. } = &mut body[0] else { unreachable!() };
         buffers[0].turns[0].modulus = 2;
@@ -265,7 +362,8 @@ mod tests {
 
     #[test]
     fn segments_count_from_their_first_turn() {
-        let mut plan = Plan { arena_bytes: 128, ..plan() };
+        let mut plan = plan();
+        (plan.arena_bytes, plan.buffers[0].bytes) = (128, 128);
         let segment = |plan: &mut Plan, from: u64, shift: i64| {
             let Item::Loop { first, count, body, .. } = &mut plan.items[0] else { unreachable!() };
             (*first, *count) = (from, 2);
@@ -290,7 +388,7 @@ mod tests {
 
     #[test]
     fn living_together_means_lying_apart() {
-        let mut plan = plan();
+        let mut plan = Plan { items: vec![], ..plan() };
         plan.buffers =
             vec![buffer("a", 0, (0, 3)), buffer("b", 0, (4, 5)), buffer("c", 64, (2, 9))];
         verify(&plan).unwrap();
