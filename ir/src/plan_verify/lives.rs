@@ -116,11 +116,7 @@ impl Walk<'_> {
                 self.position = begin;
                 self.items(body);
             }
-            let inner = self.loops.pop().expect("just entered");
-            // A loop inside a turn writes for the loop around it as well.
-            if let Some(outer) = self.loops.last_mut() {
-                outer.writes.extend(inner.writes);
-            }
+            self.loops.pop();
         }
         self.position = end;
     }
@@ -154,9 +150,11 @@ impl Walk<'_> {
         let (from, to) = self.reach(address, bytes);
         // What lives for a turn is written by no other turn.
         let stays = |end: u32| self.holder(from, end).is_some_and(|(last, _)| to <= last);
-        let outer = (0..self.loops.len()).filter(|i| stays(self.loops[*i].end));
-        if let Some(outermost) = outer.last() {
-            self.loops[outermost].writes.push((from, to));
+        let around: Vec<bool> = self.loops.iter().map(|l| stays(l.end)).collect();
+        for (inner, stays) in self.loops.iter_mut().zip(around) {
+            if stays {
+                inner.writes.push((from, to));
+            }
         }
     }
 
@@ -260,7 +258,6 @@ impl Written {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{buffer, copy, error, looped, plan, stack};
-    use crate::plan::Address;
     use crate::plan_verify::verify;
 
     #[test]
@@ -310,7 +307,7 @@ mod tests {
     #[test]
     fn carried_values_rotate() {
         let slot = |shift| {
-            let mut slot: Address = stack(256, 64).into();
+            let mut slot = stack(256, 64);
             slot.turns[0].modulus = 2;
             slot.turns[0].shift = shift;
             slot

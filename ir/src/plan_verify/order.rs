@@ -277,7 +277,7 @@ mod tests {
 
     /// One stream fills two slots in rotation, another one reads them.
     fn prefetch(turns: u64, filled: &[Wait], emptied: &[Wait]) -> Plan {
-        let mut slot: Address = stack(256, 64).into();
+        let mut slot = stack(256, 64);
         slot.turns[0].modulus = 2;
         let fill = on(copy(0, slot.clone()), 1, emptied, &[0]);
         let read = on(copy(slot, 64), 0, filled, &[1]);
