@@ -35,8 +35,11 @@ struct Select<'g> {
     prices: HashMap<ValueId, Price>,
     /// Products, and pointwise values that their epilogues compute.
     fresh: HashSet<ValueId>,
-    /// Direct users, as values (or the region itself), with the size of what they compute.
+    /// Direct users, as values (or the region itself), with the size of what they compute in all
+    /// turns.
     users: HashMap<ValueId, Vec<u64>>,
+    /// How often nodes' results are defined.
+    turns: HashMap<ValueId, u64>,
 }
 
 /// The stored values of a normalised graph.
@@ -48,6 +51,7 @@ pub(crate) fn stored(graph: &Graph) -> HashSet<ValueId> {
         prices: HashMap::new(),
         fresh: HashSet::new(),
         users: HashMap::new(),
+        turns: HashMap::new(),
     };
     select.count_users(&graph.root, 1);
     select.region(&graph.root);
@@ -92,6 +96,7 @@ impl Select<'_> {
     /// Counts users; a user inside a repeat counts for every turn.
     fn count_users(&mut self, region: &Region, turns: u64) {
         for node in &region.nodes {
+            self.turns.extend(node.results.iter().map(|r| (*r, turns)));
             let size = node.results.iter().map(|r| self.size(*r)).max().unwrap_or(1);
             let work = match class(&node.op) {
                 Class::Attend => self.pairs(node),
@@ -169,7 +174,8 @@ impl Select<'_> {
         let value = node.results[0];
         let price = self.price(node);
         let users = self.users.get(&value).map_or(&[][..], |u| u);
-        let repeated = users.iter().any(|work| *work > self.size(value));
+        let computed = self.size(value) * self.turns[&value];
+        let repeated = users.iter().any(|work| *work > computed);
         let shared = users.len() > 1;
         let keep = class(&node.op) == Class::Inline
             && (self.is_copy_of_state(node)
