@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use gigac_ir::graph::{AxisId, Builder, Graph, InputId, Node, Op, ParamId, Region, ValueId};
 use gigac_ir::pointwise::Pointwise;
 
-use super::{map, must};
+use super::{map, must, operands};
 
 /// A node of the copy, in a legal order.
 pub(super) enum Taped {
@@ -130,6 +130,7 @@ impl Copier {
 
         let mut keep: Vec<ValueId> = args[1..=carried].to_vec();
         keep.extend(tape.iter().flat_map(Taped::kept));
+        keep.extend(operands::moved(&tape, &args));
         keep.retain(|v| !b.ty(*v).has(axis) && !stack.contains(v));
         let all: Vec<ValueId> = stack.iter().chain(&keep).copied().collect();
         let results = must(b.close_repeat((axis, reversed), &inits, &stacked, &next, &all));
@@ -185,7 +186,7 @@ impl Taped {
     /// What a backward body reads from stacks instead of computing it again: what sums over many
     /// elements, or has no other way back. Lookups are not kept, a second read costs what reading
     /// the stack would.
-    fn kept(&self) -> Vec<ValueId> {
+    pub(super) fn kept(&self) -> Vec<ValueId> {
         match self {
             Self::Repeat(repeat) => {
                 let stacks = repeat.saved.iter().map(|(_, stack)| *stack);

@@ -17,6 +17,7 @@
 
 mod activity;
 mod forward;
+mod operands;
 mod reverse;
 
 use std::collections::HashMap;

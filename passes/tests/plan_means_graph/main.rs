@@ -3,7 +3,6 @@
 //! shows.
 
 mod attention;
-mod host;
 
 use gigac_ir::graph::{
     AxisId, Builder, DType, Feed, Graph, Init, Input, InputId, NamePart, Op, Param, ParamId, Role,
@@ -308,8 +307,8 @@ fn computing_again_keeps_every_bit() {
         let program = Program::of(&formed, &device);
         let (least, all) = (program.least_bytes(), program.all_bytes());
         assert!(least < all, "something can be dropped");
-        let before = saved(&place::place(formed.clone(), "test").plan);
-        let mut segments = 0;
+        let whole = place::place(formed.clone(), "test").plan;
+        let mut mixed = 0;
         for bytes in (0..=12).map(|i| least + (all - least) * i / 12) {
             let mixes = program.best(bytes).expect("the least is within");
             let dropped = program.apply(formed.clone(), &program.parts(&mixes));
@@ -326,10 +325,11 @@ fn computing_again_keeps_every_bit() {
                     want.name
                 );
             }
-            assert_eq!(before - saved(&placed.plan), all - mixes.bytes, "what was promised");
-            segments += loops(&placed.plan.items);
+            let won = saved(&whole) - saved(&placed.plan);
+            assert_eq!(won, all - mixes.bytes, "what was promised");
+            mixed += usize::from(loops(&placed.plan.items) > loops(&whole.items));
         }
-        assert!(segments > 13 * 2 * micro.min(2) as usize, "some layers keep more than others");
+        assert!(mixed > 0, "some layers keep more than others");
     }
 }
 
