@@ -101,6 +101,37 @@ const SPELLINGS: &[(&str, &str)] = &[
   %9 = sub %7, %8\n  %10 = pos[T]\n  %11 = real %10\n  %12 = mul %9, %11
   %13 = reduce[sum: B, T] %12\n  result term 0 = %13",
     ),
+    (
+        "logarithm of the chosen probability",
+        "  %5 = exp %4\n  %6 = reduce[sum: V] %5\n  %7 = div %5, %6\n  %8 = gather[V] %7, %3
+  %9 = log %8\n  %10 = neg %9\n  %11 = reduce[sum: B, T] %10\n  result term 0 = %11",
+    ),
+    (
+        "gradients through the maximum",
+        "  %5 = reduce[max: V] %4\n  %6 = sub %4, %5\n  %7 = exp %6\n  %8 = reduce[sum: V] %7
+  %9 = log %8\n  %10 = add %9, %5\n  %11 = gather[V] %4, %3\n  %12 = sub %10, %11
+  %13 = reduce[sum: B, T] %12\n  result term 0 = %13",
+    ),
+    (
+        "a sum of what is left where the position is the target",
+        "  %5 = exp %4\n  %6 = reduce[sum: V] %5\n  %7 = log %6\n  %8 = pos[V]\n  %9 = eq %8, %3
+  %10 = real[0.0]\n  %11 = where %9, %4, %10\n  %12 = reduce[sum: V] %11\n  %13 = sub %7, %12
+  %14 = reduce[sum: B, T] %13\n  result term 0 = %14",
+    ),
+    (
+        "label smoothing",
+        "  %5 = exp %4\n  %6 = reduce[sum: V] %5\n  %7 = log %6\n  %8 = gather[V] %4, %3
+  %9 = real[0.9]\n  %10 = mul %8, %9\n  %11 = reduce[sum: V] %4\n  %12 = real[0.00625]
+  %13 = mul %11, %12\n  %14 = sub %7, %10\n  %15 = sub %14, %13
+  %16 = reduce[sum: B, T] %15\n  result term 0 = %16",
+    ),
+    (
+        "a temperature, and what is hard counts more",
+        "  %5 = real[2.0]\n  %6 = div %4, %5\n  %7 = exp %6\n  %8 = reduce[sum: V] %7\n  %9 = div %7, %8
+  %10 = gather[V] %9, %3\n  %11 = log %10\n  %12 = real[1.0]\n  %13 = sub %12, %10
+  %14 = mul %13, %13\n  %15 = mul %14, %11\n  %16 = neg %15
+  %17 = reduce[sum: B, T] %16\n  result term 0 = %17",
+    ),
 ];
 
 #[test]
