@@ -13,16 +13,11 @@
 mod address;
 mod block;
 mod contraction;
-mod convert;
 mod emit;
 mod frame;
 mod grid;
-mod lanes;
 mod link;
 mod memory;
-mod noise;
-mod pointwise;
-mod reduce;
 mod region;
 mod target;
 mod tile;
@@ -41,6 +36,7 @@ use inkwell::targets::{FileType, TargetMachine};
 use rayon::prelude::*;
 
 use crate::CodegenError;
+use crate::llvm::{convert, noise, pointwise, reduce};
 use emit::Emitter;
 use link::{Linked, link};
 

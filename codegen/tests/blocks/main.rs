@@ -6,7 +6,7 @@ mod attention;
 mod support;
 
 use attention::{Attention, Mask, Score};
-use support::{check, check_with, content, kernel};
+use support::{check_cpu, check_cpu_with, content, kernel};
 
 /// The programs of the page on the kernel IR.
 #[test]
@@ -15,7 +15,7 @@ fn documented_attention() {
     let start = page.find("kernel attention").expect("the page has the program");
     let text = &page[start..];
     let text = &text[..text.find("```").expect("code blocks end")];
-    check(text, &[], 2e-2);
+    check_cpu(text, &[], 2e-2);
 }
 
 /// Arguments with rows of probabilities that add up to about 1: `lse` is large enough.
@@ -38,7 +38,7 @@ fn arguments(text: &str) -> Vec<Vec<f64>> {
 
 fn check_both(attention: &Attention) {
     for text in [attention.forward(), attention.backward()] {
-        check_with(&text, &arguments(&text), &[], 2e-4);
+        check_cpu_with(&text, &arguments(&text), &[], 2e-4);
     }
 }
 

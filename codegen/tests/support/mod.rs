@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod gpu;
+
 use gigac_codegen::x86::{CpuTarget, compile_cpu};
 use gigac_ir::image::{Entry, Image, KernelFn, missing_features};
-use gigac_ir::kernel::{Access, Arithmetic, Kernel, Storage};
+use gigac_ir::kernel::{Access, Arithmetic, Expr, Kernel, Stmt, Storage, VarId};
 use half::bf16;
 use memmap2::{Mmap, MmapMut};
 
@@ -155,12 +157,11 @@ pub(crate) fn run(
     memory.iter_mut().zip(&declared).map(|(m, b)| m.read(b.storage)).collect()
 }
 
-/// Runs a kernel on all targets, whole and split, and compares every argument with the
+/// Runs a kernel on all CPU targets, whole and split, and compares every argument with the
 /// interpreter's, to a tolerance relative to the larger of 1 and the number.
-pub(crate) fn check_with(text: &str, arguments: &[Vec<f64>], scalars: &[i64], tolerance: f64) {
+pub(crate) fn check_cpu_with(text: &str, arguments: &[Vec<f64>], scalars: &[i64], tolerance: f64) {
     let kernel = kernel(text);
-    let mut expect = arguments.to_vec();
-    kernel.interpret(&mut expect, scalars, Arithmetic::F32).expect("arguments fit");
+    let expect = interpreted(&kernel, arguments, scalars);
     let mut first: Option<Vec<Vec<f64>>> = None;
     for target in targets() {
         for split in [false, true] {
@@ -178,6 +179,49 @@ pub(crate) fn check_with(text: &str, arguments: &[Vec<f64>], scalars: &[i64], to
     }
 }
 
+/// [`check_cpu_with`], and the same on the emulated GPU under several schedules. Tensor cores add
+/// in an order of their own.
+pub(crate) fn check_with(text: &str, arguments: &[Vec<f64>], scalars: &[i64], tolerance: f64) {
+    check_cpu_with(text, arguments, scalars, tolerance);
+    let kernel = kernel(text);
+    let expect = interpreted(&kernel, arguments, scalars);
+    let declared = kernel.buffers.iter().filter(|b| b.access != Access::Local);
+    let tolerances: Vec<f64> =
+        declared.map(|b| gpu_tolerance(&kernel, b.storage, tolerance)).collect();
+    for (schedule, results) in gpu::run(&kernel, arguments, scalars) {
+        for (i, (result, expect)) in results.iter().zip(&expect).enumerate() {
+            compare(&format!("{schedule:?}, buffer {i}\n{text}"), result, expect, tolerances[i]);
+        }
+    }
+}
+
+/// Tensor cores take bf16 and add in another order. Sums of so many products of numbers below 2 then
+/// differ by some roundings of their size, and what is stored as bf16 by one of its steps.
+fn gpu_tolerance(kernel: &Kernel, storage: Storage, tolerance: f64) -> f64 {
+    let depth: u64 = contracted(&kernel.body).iter().map(|v| kernel.var(*v).extent).sum();
+    let halved = kernel.buffers.iter().any(|b| b.storage == Storage::Bf16);
+    match storage {
+        _ if depth == 0 || !halved => tolerance,
+        Storage::Bf16 => tolerance.max(1.0 / 128.0),
+        _ => tolerance.max(depth as f64 * f64::from(f32::EPSILON)),
+    }
+}
+
+fn contracted(body: &[Stmt]) -> Vec<VarId> {
+    let of = |stmt: &Stmt| match stmt {
+        Stmt::Let(_, Expr::Dot(.., var)) => vec![*var],
+        Stmt::Loop { body, .. } => contracted(body),
+        _ => Vec::new(),
+    };
+    body.iter().flat_map(of).collect()
+}
+
+fn interpreted(kernel: &Kernel, arguments: &[Vec<f64>], scalars: &[i64]) -> Vec<Vec<f64>> {
+    let mut expect = arguments.to_vec();
+    kernel.interpret(&mut expect, scalars, Arithmetic::F32).expect("arguments fit");
+    expect
+}
+
 fn compare(what: &str, result: &[f64], expect: &[f64], tolerance: f64) {
     for (i, (x, y)) in result.iter().zip(expect).enumerate() {
         let equal = x == y || x.is_nan() && y.is_nan();
@@ -189,4 +233,9 @@ fn compare(what: &str, result: &[f64], expect: &[f64], tolerance: f64) {
 /// [`check_with`] on made-up arguments.
 pub(crate) fn check(text: &str, scalars: &[i64], tolerance: f64) {
     check_with(text, &content(&kernel(text)), scalars, tolerance);
+}
+
+/// [`check_cpu_with`] on made-up arguments.
+pub(crate) fn check_cpu(text: &str, scalars: &[i64], tolerance: f64) {
+    check_cpu_with(text, &content(&kernel(text)), scalars, tolerance);
 }

@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use gigac_ir::kernel::{Carry, Expr, Kernel, Reduction, Stmt, TileId, VarId};
 
 use super::super::contraction::blocking::RowLayout;
-use super::super::contraction::pattern::Store;
 use super::Reason;
 use super::home::{Home, HomeId, Lie, bytes};
 use super::live::Live;
 use super::program::Program;
 use super::shape::{Cache, Shape, cache};
+use crate::pattern::Store;
 
 /// A kernel as steps over homes.
 pub(super) struct Plan<'k> {

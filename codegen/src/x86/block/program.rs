@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use gigac_ir::kernel::{Access, Carry, Expr, Kernel, Scalar, Stmt, TileId, VarId};
 use gigac_ir::pointwise::Pointwise;
 
-use super::super::contraction::pattern::{Store, expr_operands};
 use super::Reason;
+use crate::pattern::{Store, expr_operands};
 
 /// Operations from which a value is rather read again than computed again.
 const DEAR: u64 = 8;

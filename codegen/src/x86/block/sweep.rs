@@ -9,13 +9,13 @@ use inkwell::values::{BasicValueEnum, IntValue, VectorValue};
 
 use super::super::contraction::access::{Access, Starts, classify};
 use super::super::contraction::lanewise::{Frame, Lanes, Lanewise};
-use super::super::contraction::pattern::expr_operands;
 use super::super::reduce::{combine, reduce_lanes};
 use super::dot::sizes;
 use super::driver::Driver;
 use super::home::{HomeId, Lie};
 use super::live::{BLOCK, Live};
 use super::plan::{Sink, Sweep};
+use crate::pattern::expr_operands;
 
 /// Vectors per turn of the inner loop: enough to hide the loop's own instructions.
 const UNROLL: u64 = 4;

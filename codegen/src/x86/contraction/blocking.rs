@@ -9,7 +9,7 @@ use gigac_ir::kernel::{Expr, KEPT_COLUMNS, Offset, Storage, VarId};
 use super::super::CpuTarget;
 use super::access::{Access, Starts, boundaries, classify, slope};
 use super::micro::{Strides, UNROLL};
-use super::pattern::{Contraction, Product};
+use crate::pattern::{Contraction, Product};
 
 /// The part of the result that is summed in registers.
 ///

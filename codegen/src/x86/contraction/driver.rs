@@ -14,7 +14,7 @@ use super::emit::{Emit, sound};
 use super::lanewise::Frame;
 use super::micro::{self, Shape};
 use super::pack::Pack;
-use super::pattern::{Contraction, Product, expr_operands};
+use crate::pattern::{Contraction, Product, expr_operands};
 
 pub(super) struct Driver<'e, 'c, 'm, 'k> {
     pub(super) emit: &'e Emit<'c, 'm>,

@@ -15,7 +15,7 @@ use super::super::noise::noise;
 use super::super::pointwise::pointwise;
 use super::access::{Access, Starts, classify};
 use super::emit::{Emit, sound};
-use super::pattern::Store;
+use crate::pattern::Store;
 
 /// What a function of a kernel knows: where buffers are, and where variables stand.
 pub(in crate::x86) struct Frame<'c> {

@@ -29,7 +29,6 @@ mod finish;
 pub(super) mod lanewise;
 pub(super) mod micro;
 mod pack;
-pub(super) mod pattern;
 mod source;
 mod tile;
 pub(super) mod transpose;
@@ -37,10 +36,10 @@ pub(super) mod transpose;
 use gigac_ir::kernel::Kernel;
 
 use super::emit::Emitter;
+use crate::pattern::Contraction;
 use blocking::{Layout, RegisterTile};
 use driver::Driver;
 use emit::Emit;
-use pattern::Contraction;
 
 /// Emits the function of a verified kernel that contains a `dot`; returns the bytes of scratch
 /// memory that a thread needs.

@@ -6,7 +6,7 @@ use inkwell::values::InstructionOpcode as Op;
 use super::emit::{Elem, Emitter, Value};
 
 /// Uniform numbers in [0, 1) with 24 bits: the first word drawn for a key and a counter.
-pub(super) fn noise<'c>(
+pub(crate) fn noise<'c>(
     emit: &Emitter<'c>,
     key: [Value<'c>; 2],
     counter: [Value<'c>; 4],

@@ -9,7 +9,7 @@ use super::emit::{Elem, Emitter, Value};
 use super::lanes::Wide;
 
 /// What lies in memory.
-pub(super) fn elem_of(storage: Storage) -> Elem {
+pub(crate) fn elem_of(storage: Storage) -> Elem {
     match storage {
         Storage::F32 => Elem::F32,
         Storage::Bf16 => Elem::I16,
@@ -19,7 +19,7 @@ pub(super) fn elem_of(storage: Storage) -> Elem {
 }
 
 /// Loaded bits as what is computed with.
-pub(super) fn from_memory<'c>(emit: &Emitter<'c>, storage: Storage, raw: Value<'c>) -> Value<'c> {
+pub(crate) fn from_memory<'c>(emit: &Emitter<'c>, storage: Storage, raw: Value<'c>) -> Value<'c> {
     let lanes = emit.lanes(raw);
     match storage {
         Storage::F32 | Storage::I32 => raw,
@@ -33,7 +33,7 @@ pub(super) fn from_memory<'c>(emit: &Emitter<'c>, storage: Storage, raw: Value<'
 }
 
 /// A computed value as the bits to store.
-pub(super) fn to_memory<'c>(emit: &Emitter<'c>, storage: Storage, value: Value<'c>) -> Value<'c> {
+pub(crate) fn to_memory<'c>(emit: &Emitter<'c>, storage: Storage, value: Value<'c>) -> Value<'c> {
     match storage {
         Storage::F32 | Storage::I32 => value,
         Storage::Bf16 => to_bf16(emit, value),

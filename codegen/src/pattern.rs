@@ -23,41 +23,41 @@ use gigac_ir::kernel::{
 use gigac_ir::pointwise::Pointwise;
 
 /// A kernel with its parts named.
-pub(super) struct Contraction<'k> {
-    pub(super) kernel: &'k Kernel,
+pub(crate) struct Contraction<'k> {
+    pub(crate) kernel: &'k Kernel,
     /// The variable whose positions are rows of the result.
-    pub(super) rows: VarId,
+    pub(crate) rows: VarId,
     /// The variable along which the result is contiguous.
-    pub(super) cols: VarId,
+    pub(crate) cols: VarId,
     /// What is summed, in order.
-    pub(super) products: Vec<Product>,
+    pub(crate) products: Vec<Product>,
     /// The finished sum, as the epilogue sees it.
-    pub(super) sum: TileId,
+    pub(crate) sum: TileId,
     /// How every other value is made.
-    pub(super) exprs: BTreeMap<TileId, &'k Expr>,
+    pub(crate) exprs: BTreeMap<TileId, &'k Expr>,
     /// The epilogue's stores, in order.
-    pub(super) stores: Vec<Store<'k>>,
+    pub(crate) stores: Vec<Store<'k>>,
 }
 
 /// One product of the sum.
 #[derive(Clone, Copy)]
-pub(super) struct Product {
+pub(crate) struct Product {
     /// The contracted variable.
-    pub(super) k: VarId,
+    pub(crate) k: VarId,
     /// The operand that varies along rows and k.
-    pub(super) lhs: TileId,
+    pub(crate) lhs: TileId,
     /// The operand that varies along k and columns.
-    pub(super) rhs: TileId,
+    pub(crate) rhs: TileId,
 }
 
 /// A store of the epilogue.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::x86) struct Store<'k> {
-    pub(in crate::x86) buffer: BufferId,
-    pub(in crate::x86) offset: &'k Offset,
-    pub(in crate::x86) value: TileId,
-    pub(in crate::x86) mask: Option<TileId>,
-    pub(in crate::x86) accumulate: bool,
+pub(crate) struct Store<'k> {
+    pub(crate) buffer: BufferId,
+    pub(crate) offset: &'k Offset,
+    pub(crate) value: TileId,
+    pub(crate) mask: Option<TileId>,
+    pub(crate) accumulate: bool,
 }
 
 /// Why a kernel is not of the pattern.
@@ -68,7 +68,7 @@ impl<'k> Contraction<'k> {
     ///
     /// # Errors
     /// The first part that does not fit.
-    pub(super) fn recognise(kernel: &'k Kernel) -> Result<Self, Reason> {
+    pub(crate) fn recognise(kernel: &'k Kernel) -> Result<Self, Reason> {
         let mut parts = Parts::default();
         kernel.body.iter().try_for_each(|stmt| parts.statement(stmt))?;
         let Parts { mut exprs, stores, loops } = parts;
@@ -146,12 +146,12 @@ impl<'k> Contraction<'k> {
     }
 
     /// How a value is made; the sum is made by the loop.
-    pub(super) fn expr(&self, value: TileId) -> &'k Expr {
+    pub(crate) fn expr(&self, value: TileId) -> &'k Expr {
         self.exprs.get(&value).unwrap_or_else(|| panic!("{value} has no definition"))
     }
 
     /// Loads that a value is computed from, beside the sum.
-    pub(super) fn loads(&self, value: TileId) -> Vec<(BufferId, &'k Offset)> {
+    pub(crate) fn loads(&self, value: TileId) -> Vec<(BufferId, &'k Offset)> {
         if value == self.sum {
             return Vec::new();
         }
@@ -255,7 +255,7 @@ fn is_contiguous(offset: &Offset, along: VarId) -> bool {
 }
 
 /// The values an expression reads.
-pub(in crate::x86) fn expr_operands(expr: &Expr) -> Vec<TileId> {
+pub(crate) fn expr_operands(expr: &Expr) -> Vec<TileId> {
     match expr {
         Expr::Real(_) | Expr::Int(_) | Expr::Bool(_) => Vec::new(),
         Expr::Index(offset) => offset.tiles(),
@@ -269,7 +269,7 @@ pub(in crate::x86) fn expr_operands(expr: &Expr) -> Vec<TileId> {
 impl Contraction<'_> {
     /// A number that divides every position at which vectors along a variable start, if they
     /// start every `step` positions of a block.
-    pub(super) fn start_align(&self, var: VarId, step: u64) -> u64 {
+    pub(crate) fn start_align(&self, var: VarId, step: u64) -> u64 {
         let declared = self.kernel.var(var);
         if declared.tiles() == 1 { step } else { greatest_divisor(declared.tile, step) }
     }

@@ -18,8 +18,19 @@ fn is_int(value: Value<'_>) -> bool {
     }
 }
 
+/// What leaves values of the kind of `like` as they are.
+pub(crate) fn neutral<'c>(emit: &Emitter<'c>, reduction: Reduction, like: Value<'c>) -> Value<'c> {
+    let lanes = emit.lanes(like);
+    match reduction {
+        Reduction::Sum if is_int(like) => emit.int(0, lanes),
+        Reduction::Max if is_int(like) => emit.int(i32::MIN, lanes),
+        Reduction::Sum => emit.real(-0.0, lanes),
+        Reduction::Max => emit.real(f32::NEG_INFINITY, lanes),
+    }
+}
+
 /// Combines two values lane by lane.
-pub(super) fn combine<'c>(
+pub(crate) fn combine<'c>(
     emit: &Emitter<'c>,
     reduction: Reduction,
     a: Value<'c>,
@@ -38,7 +49,7 @@ pub(super) fn combine<'c>(
 }
 
 /// Reduces separate values.
-pub(super) fn reduce_values<'c>(
+pub(crate) fn reduce_values<'c>(
     emit: &Emitter<'c>,
     reduction: Reduction,
     values: &[Value<'c>],
@@ -57,7 +68,7 @@ pub(super) fn reduce_values<'c>(
 }
 
 /// Reduces the lanes of a vector to a scalar.
-pub(super) fn reduce_lanes<'c>(
+pub(crate) fn reduce_lanes<'c>(
     emit: &Emitter<'c>,
     reduction: Reduction,
     value: Value<'c>,
@@ -68,12 +79,7 @@ pub(super) fn reduce_lanes<'c>(
     }
     let half = lanes.next_power_of_two() / 2;
     // Lanes without a partner take the neutral element, which leaves them as they are.
-    let neutral = match reduction {
-        Reduction::Sum if is_int(value) => emit.int(0, lanes),
-        Reduction::Max if is_int(value) => emit.int(i32::MIN, lanes),
-        Reduction::Sum => emit.real(-0.0, lanes),
-        Reduction::Max => emit.real(f32::NEG_INFINITY, lanes),
-    };
+    let neutral = neutral(emit, reduction, value);
     let low = emit.shuffle(value, value, &(0..half).collect::<Vec<_>>());
     let high = emit.shuffle(value, neutral, &(half..2 * half).collect::<Vec<_>>());
     reduce_lanes(emit, reduction, combine(emit, reduction, low, high))

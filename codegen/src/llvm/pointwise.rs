@@ -11,7 +11,7 @@ use super::lanes::Wide;
 
 /// Applies a function; `of` is the element type of its last operand (all numbers of a function
 /// have one type).
-pub(super) fn pointwise<'c>(
+pub(crate) fn pointwise<'c>(
     emit: &Emitter<'c>,
     function: Pointwise,
     of: Scalar,

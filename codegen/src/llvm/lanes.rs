@@ -7,9 +7,9 @@ use inkwell::{FloatPredicate, IntPredicate};
 use super::emit::{Elem, Emitter, Value};
 
 /// Emits operations on values of so many lanes.
-pub(super) struct Wide<'e, 'c> {
-    pub(super) emit: &'e Emitter<'c>,
-    pub(super) lanes: u64,
+pub(crate) struct Wide<'e, 'c> {
+    pub(crate) emit: &'e Emitter<'c>,
+    pub(crate) lanes: u64,
 }
 
 impl<'c> Lanes for Wide<'_, 'c> {

@@ -1,0 +1,55 @@
+//! Writes the PTX of products with stated tiles to a folder, for `benches/ptx/run.py`, which counts
+//! their instructions: `cargo bench -p gigac-codegen --bench tiles -- FOLDER`.
+
+use std::path::PathBuf;
+
+use gigac_codegen::nvptx::{GpuTarget, compile_ptx};
+use gigac_ir::kernel::Kernel;
+
+/// Rows, columns and depth.
+const TILES: [[u64; 3]; 4] = [[128, 128, 32], [128, 256, 64], [128, 128, 64], [64, 128, 32]];
+
+/// Rows, columns and depth of the whole product.
+const SIZE: u64 = 4096;
+
+fn main() {
+    // Cargo passes `--bench` on.
+    let folder = std::env::args().skip(1).find(|a| !a.starts_with("--"));
+    let Some(folder) = folder.map(PathBuf::from) else {
+        println!("tiles: name a folder for the PTX files");
+        return;
+    };
+    let kernels: Vec<Kernel> = TILES.iter().map(product).collect();
+    let codes = compile_ptx(&kernels, GpuTarget::Sm80).expect("stated tiles compile");
+    for code in codes {
+        let path = folder.join(format!("{}.ptx", code.name));
+        std::fs::write(&path, &code.ptx).expect("the folder can be written to");
+        println!("{}: {} threads, {} bytes", code.name, code.threads, code.shared_bytes);
+    }
+}
+
+/// `y = x·wᵀ` in bf16.
+fn product([rows, cols, depth]: &[u64; 3]) -> Kernel {
+    let text = format!(
+        "kernel matmul_{rows}x{cols}x{depth} \"\" {{
+  read x: bf16[{0}]
+  read w: bf16[{0}]
+  write y: bf16[{0}]
+  var m: {SIZE} / {rows}
+  var n: {SIZE} / {cols}
+  var k: {SIZE} / {depth}
+  grid m, n
+  %0: f32[m, n] = 0.0
+  loop k carry (%1: f32[m, n] = %0 -> %2) {{
+    %3: f32[m, k] = load x[{SIZE}*m + k]
+    %4: f32[n, k] = load w[{SIZE}*n + k]
+    %5: f32[m, n] = dot %3, %4 along k
+    %6: f32[m, n] = add %1, %5
+    next %6
+  }}
+  store y[{SIZE}*m + n] = %2
+}}",
+        SIZE * SIZE
+    );
+    Kernel::parse(&text).expect("the text above is a kernel")
+}

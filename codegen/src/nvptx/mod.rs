@@ -1,0 +1,141 @@
+//! Kernels for NVIDIA GPUs, as PTX.
+//!
+//! ```text
+//! kernel ── spreads ──┬─ region (no `dot`) ──┬─ LLVM ── PTX
+//!                     └─ product (`dot`) ────┘
+//! ```
+//! One block of threads computes one grid point. A tile value is spread over the threads and
+//! their registers ([`layout`]); everything but `dot` works register by register in any spread. A
+//! product fixes the spread of its accumulators, which its epilogue leaves for one with wide
+//! accesses. Floats follow IEEE exactly: no fast-math flag is ever set.
+//!
+//! **Interface.** A kernel takes the addresses of its buffers but local ones, in order, then its
+//! scalars as 32-bit ints. Addresses are aligned to the largest power of two up to 16 that divides
+//! the buffer's bytes. Grid points are blocks along x, the last grid variable fastest.
+
+mod access;
+mod exchange;
+mod gpu;
+mod layout;
+mod lower;
+mod panel;
+mod product;
+mod reduce;
+mod region;
+mod runs;
+mod slab;
+mod target;
+mod tensor;
+
+pub use target::GpuTarget;
+
+use gigac_ir::kernel::{Access, Buffer, Expr, Kernel, Stmt};
+use inkwell::context::Context;
+use inkwell::passes::PassBuilderOptions;
+use inkwell::targets::FileType;
+use inkwell::values::BasicValueEnum;
+use rayon::prelude::*;
+
+use crate::CodegenError;
+use gpu::Gpu;
+use lower::{Frame, Refusal};
+use runs::WIDEST;
+
+/// What LLVM does before its NVPTX back end.
+const PASSES: &str = "function(early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,\
+    loop-mssa(licm),early-cse,instcombine<no-verify-fixpoint>,simplifycfg)";
+
+/// A kernel as PTX, and how it is launched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PtxKernel {
+    /// Its name, also that of the entry.
+    pub name: String,
+    /// A module with this kernel alone.
+    pub ptx: String,
+    /// Blocks along x.
+    pub blocks: u64,
+    /// Threads of a block, along x.
+    pub threads: u64,
+    /// Bytes of dynamic shared memory.
+    pub shared_bytes: u64,
+}
+
+/// What a block needs.
+pub(crate) struct Resources {
+    threads: u64,
+    shared: u64,
+}
+
+/// Most blocks along x.
+const BLOCKS: u64 = (1 << 31) - 1;
+
+/// Compiles verified kernels to PTX, each to a module of its own, on all cores. The same kernels
+/// and target give the same text.
+///
+/// # Errors
+/// The first kernel that the lowering does not support, by name.
+pub fn compile_ptx(kernels: &[Kernel], target: GpuTarget) -> Result<Vec<PtxKernel>, CodegenError> {
+    kernels.par_iter().map(|kernel| compile(kernel, target)).collect()
+}
+
+fn compile(kernel: &Kernel, target: GpuTarget) -> Result<PtxKernel, CodegenError> {
+    let context = Context::create();
+    let gpu = Gpu::new(&context);
+    let machine = target.machine()?;
+    gpu.module.set_triple(&machine.get_triple());
+    gpu.module.set_data_layout(&machine.get_target_data().get_data_layout());
+    let refused = |what| CodegenError::Unsupported { kernel: kernel.name.clone(), what };
+    let Resources { threads, shared } = lower(&gpu, kernel, target).map_err(refused)?;
+    let llvm = |e: inkwell::support::LLVMString| CodegenError::Llvm(e.to_string());
+    gpu.module.verify().map_err(llvm)?;
+    gpu.module.run_passes(PASSES, &machine, PassBuilderOptions::create()).map_err(llvm)?;
+    let text = machine.write_to_memory_buffer(&gpu.module, FileType::Assembly).map_err(llvm)?;
+    let ptx = String::from_utf8_lossy(text.as_slice()).trim_end_matches('\0').to_owned();
+    let name = kernel.name.clone();
+    Ok(PtxKernel { name, ptx, blocks: kernel.grid_points(), threads, shared_bytes: shared })
+}
+
+/// Emits the function of a kernel.
+fn lower(gpu: &Gpu<'_>, kernel: &Kernel, target: GpuTarget) -> Result<Resources, Refusal> {
+    if kernel.grid_points() > BLOCKS {
+        return Err(format!("{} grid points are more than a launch has", kernel.grid_points()));
+    }
+    if let Some(var) = kernel.vars.iter().find(|v| v.extent.saturating_add(v.tile) > BLOCKS) {
+        return Err(format!("`{}` has positions beyond 32 bits", var.name));
+    }
+    match holds_dot(&kernel.body) {
+        true => product::lower(gpu, kernel, target),
+        false => region::lower(gpu, kernel, target),
+    }
+}
+
+fn holds_dot(body: &[Stmt]) -> bool {
+    body.iter().any(|stmt| match stmt {
+        Stmt::Let(_, expr) => matches!(expr, Expr::Dot(..)),
+        Stmt::Loop { body, .. } => holds_dot(body),
+        Stmt::Store { .. } | Stmt::When(_) => false,
+    })
+}
+
+impl<'c> Frame<'c> {
+    /// Begins the function of a kernel. Buffers of a grid point lie in shared memory, one after
+    /// the other.
+    fn new(gpu: &Gpu<'c>, kernel: &Kernel, threads: u64) -> Self {
+        let arguments = kernel.buffers.iter().filter(|b| b.access != Access::Local).count();
+        let function = gpu.kernel(&kernel.name, arguments, kernel.scalars.len(), threads);
+        let mut parameters = function.get_param_iter();
+        let mut local = 0;
+        let mut place = |buffer: &Buffer| {
+            if buffer.access != Access::Local {
+                let pointer = parameters.next().expect("a parameter for every argument");
+                return pointer.into_pointer_value();
+            }
+            let start = gpu.i32(local);
+            local += (buffer.elements * buffer.storage.bytes()).next_multiple_of(WIDEST);
+            gpu.bytes(gpu.shared_memory(), start)
+        };
+        let buffers = kernel.buffers.iter().map(&mut place).collect();
+        let scalars = parameters.map(BasicValueEnum::into_int_value).collect();
+        Self { buffers, scalars, thread: gpu.thread(), threads, local }
+    }
+}

@@ -1,0 +1,89 @@
+//! Reductions along a variable: over the registers of a thread, then over lanes of a warp by
+//! shuffles, then over warps through shared memory. The order is that of a tree, fixed by the
+//! spread alone, and every thread ends up with the result.
+
+use gigac_ir::kernel::{Reduction, TileId, VarId};
+
+use super::gpu::WARP;
+use super::layout::Shape;
+use super::lower::{Lowerer, Refusal, Tile};
+use crate::llvm::emit::Value;
+use crate::llvm::reduce::{combine, neutral, reduce_values};
+
+impl<'c> Lowerer<'_, 'c> {
+    /// Reduces a value; `shape` is that of the result.
+    pub(super) fn reduce(
+        &mut self,
+        reduction: Reduction,
+        of: TileId,
+        var: VarId,
+        shape: &Shape,
+    ) -> Result<Tile<'c>, Refusal> {
+        let (tile, own) = (self.value(of)?, self.shape(of));
+        let mut groups: Vec<Vec<Value<'c>>> = vec![Vec::new(); shape.count()];
+        for (at, value) in own.all().zip(tile.iter()) {
+            let value = match self.exists(var, own.along(&at, var)) {
+                Some(exists) => {
+                    self.gpu.select(exists, *value, neutral(self.gpu, reduction, *value))
+                }
+                None => *value,
+            };
+            groups[shape.index(&own, &at)].push(value);
+        }
+        let inside = groups.iter().map(|values| reduce_values(self.gpu, reduction, values));
+        let lanes = inside.map(|value| self.over_lanes(reduction, var, value)).collect();
+        Ok(self.over_warps(reduction, var, lanes).into())
+    }
+
+    fn over_lanes(&self, reduction: Reduction, var: VarId, value: Value<'c>) -> Value<'c> {
+        let bits = self.layout.spread(var).bits.iter().map(|(bit, _)| 1 << bit);
+        bits.filter(|bit| *bit < WARP).fold(value, |value, bit| {
+            combine(self.gpu, reduction, value, self.gpu.shuffle_xor(value, bit))
+        })
+    }
+
+    /// Every thread writes what it has; after a barrier it reads what the threads have that
+    /// differ in the warp alone, in ascending order.
+    fn over_warps(
+        &mut self,
+        reduction: Reduction,
+        var: VarId,
+        values: Vec<Value<'c>>,
+    ) -> Vec<Value<'c>> {
+        let bits = self.layout.spread(var).bits.iter().map(|(bit, _)| 1 << bit);
+        let bits: Vec<u64> = bits.filter(|bit| *bit >= WARP).collect();
+        if bits.is_empty() {
+            return values;
+        }
+        let (gpu, threads) = (self.gpu, self.frame.threads);
+        let (start, used) = &mut self.scratch;
+        *used = (*used).max(values.len() as u64 * threads * 4);
+        let start = *start;
+        let place = |register: usize, thread| {
+            let at = gpu.plus_constant(
+                gpu.shift(thread, 2),
+                (start + register as u64 * threads * 4) as i64,
+            );
+            gpu.bytes(gpu.shared_memory(), at)
+        };
+        for (register, value) in values.iter().enumerate() {
+            gpu.store_as(place(register, self.frame.thread), *value, 4);
+        }
+        gpu.barrier();
+        let mask: u64 = bits.iter().sum();
+        let base = gpu.and(self.frame.thread, (threads - 1) & !mask);
+        let warps = (0..threads).filter(|t| t & !mask == 0);
+        let read = |(register, value): (usize, &Value<'c>)| {
+            let of = |warp: u64| {
+                let at = place(register, gpu.plus_constant(base, warp as i64));
+                gpu.load_as(at, value.get_type(), 4)
+            };
+            let parts: Vec<Value> = warps.clone().map(of).collect();
+            reduce_values(gpu, reduction, &parts)
+        };
+        let results = values.iter().enumerate().map(read).collect();
+        // The next reduction writes to the same place.
+        gpu.barrier();
+        results
+    }
+}

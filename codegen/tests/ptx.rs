@@ -1,0 +1,129 @@
+//! What matters in the PTX of kernels: instructions, widths of accesses, banks, determinism.
+
+mod support;
+
+use gigac_codegen::nvptx::{GpuTarget, compile_ptx};
+use gigac_emulator::{Launch, Module};
+use support::{gpu, kernel};
+
+/// `y = x·wᵀ + bias` in bf16, with a tile of 128 × 128 × 32.
+fn linear(y: &str, size: u64) -> String {
+    format!(
+        r#"kernel linear "y = dot(x, w; D) + b" {{
+  read x: bf16[{0}]
+  read w: bf16[{0}]
+  read b: bf16[{size}]
+  write y: bf16[{0}]
+  var t: {size} / 128
+  var f: {size} / 128
+  var d: {size} / 32
+  grid t, f
+  %0: f32[t, f] = 0.0
+  loop d carry (%1: f32[t, f] = %0 -> %2) {{
+    %3: f32[t, d] = load x[{size}*t + d]
+    %4: f32[f, d] = load w[{size}*f + d]
+    %5: f32[t, f] = dot %3, %4 along d
+    %6: f32[t, f] = add %1, %5
+    next %6
+  }}
+  %7: f32[f] = load b[f]
+  %8: f32[t, f] = add %2, %7
+  store y[{y}] = %8
+}}"#,
+        size * size
+    )
+}
+
+fn row_by_row(size: u64) -> String {
+    linear(&format!("{size}*t + f"), size)
+}
+
+#[test]
+fn products_use_tensor_cores_and_wide_accesses() {
+    let ptx = gpu::compiled(&kernel(&row_by_row(256))).ptx;
+    for wanted in [
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
+        "ldmatrix.sync.aligned.m8n8.x4.shared.b16",
+        "cp.async.cg.shared.global",
+        "cp.async.wait_group",
+        "st.global.v4.b32",
+        "cvt.rn.bf16x2.f32",
+    ] {
+        assert!(ptx.contains(wanted), "no {wanted} in\n{ptx}");
+    }
+    for unwanted in [".local", "ld.shared.b16", "st.global.b16", "st.global.b32"] {
+        assert!(!ptx.contains(unwanted), "{unwanted} in\n{ptx}");
+    }
+}
+
+/// A result that lies across is stored without a detour through shared memory, so what is counted
+/// is the main loop's.
+#[test]
+fn main_loops_meet_every_bank_once() {
+    for (x, w) in
+        [("256*t + d", "256*f + d"), ("t + 256*d", "f + 256*d"), ("t + 256*d", "256*f + d")]
+    {
+        let text = linear("f + 256*t", 256).replace("store y[f + 256*t]", "store y[4*f + 1024*t]");
+        let text = text.replace("write y: bf16[65536]", "write y: bf16[262144]");
+        let text = text.replace("load x[256*t + d]", &format!("load x[{x}]"));
+        let kernel = kernel(&text.replace("load w[256*f + d]", &format!("load w[{w}]")));
+        let code = gpu::compiled(&kernel);
+        let module = Module::parse(&code.ptx).expect("LLVM's PTX is understood");
+        let mut launch = Launch::new(&module, &code.name)
+            .grid([code.blocks as u32, 1, 1])
+            .block([code.threads as u32, 1, 1])
+            .dynamic_shared(code.shared_bytes as u32);
+        for buffer in &kernel.buffers {
+            let bytes = buffer.elements * buffer.storage.bytes();
+            launch = launch.buffer(&buffer.name, vec![0; bytes as usize]);
+        }
+        let report = launch.run().expect("the launch fits");
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+        assert_eq!(report.profile.bank_conflicts, 0, "x[{x}], w[{w}]");
+        assert_eq!(report.profile.tensor_multiply_adds, 256 * 256 * 256);
+    }
+}
+
+#[test]
+fn rows_are_read_in_vectors() {
+    let text = r#"kernel scale "" {
+  read x: bf16[65536]
+  read w: f32[1024]
+  write y: bf16[65536]
+  var t: 64 / 1
+  var d: 1024 / 1024
+  grid t, d
+  %0: f32[t, d] = load x[1024*t + d]
+  %1: f32[d] = load w[d]
+  %2: f32[t, d] = mul %0, %1
+  store y[1024*t + d] = %2
+}"#;
+    let code = gpu::compiled(&kernel(text));
+    assert_eq!((code.blocks, code.threads, code.shared_bytes), (64, 128, 0));
+    for access in ["ld.global.v4.b32", "st.global.v4.b32"] {
+        assert!(code.ptx.contains(access), "no {access} in\n{}", code.ptx);
+    }
+    assert!(!code.ptx.contains(".b16 \t["), "{}", code.ptx);
+}
+
+#[test]
+fn the_same_kernels_give_the_same_text() {
+    let kernels = [kernel(&row_by_row(128)), kernel(&row_by_row(256))];
+    for target in [GpuTarget::Sm80, GpuTarget::Sm90] {
+        let [first, second] = [0, 1].map(|_| compile_ptx(&kernels, target).expect("they compile"));
+        assert_eq!(first, second);
+        assert!(first[0].ptx.contains(&format!(".target {}", target.name())));
+    }
+}
+
+#[test]
+fn what_is_not_lowered_is_refused_with_a_reason() {
+    let text = row_by_row(256).replace("next %6", "next %5");
+    let error = compile_ptx(&[kernel(&text)], GpuTarget::Sm80).expect_err("is refused");
+    let reason =
+        "kernel `linear`: it is no matrix product (its carry adds nothing to its argument)";
+    assert_eq!(error.to_string(), reason);
+    let wide = row_by_row(512).replace("/ 128", "/ 512");
+    let error = compile_ptx(&[kernel(&wide)], GpuTarget::Sm80).expect_err("is refused");
+    assert!(error.to_string().contains("registers of each thread"), "{error}");
+}
