@@ -1,9 +1,10 @@
 //! From a model file to a program.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use gigac_codegen::x86::{self, CpuTarget};
-use gigac_frontend::{Mode, Model, Source};
+use gigac_frontend::{Mode, Model, Source, SourceMap};
 use gigac_ir::graph::{Feed, Graph};
 use gigac_ir::kernel::Kernel;
 use gigac_ir::program::{Program, ProgramPhase};
@@ -100,6 +101,8 @@ pub struct CheckedPhase {
     pub evaluating: Graph,
     /// Micro-batches of one step.
     pub micro: u64,
+    /// The texts that spans point into.
+    pub sources: Arc<SourceMap>,
     /// Stands in front of the names of its kernels.
     prefix: String,
 }
@@ -174,13 +177,13 @@ fn phase(
     prefix: String,
 ) -> Result<CheckedPhase, Failure> {
     let sets = phase.as_ref().map_or(&[][..], |p| &p.sets);
-    let graph = request.model(sets, true)?.graph;
+    let gigac_frontend::Model { graph, sources, .. } = request.model(sets, true)?;
     let evaluating = request.model(sets, false)?.graph;
     let micro = match settings.batch_tokens {
         Some(tokens) => (tokens as f64 / tokens_of(&graph) as f64).round().max(1.0) as u64,
         None => 1,
     };
-    Ok(CheckedPhase { phase, settings, graph, evaluating, micro, prefix })
+    Ok(CheckedPhase { phase, settings, graph, evaluating, micro, sources, prefix })
 }
 
 /// The phases of a model in plans and kernels.

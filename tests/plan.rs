@@ -92,6 +92,28 @@ fn a_faster_device_is_faster_and_layers_add_up() {
     assert_eq!(spans(&deep), spans(&some), "what is simulated does not grow with depth");
 }
 
+/// What is left to the host is named with its place in the model file.
+#[test]
+fn nothing_depends_on_the_host() {
+    let mut phase = phase("nano.giga", &[]);
+    let device = Device::named("a100").expect("built in");
+    let said = Report::new(&phase, &device);
+    assert!(text::text(&said).contains("nothing depends on it"));
+    assert_eq!(json::json(&said)["host_dependences"].as_array().map(Vec::len), Some(0));
+    let items = &mut phase.programs.step.plan.items;
+    items.truncate(items.len() - 1);
+    let said = Report::new(&phase, &device);
+    let found = said.host.as_ref().expect_err("an update is missing");
+    let line = found.iter().find(|line| line.contains("is left to the host")).expect("an update");
+    let place: Vec<&str> = line.split(':').collect();
+    assert!(place[0].ends_with("nano.giga"), "{line}");
+    let number: usize = place[1].parse().expect("a line");
+    let model = include_str!("../models/nano.giga");
+    let name = line.split('`').nth(1).expect("a parameter").trim_start_matches("block.");
+    assert!(model.lines().nth(number - 1).expect("the line").contains(name), "{line}");
+    assert!(text::text(&said).contains(line));
+}
+
 #[test]
 fn all_forms_say_the_same() {
     let phase = phase("nano.giga", &[]);

@@ -1,39 +1,74 @@
-//! Bandwidth of region kernels, one thread: `cargo bench -p gigac-codegen --bench regions`.
+//! Bandwidth of region kernels on all cores.
 //!
-//! Prints GB/s (bytes of all arguments read and written once, over the fastest time) for arrays of
-//! 64 MB and for arrays of 256 KB, which stay in the second cache, on this machine's instruction
-//! set and on AVX2, beside the number of a triad in Rust, which is what memory gives.
+//! ```text
+//! cargo bench -p gigac-codegen --bench regions
+//! GIGAC_BENCH_PYTHON=…/bin/python cargo bench -p gigac-codegen --bench regions    # beside PyTorch
+//! ```
+//! Prints GB/s: bytes of all arguments read and written once, over the fastest time. Arrays of 64 MB
+//! and more show what memory gives, arrays of 256 KB, on one thread, what the second cache gives; on
+//! this machine's instruction set and on AVX2. First comes a triad in Rust, the machine's measure.
 
+#[path = "regions/peer.rs"]
+mod peer;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use std::thread::{available_parallelism, scope};
 use std::time::Instant;
 
 use gigac_codegen::x86::{CpuTarget, compile_cpu};
 use gigac_ir::kernel::{Access, Kernel};
 use support::{Aligned, Code, content, kernel, targets};
 
-const KERNELS: [&str; 5] = [
+const KERNELS: [&str; 9] = [
     include_str!("regions/triad.kernel"),
     include_str!("regions/adamw.kernel"),
-    include_str!("regions/silu.kernel"),
+    include_str!("regions/swiglu.kernel"),
+    include_str!("regions/swiglu_grad.kernel"),
+    include_str!("regions/rope.kernel"),
     include_str!("regions/rms_norm.kernel"),
+    include_str!("regions/rms_norm_grad.kernel"),
     include_str!("regions/softmax.kernel"),
+    include_str!("regions/cross_entropy.kernel"),
+];
+
+/// Sizes of large arrays, and of the small ones that replace them.
+const SMALL: [[&str; 2]; 6] = [
+    ["16777216", "65536"],
+    ["16384 / 1", "64 / 1"],
+    ["b: 8 / 1", "b: 1 / 1"],
+    ["t: 2048 / 1", "t: 64 / 1"],
+    ["21504000", "84000"],
+    ["r: 512 / 1", "r: 2 / 1"],
 ];
 
 /// Turns of each measurement.
 const TURNS: usize = 15;
 
 fn main() {
-    println!("{:>10} {:>8.2} GB/s  triad in Rust", "memory", stream());
-    for target in targets() {
-        println!("{:?}: {:.1} ms to compile a kernel", target, compile_seconds(&target) * 1e3);
-        for text in KERNELS {
-            let small = text.replace("16777216", "65536").replace("16384 / 1", "64 / 1");
-            let (large, small) = (kernel(text), kernel(&small));
-            let [memory, cache] = [&large, &small].map(|kernel| bandwidth(kernel, &target));
-            println!("{:>10} {memory:>8.2} GB/s, {cache:>8.2} in cache", large.name);
+    let threads = available_parallelism().map_or(1, usize::from);
+    let kernels: Vec<Kernel> = KERNELS.iter().map(|text| kernel(text)).collect();
+    let names: Vec<String> = kernels.iter().map(|k| k.name.clone()).collect();
+    let peers = peer::times(&names, threads);
+    println!("{threads} threads, GB/s; a triad in Rust has {:.1}", stream(threads));
+    let targets = targets();
+    for target in &targets {
+        println!("{target:?}: {:.1} ms to compile a kernel", compile_seconds(target) * 1e3);
+    }
+    let columns = targets.iter().map(|_| format!("{:>8} {:>8}", "memory", "cache"));
+    let columns: Vec<String> = columns.collect();
+    println!("{:>14} {}   torch compiled", "", columns.join(" "));
+    for (i, (large, text)) in kernels.iter().zip(KERNELS).enumerate() {
+        let small = SMALL.iter().fold(text.to_owned(), |text, [a, b]| text.replace(a, b));
+        let small = kernel(&small);
+        print!("{:>14}", large.name);
+        for target in &targets {
+            let [memory, cache] = [(large, threads), (&small, 1)]
+                .map(|(kernel, threads)| bytes(kernel) / seconds(kernel, target, threads) / 1e9);
+            print!(" {memory:8.1} {cache:8.1}");
         }
+        let rate = |seconds: &f64| format!(" {:8.1}", bytes(large) / seconds / 1e9);
+        println!("{}", peers.get(i).map_or(String::new(), |p| p.iter().map(rate).collect()));
     }
 }
 
@@ -57,34 +92,58 @@ fn fastest(turns: usize, mut run: impl FnMut()) -> f64 {
     (0..turns).map(seconds).fold(f64::INFINITY, f64::min)
 }
 
-fn stream() -> f64 {
+fn stream(threads: usize) -> f64 {
     let size = 1 << 24;
     let (a, b, mut y) = (vec![1.0f32; size], vec![2.0f32; size], vec![0.0f32; size]);
+    let part = size.div_ceil(threads);
     let seconds = fastest(TURNS, || {
-        for ((y, a), b) in y.iter_mut().zip(&a).zip(&b) {
-            *y = a + 3.0 * b;
-        }
+        scope(|scope| {
+            for ((y, a), b) in y.chunks_mut(part).zip(a.chunks(part)).zip(b.chunks(part)) {
+                scope.spawn(move || {
+                    for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+                        *y = a + 3.0 * b;
+                    }
+                });
+            }
+        });
         std::hint::black_box(&mut y);
     });
     (12 * size) as f64 / seconds / 1e9
 }
 
-fn bandwidth(kernel: &Kernel, target: &CpuTarget) -> f64 {
+/// Bytes that a kernel must move.
+fn bytes(kernel: &Kernel) -> f64 {
+    let each = kernel.buffers.iter().map(|buffer| {
+        let times = match buffer.access {
+            Access::Local => 0,
+            Access::ReadWrite => 2,
+            Access::Read | Access::Write => 1,
+        };
+        times * buffer.elements * buffer.storage.bytes()
+    });
+    each.sum::<u64>() as f64
+}
+
+fn seconds(kernel: &Kernel, target: &CpuTarget, threads: usize) -> f64 {
     let image = compile_cpu(std::slice::from_ref(kernel), target).unwrap_or_else(|e| panic!("{e}"));
     let code = Code::load(image);
-    let mut bytes = 0;
-    let memory = kernel.buffers.iter().zip(content(kernel)).map(|(buffer, numbers)| {
-        let size = buffer.elements * buffer.storage.bytes();
-        bytes += size * if buffer.access == Access::ReadWrite { 2 } else { 1 };
-        let mut memory = Aligned::zeroed(size as usize);
+    let passed = kernel.buffers.iter().filter(|b| b.access != Access::Local);
+    let memory = passed.zip(content(kernel)).map(|(buffer, numbers)| {
+        let mut memory = Aligned::zeroed((buffer.elements * buffer.storage.bytes()) as usize);
         let positive: Vec<f64> = numbers.iter().map(|x| x.abs()).collect();
         memory.write(buffer.storage, &positive);
         memory
     });
     let memory: Vec<Aligned> = memory.collect();
-    let pointers: Vec<*mut u8> = memory.iter().map(Aligned::pointer).collect();
     let entry = &code.image.entries[0];
-    let turns = if bytes < 1 << 24 { 20 * TURNS } else { TURNS };
-    let seconds = fastest(turns, || code.run(entry, &pointers, &[], (0, entry.grid_points)));
-    bytes as f64 / seconds / 1e9
+    let turns = if bytes(kernel) < 1e7 { 20 * TURNS } else { TURNS };
+    let run = |thread: usize| {
+        let pointers: Vec<*mut u8> = memory.iter().map(Aligned::pointer).collect();
+        let point = |part: usize| entry.grid_points * part as u64 / threads as u64;
+        code.run(entry, &pointers, &[], (point(thread), point(thread + 1)));
+    };
+    fastest(turns, || match threads {
+        1 => run(0),
+        _ => scope(|scope| (0..threads).for_each(|thread| drop(scope.spawn(move || run(thread))))),
+    })
 }

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod chunk;
 pub mod decompose;
 mod depth;
+pub mod desync;
 pub mod differentiate;
 pub mod driver;
 pub mod form;

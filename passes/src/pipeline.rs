@@ -8,6 +8,7 @@ use gigac_ir::train::Settings;
 use crate::checkpoint::CHECKPOINT;
 use crate::chunk::CHUNK;
 use crate::decompose::DECOMPOSE;
+use crate::desync::DESYNC;
 use crate::differentiate::DIFFERENTIATE;
 use crate::driver::{Alone, Observer, drive};
 use crate::form::FORM;
@@ -76,6 +77,8 @@ pub const PIPELINE: &[Pass] = &[
     //
     // --- The plan.
     PLACE,
+    // Of the finished plan: what is certified is what runs.
+    DESYNC,
 ];
 
 /// The pass of a name.

@@ -48,6 +48,7 @@ pub fn json(report: &Report) -> Value {
         "mfu": step.utilisation(),
         "peak_flops": step.peak.value,
         "precision": step.precision,
+        "host_dependences": report.host.as_ref().err().cloned().unwrap_or_default(),
         "bounds_s": bounds,
         "streams_s": streams
             .map(|(name, busy)| (name.clone(), gigac_cost::schedule::seconds(*busy)))

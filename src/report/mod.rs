@@ -15,10 +15,11 @@ use gigac_cost::work::Work;
 use gigac_ir::graph::Slot;
 use gigac_ir::kernel::Storage;
 use gigac_ir::plan::{Category, Plan, PlanBuffer, What, moments};
+use gigac_passes::desync::{Certificate, Dependence, certify};
 use gigac_passes::place::Placed;
 use gigac_passes::price;
 
-use crate::compile::{CompiledPhase, tokens_of};
+use crate::compile::{CheckedPhase, CompiledPhase, tokens_of};
 
 /// What `gigac plan` says of one phase's step.
 pub struct Report {
@@ -38,6 +39,8 @@ pub struct Report {
     pub schedule: Schedule,
     /// Its simulation.
     pub simulation: Simulation,
+    /// That nothing in the step depends on the host, or all that does, with places.
+    pub host: Result<Certificate, Vec<String>>,
 }
 
 /// The memory of a step.
@@ -143,7 +146,25 @@ impl Report {
             bounds,
             schedule,
             simulation,
+            host: certify(placed, &phase.checked.settings).map_err(|found| {
+                found.iter().map(|dependence| at_place(&phase.checked, dependence)).collect()
+            }),
         }
+    }
+}
+
+/// What depends on the host, with the place of its parameter in the model file.
+fn at_place(checked: &CheckedPhase, dependence: &Dependence) -> String {
+    let param = dependence.param().map(|param| &checked.graph.params[param]);
+    match param.and_then(|param| param.span) {
+        Some(span) => {
+            let span =
+                gigac_frontend::Span { source: span.source, start: span.start, end: span.end };
+            let file = checked.sources.file(span.source).map_or("", |file| &file.name);
+            let (line, column) = checked.sources.position(span);
+            format!("{file}:{line}:{column}: {dependence}")
+        }
+        None => dependence.to_string(),
     }
 }
 

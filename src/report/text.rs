@@ -12,6 +12,7 @@ pub fn text(report: &Report) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} on {}\n", report.model, report.device.title);
     memory(&mut text, &report.memory);
+    host(&mut text, report);
     step(&mut text, report);
     kernels(&mut text, &report.kernels, report.step.seconds);
     text
@@ -39,6 +40,20 @@ fn memory(text: &mut String, memory: &Memory) {
     if let Some(rest) = peak.live.get(ROWS..).filter(|rest| !rest.is_empty()) {
         let bytes = rest.iter().map(|(.., bytes)| bytes).sum();
         let _ = writeln!(text, "    {:>12.2} MiB in {} more buffers", mib(bytes), rest.len());
+    }
+}
+
+fn host(text: &mut String, report: &Report) {
+    match &report.host {
+        Ok(certificate) => {
+            let _ = writeln!(text, "\nhost\n  {certificate}");
+        }
+        Err(found) => {
+            let _ = writeln!(text, "\nhost: the step depends on it");
+            found.iter().for_each(|line| {
+                let _ = writeln!(text, "  {line}");
+            });
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! shows.
 
 mod attention;
+mod host;
 
 use gigac_ir::graph::{
     AxisId, Builder, DType, Feed, Graph, Init, Input, InputId, NamePart, Op, Param, ParamId, Role,
