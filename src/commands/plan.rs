@@ -64,7 +64,7 @@ enum Explained {
 /// # Errors
 /// Mistakes of the model or the cluster, an unknown target, files that cannot be written.
 pub fn run(args: &PlanArgs) -> Result<(), Failure> {
-    let device = device(args)?;
+    let (device, cluster) = device(args)?;
     let mut request = args.model.read()?;
     let given = request.options.memory;
     let limit = given.unwrap_or(device.arena_limit());
@@ -79,6 +79,7 @@ pub fn run(args: &PlanArgs) -> Result<(), Failure> {
     for (i, phase) in phases.iter().enumerate() {
         let mut report = Report::new(phase, &device);
         report.memory.limit = limit;
+        report.cluster.clone_from(&cluster);
         report.memory.checkpoint = notes.checkpoint.get(i).cloned();
         let file = |path: &Path| if many { numbered(path, i) } else { path.to_owned() };
         if let Some(path) = &args.trace {
@@ -156,11 +157,21 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|e| Failure::io("write", path, &e))
 }
 
-fn device(args: &PlanArgs) -> Result<Device, Failure> {
+/// The device, and what to say of the cluster that it was taken from.
+fn device(args: &PlanArgs) -> Result<(Device, Option<String>), Failure> {
+    let of = |cluster: Cluster| {
+        let count = cluster.nodes * cluster.devices;
+        let note = format!(
+            "of `{}` one device is used, as if it were alone: sharding over its {count} devices and their \
+             network is not part of plans yet",
+            cluster.name
+        );
+        (cluster.device, Some(note))
+    };
     let wrong = |e: TargetError| Failure::Usage(e.to_string());
     if let Some(cluster) = &args.cluster {
         return Ok(match Cluster::named(cluster) {
-            Ok(cluster) => cluster.device,
+            Ok(cluster) => of(cluster),
             Err(_) => {
                 let path = Path::new(cluster);
                 let text = std::fs::read_to_string(path).map_err(|e| {
@@ -170,7 +181,7 @@ fn device(args: &PlanArgs) -> Result<Device, Failure> {
                     ))
                 })?;
                 let named = |e| Failure::Input(format!("{cluster}: {e}"));
-                Cluster::parse(&text).map_err(named)?.device
+                of(Cluster::parse(&text).map_err(named)?)
             }
         });
     }
@@ -180,8 +191,8 @@ fn device(args: &PlanArgs) -> Result<Device, Failure> {
         } else {
             machine::facts(args.threads)
         };
-        return Ok(cpu(&facts));
+        return Ok((cpu(&facts), None));
     }
-    let cluster = |_| Cluster::named(&args.target).map(|cluster| cluster.device);
-    Device::named(&args.target).or_else(cluster).map_err(wrong)
+    let cluster = |_| Cluster::named(&args.target).map(of);
+    Device::named(&args.target).map(|device| (device, None)).or_else(cluster).map_err(wrong)
 }

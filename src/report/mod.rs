@@ -41,6 +41,8 @@ pub struct Report {
     pub simulation: Simulation,
     /// That nothing in the step depends on the host, or all that does, with places.
     pub host: Result<Certificate, Vec<String>>,
+    /// What to say of the cluster that the device was taken from.
+    pub cluster: Option<String>,
 }
 
 /// The memory of a step.
@@ -146,6 +148,7 @@ impl Report {
             bounds,
             schedule,
             simulation,
+            cluster: None,
             host: certify(placed, &phase.checked.settings).map_err(|found| {
                 found.iter().map(|dependence| at_place(&phase.checked, dependence)).collect()
             }),

@@ -80,6 +80,9 @@ fn step(text: &mut String, report: &Report) {
         "  one device computes the whole step: nothing is sharded; peak: {}",
         peak.source
     );
+    if let Some(cluster) = &report.cluster {
+        let _ = writeln!(text, "  {cluster}");
+    }
 }
 
 fn kernels(text: &mut String, rows: &[KernelRow], all: f64) {

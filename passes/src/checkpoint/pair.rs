@@ -292,12 +292,15 @@ impl Find<'_> {
     /// works on.
     fn name(&self, value: ValueId) -> String {
         self.short(value).unwrap_or_else(|| match self.definitions.get(&value) {
+            // What is rounded or laid out otherwise is still the same thing.
+            Some(Definition::Node(node)) if keeps(&node.op) => self.name(node.operands[0]),
             Some(Definition::Node(node)) => {
                 let operands = node.operands.iter().map(|v| self.short(*v).unwrap_or("…".into()));
                 let name = gigac_ir::ops::def(&node.op).name;
                 format!("{name}({})", operands.collect::<Vec<_>>().join(", "))
             }
-            _ => value.to_string(),
+            // The body is given it.
+            Some(Definition::Slice(_)) | None => "input of the layer".to_owned(),
         })
     }
 
@@ -307,12 +310,18 @@ impl Find<'_> {
             Definition::Slice(whole) => self.short(*whole),
             Definition::Node(node) => match &node.op {
                 Op::Param(param, _) => Some(self.formed.graph.params[param.index()].name.clone()),
-                Op::Broadcast { axes } if axes.is_empty() => self.short(node.operands[0]),
-                Op::Rename { .. } | Op::Split { .. } | Op::Merge { .. } => {
-                    self.short(node.operands[0])
-                }
+                op if keeps(op) => self.short(node.operands[0]),
                 _ => None,
             },
         })
+    }
+}
+
+/// Whether an operation changes nothing but the layout or the width of numbers.
+fn keeps(op: &Op) -> bool {
+    match op {
+        Op::Broadcast { axes } => axes.is_empty(),
+        Op::Rename { .. } | Op::Split { .. } | Op::Merge { .. } | Op::Cast(_) => true,
+        _ => false,
     }
 }
