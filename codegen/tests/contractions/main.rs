@@ -4,7 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use gigac_codegen::x86::{CpuTarget, compile_cpu, emit_asm};
+use gigac_codegen::x86::{CpuTarget, compile_cpu, emit_asm, emit_llvm};
 use support::{check, check_cpu, kernel};
 
 /// Extents around register tiles and blocks.
@@ -179,6 +179,16 @@ fn result_contiguous_along_m() {
         let product = Product::new([2, 65, 33, 70], transposed);
         Product { stores: "store c[2145*i + m + 65*n] = %c".to_owned(), ..product }.check(0.0);
     }
+}
+
+/// Where neighbours lie far apart, each has a line of its own: too many to fetch ahead.
+#[test]
+fn distant_results_take_no_more_code() {
+    let product = Product::new([512, 64, 64, 64], [true, false]);
+    let stores = "store c[i + 512*m + 32768*n] = %c".to_owned();
+    let text = Product { stores, ..product }.text();
+    let llvm = emit_llvm(&[kernel(&text)], &CpuTarget::x86_64_v4()).expect("the kernel compiles");
+    assert!(llvm.lines().count() < 20_000, "{} lines", llvm.lines().count());
 }
 
 #[test]

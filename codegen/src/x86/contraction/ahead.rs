@@ -96,7 +96,7 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
             Some(match layout.rows {
                 Rows::ByStep => {
                     let strides = layout.depth.div_ceil(tiles);
-                    let rows = (unit * by_row).div_ceil(LINE);
+                    let rows = lines(unit, by_row)?;
                     let walk = Walk { stride: by_step, strides, apart: LINE, rows, over };
                     Stream { load, walk, share: Share::Steps(strides) }
                 }
@@ -123,7 +123,7 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
             let by_col = self.bytes_apart(load, self.contraction.cols)?;
             let stride = self.bytes_apart(load, terms.k)?;
             let strides = layout.depth.div_ceil(panels);
-            let rows = (tile.cols() * by_col).div_ceil(LINE);
+            let rows = lines(tile.cols(), by_col)?;
             let walk = Walk { stride, strides, apart: LINE, rows, over: layout.main_turns() };
             Some(Stream { load, walk, share: Share::Steps(strides) })
         };
@@ -144,7 +144,7 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         let fetch = |place| {
             let [by_row, by_col] = [con.rows, con.cols].map(|var| self.bytes_apart(place, var));
             let (by_row, by_col) = (by_row?, by_col?);
-            let rows = (self.layout.tile.cols() * by_col).div_ceil(LINE);
+            let rows = lines(self.layout.tile.cols(), by_col)?;
             let over = self.product(product).1.main_turns() / 2;
             let walk = Walk { stride: by_row, strides: shape.rows, apart: LINE, rows, over };
             let at = [(con.rows, first_row), (con.cols, first_col)];
@@ -226,6 +226,12 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         }
         arguments
     }
+}
+
+/// Lines that so many elements lie in; nothing when each has a line of its own, as those are too many
+/// to fetch ahead.
+fn lines(elements: u64, apart: u64) -> Option<u64> {
+    (apart <= LINE).then(|| (elements * apart).div_ceil(LINE))
 }
 
 /// A walk within a tile's function.
