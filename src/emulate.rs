@@ -204,7 +204,7 @@ fn print(
         return answer(json(args, report, mismatches, bound));
     }
     if args.profile {
-        answer(report.listing.trim_end())?;
+        answer(report.listing().trim_end())?;
         if let Some((seconds, by)) = bound {
             let time = seconds * 1e6;
             answer(format_args!(

@@ -1,9 +1,9 @@
 //! Speed of the emulator: Triton's bf16 matmul (`mma.sync`, `cp.async`, `ldmatrix`) at 1024³, with and
-//! without checks. `cargo bench -p gigac-emulator`; results with dates are in `benches/emulator.md`.
+//! without checks; and what a launch costs whose kernel does nearly nothing. `cargo bench -p gigac-emulator`; results with dates are in `benches/emulator.md`.
 
 use std::time::Instant;
 
-use gigac_emulator::{Checks, Launch, Module};
+use gigac_emulator::{Checks, Launch, Memory, Module};
 
 const SIZE: usize = 1024;
 
@@ -46,5 +46,32 @@ fn main() {
             "matmul bf16 {SIZE}^3, {name}: {seconds:.2} s, {rate:.2} million warp instructions/s, {:.0} % matrix",
             100.0 * report.profile.tensor_share
         );
+    }
+    launches();
+}
+
+/// One block of 32 threads that each add one number, launched again and again.
+fn launches() {
+    const TIMES: u32 = 2000;
+    let text = include_str!("../tests/samples/vec_add.sm_80/kernel.ptx");
+    let module = match Module::parse(text) {
+        Ok(module) => module,
+        Err(error) => panic!("{error}"),
+    };
+    let entry = module.entries().next().unwrap_or_default().to_string();
+    for (name, checks) in [("checks off", Checks::NONE), ("all checks", Checks::ALL)] {
+        let mut memory = Memory::new();
+        let [x, y, z] = ["x", "y", "z"].map(|name| memory.buffer(name, vec![0; 4096]));
+        let start = Instant::now();
+        for _ in 0..TIMES {
+            let launch = Launch::new(&module, &entry).block([128, 1, 1]);
+            let launch = launch.pointer(x).pointer(y).pointer(z).u32(32).null().null();
+            match launch.checks(checks).profile(false).run_in(&memory) {
+                Ok(report) => assert!(report.findings.is_empty(), "{:?}", report.findings),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let each = start.elapsed().as_secs_f64() / f64::from(TIMES);
+        println!("launch of one small block, {name}: {:.1} us", each * 1e6);
     }
 }

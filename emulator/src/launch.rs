@@ -9,7 +9,7 @@ use crate::error::LaunchError;
 use crate::exec::Engine;
 use crate::exec::engine::{Idle, Options, Schedule};
 use crate::lanes::Isa;
-use crate::memory::{Backing, Filler, Globals};
+use crate::memory::{Backing, Buffer, Filler, Globals, Memory};
 use crate::profile::{Counts, Profile, annotate};
 use crate::program::Program;
 use crate::{decode, syntax};
@@ -17,6 +17,12 @@ use crate::{decode, syntax};
 /// A PTX module, parsed and decoded once, to be launched any number of times.
 #[derive(Clone)]
 pub struct Module(Arc<Program>);
+
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_list().entries(self.entries()).finish()
+    }
+}
 
 impl Module {
     /// Reads PTX text.
@@ -108,18 +114,23 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Counts.
     pub profile: Profile,
-    /// The PTX text with counts in front of each line.
-    pub listing: String,
     /// What the kernel printed.
     pub printed: String,
     /// Blocks that ran.
     pub blocks: u64,
+    counts: Counts,
+    module: Module,
 }
 
 impl Report {
     /// The content of a buffer after the launch.
     pub fn buffer(&self, name: &str) -> Option<&[u8]> {
         self.buffers.iter().find(|b| b.0 == name).map(|b| b.1.as_slice())
+    }
+
+    /// The PTX text with counts in front of each line.
+    pub fn listing(&self) -> String {
+        annotate(&self.module.0, &self.counts)
     }
 }
 
@@ -212,6 +223,11 @@ impl Launch {
         self.bytes(&value.to_le_bytes())
     }
 
+    /// Next argument: an address, such as one that [`Memory`] gave out.
+    pub fn pointer(self, address: u64) -> Self {
+        self.bytes(&address.to_le_bytes())
+    }
+
     /// Next argument: a null pointer.
     pub fn null(self) -> Self {
         self.bytes(&[0; 8])
@@ -265,12 +281,21 @@ impl Launch {
         self
     }
 
-    /// Runs the launch.
+    /// Runs the launch in memory of its own.
     ///
     /// # Errors
     /// If there is no such kernel, or the arguments or the shape do not fit it. What goes wrong
     /// while it runs is in [`Report::findings`].
     pub fn run(self) -> Result<Report, LaunchError> {
+        self.run_in(&Memory::new())
+    }
+
+    /// Runs the launch in `memory`, which keeps what the kernel leaves there. The report holds the
+    /// launch's own buffers only.
+    ///
+    /// # Errors
+    /// As [`Launch::run`].
+    pub fn run_in(self, memory: &Memory) -> Result<Report, LaunchError> {
         let program = &*self.module.0;
         let entry = program
             .functions
@@ -281,8 +306,9 @@ impl Launch {
             return Err(LaunchError::NoEntry { name: self.entry.clone(), known: known.join(", ") });
         };
         let cluster = self.shape(entry)?;
-        let globals = Globals::new(self.buffers.clone(), program.global_bytes.clone());
-        let params = self.params(entry, &globals)?;
+        let globals = Globals::new(memory, &self.buffers, &self.module.0)?;
+        let own = globals.buffers.len() - self.buffers.len();
+        let params = self.params(entry, &globals.buffers[own..])?;
         let per_unit = u64::from(cluster.iter().product::<u32>());
         let engine = Engine {
             program,
@@ -313,20 +339,19 @@ impl Launch {
         let blocks = engine.finished.into_inner() * per_unit;
         let findings = engine.findings.into_inner().unwrap_or_else(|p| p.into_inner());
         let printed = engine.printed.into_inner().unwrap_or_else(|p| p.into_inner());
-        Ok(self.report(&globals, &counts, findings, printed, blocks))
+        Ok(self.report(&globals.buffers[own..], counts, findings, printed, blocks))
     }
 
     fn report(
         &self,
-        globals: &Globals,
-        counts: &Counts,
+        own: &[Buffer],
+        counts: Counts,
         findings: Findings,
         printed: String,
         blocks: u64,
     ) -> Report {
-        let program = &*self.module.0;
         let (mut buffers, mut pages) = (Vec::new(), Vec::new());
-        for (buffer, (name, _, backing)) in globals.buffers.iter().zip(&self.buffers) {
+        for (buffer, (name, _, backing)) in own.iter().zip(&self.buffers) {
             if let Backing::Lazy(_) = backing {
                 pages.extend(
                     buffer.touched().into_iter().map(|(at, bytes)| (name.clone(), at, bytes)),
@@ -339,10 +364,11 @@ impl Launch {
             buffers,
             pages,
             findings: findings.into_vec(),
-            profile: Profile::new(program, counts),
-            listing: annotate(program, counts),
+            profile: Profile::new(&self.module.0, &counts),
             printed,
             blocks,
+            counts,
+            module: self.module.clone(),
         }
     }
 
@@ -396,7 +422,7 @@ impl Launch {
         Ok(cluster)
     }
 
-    fn params(&self, entry: usize, globals: &Globals) -> Result<Vec<u8>, LaunchError> {
+    fn params(&self, entry: usize, own: &[Buffer]) -> Result<Vec<u8>, LaunchError> {
         let params = &self.module.0.functions[entry].kernel_params;
         let fail = |message: String| Err(LaunchError::Arguments(message));
         if params.len() != self.args.len() {
@@ -407,14 +433,11 @@ impl Launch {
                 self.args.len()
             ));
         }
-        if self.buffers.len() > 255 {
-            return fail("more than 255 buffers".into());
-        }
         let size = params.last().map_or(0, |p| p.1 + p.2) as usize;
         let mut out = vec![0; size];
         for ((name, offset, bytes), arg) in params.iter().zip(&self.args) {
             let value = match arg {
-                Arg::Buffer(i) => globals.buffers[*i].base.to_le_bytes().to_vec(),
+                Arg::Buffer(i) => own[*i].base.to_le_bytes().to_vec(),
                 Arg::Bytes(bytes) => bytes.clone(),
             };
             if value.len() != *bytes as usize {

@@ -28,6 +28,7 @@ pub mod types;
 pub use check::{Access, Checks, Finding, FindingKind, Place};
 pub use error::{LaunchError, PtxError, Span};
 pub use exec::engine::Schedule;
+pub use exec::tensormap::TensorMap;
 pub use launch::{Launch, Module, Report};
-pub use memory::Filler;
+pub use memory::{Filler, Memory};
 pub use profile::{GPUS, Gpu, Profile};

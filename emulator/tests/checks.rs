@@ -274,6 +274,43 @@ fn waits() {
     );
 }
 
+/// Without a commit there is no group to wait for: the copy stays in flight.
+#[test]
+fn copies_that_were_never_committed() {
+    let copy = |commit: &str| {
+        format!(
+            "cp.async.ca.shared.global [%r3], [%rd2], 4; {commit} cp.async.wait_group 0; ld.shared.u32 %r5, [%r3];"
+        )
+    };
+    pair(FindingKind::MissingWait, "waits", (32, 1), &copy(""), &copy("cp.async.commit_group;"));
+    let store = |commit: &str| {
+        bulk(&format!(
+            "st.shared.v4.u32 [tile], {{%r1, %r1, %r1, %r1}}; fence.proxy.async;
+             cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r2], 16; {commit} cp.async.bulk.wait_group 0;"
+        ))
+    };
+    pair_of_texts(FindingKind::MissingWait, 1, &store(""), &store("cp.async.bulk.commit_group;"));
+}
+
+/// Two names of one place: the generic address of a shared variable, of a global one, of a local one.
+#[test]
+fn races_through_another_name() {
+    let kind = FindingKind::Race;
+    let shared = |sync: &str| {
+        format!(
+            "cvt.u64.u32 %rd3, %r3; cvta.shared.u64 %rd3, %rd3; xor.b64 %rd3, %rd3, 128;
+             st.shared.u32 [%r3], %r1; {sync} ld.u32 %r4, [%rd3];"
+        )
+    };
+    pair(kind, "races", (64, 1), &shared(""), &shared("bar.sync 0;"));
+    let global = |sync: &str| {
+        format!(
+            "xor.b64 %rd3, %rd2, 128; st.global.u32 [%rd2], %r1; {sync} ld.u32 %r4, [%rd3]; add.u32 %r4, %r4, 1;"
+        )
+    };
+    pair(kind, "races", (64, 1), &global(""), &global("bar.sync 0;"));
+}
+
 /// Bulk copies of one thread, with an mbarrier behind the data.
 fn bulk(body: &str) -> String {
     kernel(
@@ -355,6 +392,20 @@ fn wgmma(fence: &str, wait: &str) -> String {
     )
 }
 
+/// Waiting with the wrong parity returns at once, so the data of the copy is not there yet.
+#[test]
+fn mbarrier_parity() {
+    let load = |parity: u32| {
+        bulk(&format!(
+            "mbarrier.arrive.expect_tx.shared.b64 %rd4, [%r10], 64;
+             cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd1], 64, [%r10];
+             W: mbarrier.try_wait.parity.shared.b64 %p1, [%r10], {parity}; @!%p1 bra W;
+             ld.shared.u32 %r4, [tile];"
+        ))
+    };
+    pair_of_texts(FindingKind::MissingWait, 1, &load(1), &load(0));
+}
+
 #[test]
 fn waits_and_fences_of_wgmma() {
     let (fence, wait) = ("wgmma.fence.sync.aligned;", "wgmma.wait_group.sync.aligned 0;");
@@ -424,6 +475,24 @@ fn deadlock() {
         )
     };
     pair(kind, "", (32, 1), &object(33), &object(32));
+    // Two threads that undo each other's step for ever: memory changes, yet nobody gets on.
+    let polite = |turn: u32| {
+        format!(
+            "L: atom.global.exch.b32 %r4, [%rd1], {turn}; setp.eq.u32 %p1, %r4, 7; @!%p1 bra L;"
+        )
+    };
+    pair(kind, "", (1, 2), &polite(3), &polite(7));
+    // The parity of the phase that comes after this one.
+    let parity = |parity: u32| {
+        format!(
+            "setp.eq.u32 %p1, %r1, 0; @%p1 mbarrier.init.shared.b64 [tile], 32; bar.sync 0; mbarrier.arrive.shared.b64 %rd3, [tile];
+             W: mbarrier.test_wait.parity.shared.b64 %p2, [tile], {parity}; @!%p2 bra W;
+             mbarrier.arrive.shared.b64 %rd3, [tile]; V: mbarrier.test_wait.parity.shared.b64 %p2, [tile], 1; @!%p2 bra V;"
+        )
+    };
+    assert_eq!(kinds(&parity(0), 32, 1), []);
+    let again = parity(0).replace("[tile], 1; @!%p2 bra V", "[tile], 0; @!%p2 bra V");
+    assert_eq!(kinds(&again, 32, 1), [kind], "the third phase never completes");
     // A lock that its holder never gives back.
     let locked = |unlock: &str| {
         format!(
@@ -521,13 +590,12 @@ fn findings_say_where() {
 #[test]
 fn unknown_instructions_name_their_line() {
     let text = kernel("sm_80", "", "frobnicate.b32 %r1, %r2;");
-    let error = Module::parse(&text).err().expect("rejected");
+    let error = Module::parse(&text).expect_err("rejected");
     assert_eq!(error.source_line, "frobnicate.b32 %r1, %r2;");
     assert!(error.to_string().contains("unknown instruction"));
-    let wide =
-        Module::parse(&kernel("sm_80", "", "add.s32 %r1, %rd1, 1;")).err().expect("rejected");
+    let wide = Module::parse(&kernel("sm_80", "", "add.s32 %r1, %rd1, 1;")).expect_err("rejected");
     assert!(wide.message.contains("64-bit register"), "{wide}");
     let modifier =
-        Module::parse(&kernel("sm_80", "", "add.wide.s32 %r1, %r1, 1;")).err().expect("rejected");
+        Module::parse(&kernel("sm_80", "", "add.wide.s32 %r1, %r1, 1;")).expect_err("rejected");
     assert!(modifier.message.contains(".wide"), "{modifier}");
 }

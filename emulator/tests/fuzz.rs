@@ -30,8 +30,14 @@ const WORDS: [&str; 16] = [
     "<4294967295>",
 ];
 
+/// 300 of each kind, or as many as `PROPTEST_CASES` says.
+fn cases() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    ProptestConfig::with_cases(asked.unwrap_or(300))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases())]
 
     #[test]
     fn random_text(text in "\\PC{0,400}") {

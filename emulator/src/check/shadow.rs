@@ -193,16 +193,36 @@ struct PageShadow {
     strong: Vec<Stamp>,
 }
 
+/// Pages of a chunk.
+const CHUNK: usize = 1024;
+
+type Chunk = Box<[OnceLock<Mutex<PageShadow>>]>;
+
 /// Shadow of one global buffer, made page by page as it is touched.
 pub(crate) struct GlobalShadow {
-    pages: Vec<OnceLock<Mutex<PageShadow>>>,
+    chunks: Vec<OnceLock<Chunk>>,
+    pages: usize,
 }
 
 impl GlobalShadow {
     pub(crate) fn new(bytes: u64) -> Self {
-        GlobalShadow {
-            pages: (0..(bytes as usize).div_ceil(PAGE)).map(|_| OnceLock::new()).collect(),
-        }
+        let pages = (bytes as usize).div_ceil(PAGE);
+        let chunks = (0..pages.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
+        GlobalShadow { chunks, pages }
+    }
+
+    fn page(&self, index: usize) -> &Mutex<PageShadow> {
+        let chunk = self.chunks[index / CHUNK].get_or_init(|| {
+            let rest = self.pages - index / CHUNK * CHUNK;
+            (0..rest.min(CHUNK)).map(|_| OnceLock::new()).collect()
+        });
+        chunk[index % CHUNK].get_or_init(|| {
+            Mutex::new(PageShadow {
+                shift: 2,
+                cells: vec![Cell::default(); PAGE / 4],
+                strong: Vec::new(),
+            })
+        })
     }
 
     /// Checks an access (at most 16 bytes, aligned) against what is recorded, and records it.
@@ -215,13 +235,7 @@ impl GlobalShadow {
         clock: &Clock,
     ) -> Option<Conflict> {
         let offset = offset as usize;
-        let page = self.pages[offset / PAGE].get_or_init(|| {
-            Mutex::new(PageShadow {
-                shift: 2,
-                cells: vec![Cell::default(); PAGE / 4],
-                strong: Vec::new(),
-            })
-        });
+        let page = self.page(offset / PAGE);
         let mut page = page.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let need = if bytes < 4 { bytes.trailing_zeros() } else { 2 };
         if need < page.shift {

@@ -1,6 +1,7 @@
 //! Tensor maps in a layout of our own: the hardware's is not public, and programs only write it
-//! through `tensormap.replace` or receive it from the host.
+//! through `tensormap.replace` or receive it from the host, which makes it with [`TensorMap::encode`].
 
+use crate::error::LaunchError;
 use crate::types::Ty;
 
 /// Fields of a map that `tensormap.replace` can set.
@@ -20,9 +21,26 @@ pub(crate) enum Field {
     Atomicity,
 }
 
-/// A tiled tensor in global memory.
+/// A tiled tensor in global memory, as bulk tensor copies (TMA) read it.
+///
+/// Axes begin with the innermost, as for `cuTensorMapEncodeTiled`. The encoded map is an argument of
+/// 128 bytes (`Launch::bytes`), or lies in a buffer.
+///
+/// ```
+/// use gigac_emulator::types::Ty;
+/// use gigac_emulator::{Memory, TensorMap};
+///
+/// let mut memory = Memory::new();
+/// let x = memory.buffer("x", vec![0; 64 * 128 * 2]);
+/// let map = TensorMap::tiled(Ty::BF16, x, &[128, 64], &[256], &[64, 32]).swizzle(128);
+/// assert_eq!(map.encode()?.len(), 128);
+/// // A row of 64 bf16 fills 128 bytes; 128 of them do not fit the swizzle.
+/// let wide = TensorMap::tiled(Ty::BF16, x, &[128, 64], &[256], &[128, 32]).swizzle(128);
+/// assert!(wide.encode().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TensorMap {
+pub struct TensorMap {
     address: u64,
     dims: Vec<u32>,
     /// Bytes between neighbours along dimension 1 and up.
@@ -37,7 +55,124 @@ pub(crate) struct TensorMap {
     fill_nan: bool,
 }
 
+/// Element types by the number that `tensormap.replace` gives them.
+const TYPES: [Ty; 12] = [
+    Ty::U8,
+    Ty::U16,
+    Ty::U32,
+    Ty::S32,
+    Ty::U64,
+    Ty::S64,
+    Ty::F16,
+    Ty::F32,
+    Ty::F32,
+    Ty::F64,
+    Ty::BF16,
+    Ty::TF32,
+];
+
 impl TensorMap {
+    /// A tensor of `dims` elements at `address`, `strides` bytes apart along every axis but the
+    /// innermost, of which boxes of `boxes` elements are moved.
+    pub fn tiled(element: Ty, address: u64, dims: &[u32], strides: &[u64], boxes: &[u32]) -> Self {
+        TensorMap {
+            address,
+            dims: dims.to_vec(),
+            strides: strides.to_vec(),
+            boxes: boxes.to_vec(),
+            steps: vec![1; dims.len()],
+            element,
+            swizzle: 0,
+            fill_nan: false,
+        }
+    }
+
+    /// Swizzles rows of 32, 64 or 128 bytes of shared memory; 0 for none.
+    pub fn swizzle(mut self, bytes: u32) -> Self {
+        self.swizzle = match bytes {
+            0 => 0,
+            32 => 1,
+            64 => 2,
+            128 => 3,
+            _ => u32::MAX,
+        };
+        self
+    }
+
+    /// Moves only every n-th element of a box along each axis.
+    pub fn element_strides(mut self, steps: &[u32]) -> Self {
+        self.steps = steps.to_vec();
+        self
+    }
+
+    /// Fills what lies outside the tensor with NaN instead of zero.
+    pub fn fill_nan(mut self, on: bool) -> Self {
+        self.fill_nan = on;
+        self
+    }
+
+    /// The map as bytes.
+    ///
+    /// # Errors
+    /// What the driver refuses: ranks, boxes, strides and alignments that the hardware cannot do.
+    pub fn encode(&self) -> Result<[u8; Self::BYTES], LaunchError> {
+        let kind = self.check().map_err(|e| LaunchError::Arguments(format!("tensor map: {e}")))?;
+        let mut out = [0; Self::BYTES];
+        let mut put = |field, ordinal: usize, value: u64| {
+            let Some((at, size)) = Self::field(field, ordinal as u32) else {
+                unreachable!("a checked map has only fields that exist");
+            };
+            out[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
+        };
+        put(Field::Address, 0, self.address);
+        put(Field::Rank, 0, self.rank() as u64 - 1);
+        put(Field::Type, 0, kind as u64);
+        put(Field::Swizzle, 0, u64::from(self.swizzle));
+        put(Field::Fill, 0, u64::from(self.fill_nan));
+        for d in 0..self.rank() {
+            put(Field::Dim, d, u64::from(self.dims[d]));
+            put(Field::Box, d, u64::from(self.boxes[d]));
+            put(Field::ElementStride, d, u64::from(self.steps[d]));
+        }
+        self.strides.iter().enumerate().for_each(|(d, &s)| put(Field::Stride, d, s));
+        Ok(out)
+    }
+
+    /// Number of the element type, if the map is one that the driver accepts.
+    fn check(&self) -> Result<usize, String> {
+        let rank = self.rank();
+        let kind = TYPES.iter().position(|t| *t == self.element);
+        let Some(kind) = kind else { return Err("elements of this type cannot be moved".into()) };
+        if !(1..=5).contains(&rank) {
+            return Err(format!("{rank} axes, 1 to 5 are possible"));
+        }
+        if (self.strides.len(), self.boxes.len(), self.steps.len()) != (rank - 1, rank, rank) {
+            return Err("a stride for each axis but the first, a box and a step for each".into());
+        }
+        if !self.address.is_multiple_of(16) || self.strides.iter().any(|s| !s.is_multiple_of(16)) {
+            return Err("the address and the strides must be multiples of 16".into());
+        }
+        if self.dims.contains(&0) || self.boxes.iter().any(|b| !(1..=256).contains(b)) {
+            return Err("an axis must have elements, and a box 1 to 256 along each".into());
+        }
+        if self.steps.iter().any(|s| !(1..=8).contains(s)) {
+            return Err("element strides are 1 to 8".into());
+        }
+        let row = self.boxes[0] * self.element.bytes();
+        if !row.is_multiple_of(16) {
+            return Err(format!("rows of {row} bytes, which is no multiple of 16"));
+        }
+        let span = match self.swizzle {
+            0 => u32::MAX,
+            s @ 1..=3 => 16 << s,
+            _ => return Err("the swizzle is over 0, 32, 64 or 128 bytes".into()),
+        };
+        if row > span {
+            return Err(format!("rows of {row} bytes do not fit a swizzle over {span}"));
+        }
+        Ok(kind)
+    }
+
     pub(crate) const BYTES: usize = 128;
 
     /// Offset and size of a field.
@@ -66,20 +201,6 @@ impl TensorMap {
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         // The stored rank is one less than the number of dimensions.
         let rank = word(120) as usize + 1;
-        const TYPES: [Ty; 12] = [
-            Ty::U8,
-            Ty::U16,
-            Ty::U32,
-            Ty::S32,
-            Ty::U64,
-            Ty::S64,
-            Ty::F16,
-            Ty::F32,
-            Ty::F32,
-            Ty::F64,
-            Ty::BF16,
-            Ty::TF32,
-        ];
         let element = *TYPES.get(word(104) as usize)?;
         // Interleaved layouts are for images; nothing here uses them.
         (rank <= 5 && word(112) < 4 && word(108) == 0).then(|| TensorMap {
