@@ -120,7 +120,7 @@ mod tests {
         let error = Options::default().disable("hosit").unwrap_err();
         assert_eq!(error.to_string(), "there is no pass `hosit`: did you mean `hoist`?");
         let error = Options::default().disable("vectorise everything").unwrap_err();
-        assert!(error.to_string().contains("dead, decompose, differentiate"), "{error}");
+        assert!(error.to_string().contains("dead, decompose, desync, differentiate"), "{error}");
     }
 
     #[test]
