@@ -61,7 +61,7 @@ fn executable() -> std::fs::Permissions {
 /// [`Error::Machine`] when the payload is damaged or of another version.
 pub fn read_self() -> Result<Option<Program>> {
     let path = Path::new("/proc/self/exe");
-    let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
+    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
     // SAFETY: an executable that runs cannot be written to, so the mapping does not change.
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
     section(&map)?.map(decode).transpose()
