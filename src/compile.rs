@@ -16,6 +16,9 @@ use gigac_passes::price;
 
 use crate::failure::Failure;
 
+/// What a batch feeds to a step has no more elements: bytes of it are counted in 64 bits.
+const MAX_ELEMENTS: u64 = 1 << 56;
+
 /// A model file with the constants to change and the passes to run.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -183,6 +186,15 @@ fn phase(
         Some(tokens) => (tokens as f64 / tokens_of(&graph) as f64).round().max(1.0) as u64,
         None => 1,
     };
+    let fed = graph.inputs.iter().map(|i| graph.elements(&i.ty.axes));
+    let fed = fed.fold(0, u64::saturating_add);
+    if fed.saturating_mul(micro) > MAX_ELEMENTS {
+        return Err(Failure::Input(format!(
+            "`batch {} tokens` is {micro} micro-batches, whose inputs would have more than 2^56 \
+             elements: choose a smaller one",
+            settings.batch_tokens.unwrap_or_default()
+        )));
+    }
     Ok(CheckedPhase { phase, settings, graph, evaluating, micro, sources, prefix })
 }
 

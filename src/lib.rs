@@ -4,6 +4,7 @@
 //! nothing of each other. [`compile`] goes from a model file to a program; `commands` are what a
 //! user types.
 
+pub mod cache;
 pub mod commands;
 pub mod compile;
 pub mod emulate;

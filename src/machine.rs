@@ -2,7 +2,7 @@
 
 use gigac_cost::target::CpuFacts;
 use gigac_runtime::exec::pool::Pool;
-use gigac_runtime::exec::{bandwidth, peak};
+use gigac_runtime::exec::{bandwidth, memory, peak};
 
 use crate::failure::Failure;
 
@@ -12,7 +12,7 @@ pub fn facts(threads: Option<u32>) -> CpuFacts {
     CpuFacts {
         threads: threads.unwrap_or_else(all),
         avx512: gigac_ir::image::missing_features(gigac_ir::image::X86_64_V4).is_empty(),
-        memory: memory(),
+        memory: memory::total(),
         ..CpuFacts::default()
     }
 }
@@ -33,12 +33,4 @@ pub fn measured(threads: Option<u32>) -> Result<CpuFacts, Failure> {
 pub fn arena_limit() -> Option<u64> {
     let facts = facts(None);
     facts.memory.map(|_| gigac_cost::target::cpu(&facts).arena_limit())
-}
-
-/// Bytes of memory, where the system says.
-fn memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

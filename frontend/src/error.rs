@@ -73,6 +73,12 @@ pub(crate) enum Cause {
         help("only `let` names and arguments can be hidden: choose another name")
     )]
     Hides { name: String, what: &'static str },
+    #[error("a metric may not be called `{name}`")]
+    #[diagnostic(
+        code(name::taken),
+        help("every step is recorded with a figure of this name: choose another one")
+    )]
+    Taken { name: String },
     #[error("`{name}` depends on itself")]
     #[diagnostic(code(name::cycle), help("break the circle: one of them needs a value of its own"))]
     Cycle { name: String },

@@ -4,6 +4,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::DType;
 
+/// What the record of every step has; a model's own metrics stand beside these under other names.
+pub const STEP_FIELDS: [&str; 14] = [
+    "step",
+    "loss",
+    "grad_norm",
+    "lr",
+    "tokens",
+    "step_seconds",
+    "tokens_per_second",
+    "flops_utilisation",
+    "nan_gradients",
+    "host_syncs",
+    "ring_waits",
+    "allocations",
+    "validation_loss",
+    "validation_bits_per_byte",
+];
+
 /// Everything a `train` block says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Train {

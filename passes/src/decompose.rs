@@ -4,6 +4,7 @@
 //! - `top` becomes ranks: an element's rank is the number of those that beat it.
 //! - A scatter over few elements becomes a sum of one-hot choices, which fuses.
 //! - A product without free axes becomes multiply and sum.
+//! - A product that sums over a single element is no contraction: it multiplies.
 //!
 //! Requires a verified graph; preserves results. O(nodes) time.
 
@@ -42,7 +43,7 @@ fn run(graph: Graph) -> (Graph, Report) {
         }
         _ => Ok(None),
     });
-    let (mut tops, mut scatters, mut products) = (0, 0, 0);
+    let (mut tops, mut scatters, mut products, mut singles) = (0, 0, 0, 0);
     let graph = rebuild(graph, &mut |b, node, operands| match &node.op {
         Op::Top { axis, to } => {
             tops += 1;
@@ -57,13 +58,19 @@ fn run(graph: Graph) -> (Graph, Report) {
             let product = b.map(Pointwise::Mul, operands)?;
             sum(b, product, axes).map(|v| Some(vec![v]))
         }
+        Op::Dot { axes } if !axes.is_empty() && b.graph.elements(axes) == 1 => {
+            singles += 1;
+            let [x, y] = [0, 1].map(|i| single(b, operands[i], axes));
+            b.op(Op::Dot { axes: vec![] }, &[x?, y?]).map(|v| Some(vec![v]))
+        }
         _ => Ok(None),
     });
     let report = Report::new()
         .count(attentions, "attentions of odd shapes in the open")
         .count(tops, "`top` as ranks")
         .count(scatters, "small scatters as sums")
-        .count(products, "products without free axes as sums");
+        .count(products, "products without free axes as sums")
+        .count(singles, "products over one element as pointwise ones");
     (graph, report)
 }
 
@@ -80,6 +87,13 @@ pub fn attention(graph: Graph) -> Graph {
 fn no_free_axes(b: &Builder, operands: &[ValueId]) -> bool {
     let [x, y] = [0, 1].map(|i| b.ty(operands[i]));
     x.axes.iter().all(|a| y.has(*a)) && y.axes.iter().all(|a| x.has(*a))
+}
+
+/// The value at the only position of some axes.
+fn single(b: &mut Builder, x: ValueId, axes: &[AxisId]) -> Result<ValueId, OpError> {
+    axes.iter().try_fold(x, |x, axis| {
+        b.op(Op::Slice { axis: *axis, to: None, start: 0, stride: 1 }, &[x])
+    })
 }
 
 /// Values and positions of the largest, by rank.

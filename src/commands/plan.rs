@@ -10,6 +10,7 @@ use gigac_passes::checkpoint::{CHECKPOINT, compare};
 use gigac_passes::driver::{Alone, Observer, Ran};
 use gigac_passes::pass::{Pass, Purpose, Stage};
 use gigac_passes::pipeline;
+use serde_json::Value;
 
 use super::{ModelArgs, print};
 use crate::compile::Request;
@@ -76,6 +77,7 @@ pub fn run(args: &PlanArgs) -> Result<(), Failure> {
     let mut notes = Notes::default();
     let phases = compile::phases(&request, &mut notes)?;
     let many = phases.len() > 1;
+    let mut objects = Vec::new();
     for (i, phase) in phases.iter().enumerate() {
         let mut report = Report::new(phase, &device);
         report.memory.limit = limit;
@@ -89,12 +91,22 @@ pub fn run(args: &PlanArgs) -> Result<(), Failure> {
             write(&file(path), &html::html(&report))?;
         }
         if args.json {
-            print(&format!("{}\n", json::json(&report)))?;
+            objects.push(json::json(&report));
         } else {
             print(&text::text(&report))?;
         }
     }
-    Ok(())
+    print_object(objects)
+}
+
+/// Prints one object: of the only phase, or of the first one with those of all under `phases`.
+fn print_object(mut objects: Vec<Value>) -> Result<(), Failure> {
+    let all = objects.clone();
+    let Some(first) = objects.first_mut() else { return Ok(()) };
+    if all.len() > 1 {
+        first["phases"] = all.into();
+    }
+    print(&format!("{first}\n"))
 }
 
 /// Keeps what the passes say about memory.
@@ -124,6 +136,7 @@ impl Observer for Notes {
 fn explain(args: &PlanArgs, request: &Request, limit: Option<u64>) -> Result<(), Failure> {
     let checked = compile::checked(request)?;
     let many = checked.len() > 1;
+    let mut objects = Vec::new();
     for (i, phase) in checked.iter().enumerate() {
         let options = &request.options;
         let end = pipeline::position(CHECKPOINT.name);
@@ -137,13 +150,13 @@ fn explain(args: &PlanArgs, request: &Request, limit: Option<u64>) -> Result<(),
             write(&path, &checkpoint::svg(&comparison))?;
         }
         if args.json {
-            print(&format!("{}\n", checkpoint::json(&comparison)))?;
+            objects.push(checkpoint::json(&comparison));
         } else {
             let title = format!("{} on {}", phase.graph.name, options.device.title);
             print(&checkpoint::text(&title, &comparison))?;
         }
     }
-    Ok(())
+    print_object(objects)
 }
 
 /// `report.html` as `report-1.html`.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
 use clap::{Args, Command as Parser, FromArgMatches};
@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::build::{self, TargetName};
 use super::{ModelArgs, print};
+use crate::cache::{self, Cached};
 use crate::compile::Request;
 use crate::failure::Failure;
 
@@ -52,8 +53,8 @@ pub fn run(args: &TrainArgs) -> Result<(), Failure> {
     let name = format!("gigac train {}", model.model.display());
     cli::check(&name, &flags).map_err(|code| Failure::Child(code as u8))?;
     let binary = cached(&model)?;
-    let error = Command::new(&binary).arg0("gigac").args(flags).exec();
-    Err(Failure::io("run", &binary, &error))
+    let error = Command::new(&binary.path).arg0("gigac").args(flags).exec();
+    Err(Failure::io("run", &binary.path, &error))
 }
 
 /// Parts the model and the compiler's flags from those of the run.
@@ -87,23 +88,11 @@ fn split(words: &[OsString]) -> Result<(ModelArgs, Vec<OsString>), Failure> {
 ///
 /// # Errors
 /// See [`run`].
-pub fn cached(model: &ModelArgs) -> Result<PathBuf, Failure> {
+fn cached(model: &ModelArgs) -> Result<Cached, Failure> {
     let request = model.read_for(TargetName::Cpu)?;
     let target = TargetName::Cpu.cpu()?;
-    let folder = cache_folder()?;
-    let path = folder.join(key(&request, &target)?);
-    if !path.is_file() {
-        std::fs::create_dir_all(&folder).map_err(|e| Failure::io("create", &folder, &e))?;
-        build::build(&request, &target, &path)?;
-    }
-    Ok(path)
-}
-
-/// `$XDG_CACHE_HOME/gigac`, or `~/.cache/gigac`, or a folder for temporary files.
-fn cache_folder() -> Result<PathBuf, Failure> {
-    let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let base = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|h| h.join(".cache")));
-    Ok(base.unwrap_or_else(std::env::temp_dir).join("gigac"))
+    let build = |path: &Path| build::build(&request, &target, path);
+    cache::executable(&cache::folder(), &key(&request, &target)?, cache::LIMIT, build)
 }
 
 /// Digest of everything that the executable depends on: the text, libraries that it uses, changed

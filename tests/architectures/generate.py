@@ -3,11 +3,12 @@
 
 Needs `torch`, `transformers` and `safetensors`. Each NAME.giga beside this file was written from docs/language.md;
 here the same architecture is a tiny model of Hugging Face transformers, or a few lines of PyTorch where there is
-none, trained in f32. NAME/ gets its initial and final weights, first gradients, batches and trace, which
+none, trained in f32; its first gradients are those of a copy in f64, so that where they cancel the reference still has
+digits. NAME/ gets its initial and final weights, first gradients, batches and trace, which
 tests/end_to_end/architectures.rs follows. Weights are drawn far from their defaults (gains and biases too), so that nothing
 is invisible by being 0 or 1. Adam's eps is 1e-6: tensors whose exact gradient is 0 (biases of keys) would
 otherwise walk by rounding noise, in every implementation another way."""
-import json, math, pathlib, sys
+import contextlib, copy, json, math, pathlib, sys
 import torch, transformers as hf
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -55,6 +56,31 @@ class Case:
         return torch.randint(V, (STEPS, self.rows, T + 1), generator=draw)
 
 
+@contextlib.contextmanager
+def f64_throughout():
+    """Everything in f64, also what models pin to f32 (norms, angles, softmax)."""
+    single, widen = torch.float32, torch.Tensor.float
+    torch.set_default_dtype(torch.float64)
+    torch.float32, torch.Tensor.float = torch.float64, torch.Tensor.double
+    try:
+        yield
+    finally:
+        torch.float32, torch.Tensor.float = single, widen
+        torch.set_default_dtype(torch.float32)
+
+
+def exact_gradients(case, *batch):
+    """The gradients of a loss, computed in f64 and rounded once."""
+    model = copy.deepcopy(case.model).double()
+    if hasattr(model, "config"):
+        model.config._experts_implementation = "eager"  # grouped products know no f64
+    with f64_throughout():
+        case.loss(model, *batch).backward()
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert all(p.dtype == torch.float64 for p in trained.values())
+    return {n: torch.zeros_like(p).float() if p.grad is None else p.grad.float() for n, p in trained.items()}
+
+
 def write(name, case):
     folder = HERE / name
     folder.mkdir(exist_ok=True)
@@ -72,11 +98,12 @@ def write(name, case):
         for group, peak in zip(optimizer.param_groups, peaks):
             group["lr"] = peak * case.rate(step)
         now = {n: c[step] for n, c in columns.items()}
-        loss = case.loss(case.model, tokens[step, :, :-1], now.get("targets", tokens[step, :, 1:]), now)
+        batch = tokens[step, :, :-1], now.get("targets", tokens[step, :, 1:]), now
+        if step == 0:
+            save("grads0.safetensors", exact_gradients(case, *batch))
+        loss = case.loss(case.model, *batch)
         optimizer.zero_grad()
         loss.backward()
-        if step == 0:
-            save("grads0.safetensors", {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in trained.items()})
         norm = torch.nn.utils.clip_grad_norm_(trained.values(), CLIP)
         optimizer.step()
         trace.append(dict(step=step, loss=loss.item(), grad_norm=norm.item(), lr=LR * case.rate(step)))
@@ -245,6 +272,11 @@ class Sheet(torch.nn.Module):
 
     def named_parameters(self, *_, **__):
         return self.tensors.items()
+
+    def double(self):
+        """`Module.double` knows only registered parameters."""
+        self.tensors = {n: torch.nn.Parameter(p.detach().double(), p.requires_grad) for n, p in self.tensors.items()}
+        return self
 
 
 def sheet(shapes, logits, **more):

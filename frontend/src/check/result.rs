@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use gigac_ir::graph::{Builder, Graph, Op, ParamId, Region, Role, ValueId};
+use gigac_ir::train::STEP_FIELDS;
 
 use super::Checker;
 use super::value::{Eval, Kind, Operand, Value};
@@ -28,6 +29,10 @@ impl Checker {
 
     /// `metric name = value`
     pub(crate) fn metric(&mut self, name: &Ident, value: &Expr) {
+        if STEP_FIELDS.contains(&name.name.as_str()) {
+            let cause = Cause::Taken { name: name.name.clone() };
+            self.report(Report::new(cause, name.span, "this name"));
+        }
         if let Ok(value) = self.scalar(value, "metric") {
             self.name_result(name, Role::Metric(name.name.clone()), value);
         }

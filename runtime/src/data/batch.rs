@@ -58,6 +58,11 @@ impl Layout {
         Self { columns, rows, time }
     }
 
+    /// Bytes of one batch.
+    pub fn bytes(&self) -> u64 {
+        self.columns.iter().fold(0, |sum, c| sum.saturating_add(c.bytes()))
+    }
+
     /// Index of a column.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
@@ -88,8 +93,8 @@ impl Column {
         })
     }
 
-    fn bytes(&self) -> usize {
-        (self.rows * self.width * self.storage.bytes()) as usize
+    fn bytes(&self) -> u64 {
+        self.rows.saturating_mul(self.width).saturating_mul(self.storage.bytes())
     }
 
     /// Whether an int may stand in the column.
@@ -110,7 +115,7 @@ pub struct Batch {
 impl Batch {
     /// Room for a layout's values.
     pub fn new(layout: &Layout) -> Self {
-        Self { step: 0, columns: layout.columns.iter().map(|c| vec![0; c.bytes()]).collect() }
+        Self { step: 0, columns: layout.columns.iter().map(|c| vec![0; c.bytes() as usize]).collect() }
     }
 
     /// Sets an int value.

@@ -10,7 +10,7 @@ use crate::data::source::Source;
 use crate::error::{Error, Result};
 
 /// Batches that may be ready at one time.
-const DEPTH: usize = 4;
+pub const DEPTH: usize = 4;
 
 /// Hands out the batches of a range of steps in order.
 pub struct Prefetch {

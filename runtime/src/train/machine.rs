@@ -3,6 +3,8 @@
 use gigac_ir::plan::Plan;
 use gigac_ir::program::Program;
 
+use crate::data::batch::Layout;
+use crate::data::prefetch;
 use crate::error::{Error, Result};
 use crate::exec::arena::Arena;
 use crate::exec::code::Kernels;
@@ -46,7 +48,12 @@ impl<'k> Machine<'k> {
                 ));
             }
         }
-        enough(program.arena_bytes(), memory::available())?;
+        let batches = program.phases.iter().map(|p| Layout::new(&p.step).bytes()).max();
+        memory::require(&[
+            ("arena", program.arena_bytes()),
+            ("batches", batches.unwrap_or(0).saturating_mul(prefetch::DEPTH as u64)),
+            ("scratch", kernels.scratch_bytes().saturating_mul(threads as u64)),
+        ])?;
         Ok(Self {
             kernels,
             pool: Pool::new(threads, kernels.scratch_bytes())?,
@@ -93,35 +100,5 @@ impl<'k> Machine<'k> {
                 half::bf16::from_bits(self.arena.slice::<u16>(result.offset, 1)[0]).into()
             }
         }
-    }
-}
-
-/// Refuses an arena that this machine has no memory for, before anything is set aside.
-fn enough(arena: u64, available: Option<u64>) -> Result<()> {
-    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    match available.filter(|available| arena > *available) {
-        None => Ok(()),
-        Some(available) => Err(Error::Machine(format!(
-            "a step needs an arena of {} MiB, and this machine has {} MiB to spare: compile it with \
-             `--memory {}MiB`, or with a smaller batch",
-            mib(arena),
-            mib(available),
-            available >> 20
-        ))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_arena_beyond_the_machine_is_refused() {
-        enough(100 << 20, Some(100 << 20)).unwrap();
-        enough(100 << 20, None).unwrap();
-        let error = enough((100 << 20) + 64, Some(100 << 20)).unwrap_err();
-        assert_eq!(error.exit_code(), 3);
-        let message = error.to_string();
-        assert!(message.contains("101 MiB") && message.contains("--memory 100MiB"), "{message}");
     }
 }
