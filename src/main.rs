@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use gigac::commands::{ablate, bench, bisect, build, check, emit, plan, train};
 use gigac::emulate;
 use gigac_runtime::console::say;
+use gigac_runtime::train::signals;
 
 /// Compiles transformers, described in a small language, to training executables.
 #[derive(Parser)]
@@ -38,6 +39,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    signals::files_fail_when_too_large();
     let result = match Cli::parse().command {
         Command::Check(args) => check::run(&args),
         Command::Emit(args) => emit::run(&args),

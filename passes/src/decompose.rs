@@ -91,9 +91,8 @@ fn no_free_axes(b: &Builder, operands: &[ValueId]) -> bool {
 
 /// The value at the only position of some axes.
 fn single(b: &mut Builder, x: ValueId, axes: &[AxisId]) -> Result<ValueId, OpError> {
-    axes.iter().try_fold(x, |x, axis| {
-        b.op(Op::Slice { axis: *axis, to: None, start: 0, stride: 1 }, &[x])
-    })
+    axes.iter()
+        .try_fold(x, |x, axis| b.op(Op::Slice { axis: *axis, to: None, start: 0, stride: 1 }, &[x]))
 }
 
 /// Values and positions of the largest, by rank.

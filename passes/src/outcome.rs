@@ -80,10 +80,16 @@ impl Outcome {
         format!("[{}]", parts.join(", "))
     }
 
-    /// How far another computation of the same result is from this one.
-    pub fn difference(&self, other: &Self) -> Difference {
+    /// Norm of what is finite.
+    pub fn norm(&self) -> f64 {
+        self.data.iter().filter(|x| x.is_finite()).map(|x| x * x).sum::<f64>().sqrt()
+    }
+
+    /// How far another computation of the same result is from this one, over its norm or `least`,
+    /// whichever is larger.
+    pub fn difference(&self, other: &Self, least: f64) -> Difference {
         let theirs = other.arranged(&self.axes);
-        let (mut far, mut size) = (0.0, 0.0);
+        let mut far = 0.0;
         let mut worst = (0, 0.0, 0.0);
         let mut most = -1.0;
         for (i, (a, b)) in self.data.iter().zip(&theirs).enumerate() {
@@ -91,12 +97,11 @@ impl Outcome {
             let gap = if same { 0.0 } else { (a - b).abs() };
             let gap = if gap.is_nan() { f64::INFINITY } else { gap };
             far += gap * gap;
-            size += if a.is_finite() { a * a } else { 0.0 };
             if gap > most {
                 (most, worst) = (gap, (i, *a, *b));
             }
         }
-        let relative = if far == 0.0 { 0.0 } else { (far / size).sqrt() };
+        let relative = if far == 0.0 { 0.0 } else { far.sqrt() / self.norm().max(least) };
         Difference { relative, worst }
     }
 }
@@ -114,19 +119,20 @@ mod tests {
     fn axes_are_matched_by_name() {
         let a = outcome(&[("X", 2), ("Y", 3)], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let b = outcome(&[("Y", 3), ("X", 2)], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
-        assert_eq!(a.difference(&b).relative, 0.0);
+        assert_eq!(a.difference(&b, 0.0).relative, 0.0);
         let c = outcome(&[("Y", 3), ("X", 2)], &[1.0, 4.0, 2.0, 5.0, 3.5, 6.0]);
-        let difference = a.difference(&c);
+        let difference = a.difference(&c, 0.0);
         assert_eq!(difference.worst, (2, 3.0, 3.5));
         assert!((difference.relative - 0.5 / 91f64.sqrt()).abs() < 1e-15);
+        assert!((a.difference(&c, 100.0).relative - 0.005).abs() < 1e-15);
     }
 
     #[test]
     fn what_is_not_finite_counts() {
         let a = outcome(&[("X", 2)], &[f64::INFINITY, 1.0]);
-        assert_eq!(a.difference(&a).relative, 0.0);
+        assert_eq!(a.difference(&a, 0.0).relative, 0.0);
         let b = outcome(&[("X", 2)], &[f64::NAN, 1.0]);
-        assert_eq!(a.difference(&b).relative, f64::INFINITY);
-        assert_eq!(b.difference(&b).relative, 0.0);
+        assert_eq!(a.difference(&b, 0.0).relative, f64::INFINITY);
+        assert_eq!(b.difference(&b, 0.0).relative, 0.0);
     }
 }

@@ -10,7 +10,7 @@ use gigac_ir::program::Program;
 use crate::console::{answer, say};
 use crate::error::Error;
 use crate::exec::code::Kernels;
-use crate::train::{self, Options};
+use crate::train::{self, Options, signals};
 use crate::{bench, payload};
 
 /// Trains the model that this executable was built from.
@@ -33,6 +33,7 @@ struct Flags {
 /// Runs the executable that carries its own program, with the process's arguments; gives the exit
 /// code.
 pub fn main() -> i32 {
+    signals::files_fail_when_too_large();
     let result = payload::read_self().and_then(|program| {
         program.ok_or_else(|| {
             let what = "this is gigac's runner without a program: `gigac build` makes one with it";

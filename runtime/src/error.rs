@@ -58,7 +58,7 @@ pub enum Error {
 /// What to do about a failure of the system.
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             "; free some space and run it again (`--resume` continues a run)"
         }
         io::ErrorKind::ReadOnlyFilesystem => "; choose another place",

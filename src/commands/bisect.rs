@@ -6,7 +6,7 @@
 
 use clap::Args;
 use gigac_codegen::x86;
-use gigac_ir::graph::{Graph, InputId, ParamId};
+use gigac_ir::graph::{Graph, InputId, ParamId, Role};
 use gigac_ir::interpret::{Bindings, interpret};
 use gigac_ir::kernel::{Arithmetic, Storage};
 use gigac_passes::driver::Alone;
@@ -111,10 +111,20 @@ fn judge(
     )))
 }
 
+/// A gradient below this part of the largest one is 0 but for rounding, and judged at its scale.
+const NOTHING: f64 = 1e-12;
+
 fn farthest(reference: &[Outcome], results: &[Outcome]) -> Option<Farthest> {
     let same = reference.iter().map(|o| &o.role).eq(results.iter().map(|o| &o.role));
     let pairs = reference.iter().zip(results).filter(|_| same);
-    let far = pairs.map(|(a, b)| Farthest { outcome: a.clone(), difference: a.difference(b) });
+    let gradients = reference.iter().filter(|o| matches!(o.role, Role::Gradient(_)));
+    let largest = gradients.map(Outcome::norm).fold(0.0, f64::max);
+    let nothing =
+        |o: &Outcome| matches!(o.role, Role::Gradient(_)) && o.norm() <= NOTHING * largest;
+    let far = pairs.map(|(a, b)| {
+        let least = if nothing(a) { largest } else { 0.0 };
+        Farthest { outcome: a.clone(), difference: a.difference(b, least) }
+    });
     far.max_by(|a, b| a.difference.relative.total_cmp(&b.difference.relative))
 }
 

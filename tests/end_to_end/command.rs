@@ -224,6 +224,63 @@ fn answers_for_machines_are_one_object() {
 }
 
 #[test]
+fn a_plan_of_phases_is_one_object() {
+    let place = Place::new();
+    let text = std::fs::read_to_string(model("nano")).expect("a shipped model");
+    let (text, _) = text.split_once("train {").expect("a train block");
+    let train = "train { phase 192 tokens; phase 128 tokens { T = 16 } }";
+    let path = place.write("phases.giga", format!("{text}{train}").as_bytes());
+    for more in [&[][..], &["--explain", "checkpoint"]] {
+        let output = place.gigac(&[&["plan", &path, "--json"], more].concat());
+        let answer: Value = serde_json::from_slice(&passed(&output).stdout).expect("one object");
+        let phases = answer["phases"].as_array().expect("an object for each phase");
+        assert_eq!(phases.len(), 2);
+        assert_ne!(phases[0], phases[1]);
+        let first = phases[0].as_object().expect("an object");
+        assert!(first.iter().all(|(name, value)| answer[name] == *value));
+    }
+}
+
+/// Whatever the size of an axis, also where it leaves nothing to sum over or to share out, every
+/// pass and the machine code compute what the model means.
+#[test]
+fn odd_sizes() {
+    let place = Place::new();
+    for (name, sets) in [
+        ("nano", &["B=1", "T=1", "T=3", "V=1", "F=1", "H=1", "L=1"][..]),
+        ("gpt2-nano", &["T=1", "F=1", "K=1"]),
+        ("moe-nano", &["T=1", "F=1", "N=1"]),
+    ] {
+        for set in sets {
+            let output = place.gigac(&["bisect", &model(name), "--set", set]);
+            assert!(output.status.success(), "{name} {set}: {output:?}");
+        }
+    }
+}
+
+/// What this machine has no memory for is refused before it is touched, and what cannot be counted
+/// before it is compiled.
+#[test]
+fn absurd_sizes_are_refused() {
+    let place = Place::new();
+    let train = |set: &str, code: i32| {
+        let flags = ["--set", set, "--data", CORPUS, "--steps", "1", "--quiet"];
+        failed(&place.train("nano", &flags), code)
+    };
+    for set in ["train.batch=1e12", "train.batch=1e15", "V=2B"] {
+        let message = train(set, 3);
+        assert!(
+            message.contains("this run needs") && message.contains("arena"),
+            "{set}: {message}"
+        );
+    }
+    for set in ["train.batch=9e18", "train.batch=1e300", "V=2T"] {
+        let message = train(set, 1);
+        assert!(message.contains("2^"), "{set}: {message}");
+    }
+}
+
+#[test]
 fn mistakes_in_a_model_name_their_places() {
     let place = Place::new();
     let text = std::fs::read_to_string(model("nano")).expect("a shipped model");
@@ -337,6 +394,25 @@ fn directories_that_cannot_be_written_are_3() {
     }
     mode(0o755);
     failed(&place.gigac(&["build", &model("nano"), "-o", &place.path("absent/nano")]), 3);
+}
+
+/// A file that may not grow further is the machine's failure, like a full disk, and leaves nothing.
+#[test]
+fn a_limit_of_file_sizes_is_3() {
+    let place = Place::new();
+    let (binary, export) = (place.path("nano"), place.path("weights.safetensors"));
+    passed(&place.gigac(&["build", &model("nano"), "-o", &binary]));
+    let line =
+        format!("ulimit -f 16; {binary} --data {CORPUS} --steps 1 --quiet --export {export}");
+    let message = failed(&Command::new("bash").args(["-c", &line]).output().expect("bash"), 3);
+    assert!(message.contains("weights.safetensors"), "{message}");
+    assert!(!Path::new(&export).exists());
+    let line = format!(
+        "ulimit -f 16; {} build {} -o {export}",
+        env!("CARGO_BIN_EXE_gigac"),
+        model("nano")
+    );
+    failed(&Command::new("bash").args(["-c", &line]).output().expect("bash"), 3);
 }
 
 #[test]

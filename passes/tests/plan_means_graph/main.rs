@@ -54,7 +54,7 @@ fn check(graph: &Graph) -> Plan {
 fn compare(what: &str, expected: &[Outcome], got: &[Outcome]) {
     assert_eq!(expected.len(), got.len());
     for (want, got) in expected.iter().zip(got) {
-        let Difference { relative, worst: (index, w, g) } = want.difference(got);
+        let Difference { relative, worst: (index, w, g) } = want.difference(got, 0.0);
         let (name, place) = (&want.name, want.place(index));
         assert!(relative <= 1e-9, "{what}: {name} {place}: {g} instead of {w}");
     }

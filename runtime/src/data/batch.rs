@@ -115,7 +115,10 @@ pub struct Batch {
 impl Batch {
     /// Room for a layout's values.
     pub fn new(layout: &Layout) -> Self {
-        Self { step: 0, columns: layout.columns.iter().map(|c| vec![0; c.bytes() as usize]).collect() }
+        Self {
+            step: 0,
+            columns: layout.columns.iter().map(|c| vec![0; c.bytes() as usize]).collect(),
+        }
     }
 
     /// Sets an int value.

@@ -54,12 +54,13 @@ fn require_of(available: u64, total: u64, parts: &[(&str, u64)]) -> Result<()> {
     let one = |(what, bytes): &(&str, u64)| format!("{what} {}", size(*bytes));
     let list: Vec<String> = parts.iter().map(one).collect();
     Err(Error::Machine(format!(
-        "this run needs {} of memory ({}); of this machine's {} there are {} to be had: make the \
-         batch or the model smaller, or compile it with `--memory SIZE`",
+        "this run needs {} of memory ({}); of this machine's {} there are {} to be had: compile it \
+         with `--memory {}MiB`, or with a smaller batch",
         size(needed),
         list.join(", "),
         size(total),
-        size(available)
+        size(available),
+        available >> 20
     )))
 }
 

@@ -24,6 +24,12 @@ pub fn catch() {
     }
 }
 
+/// Turns the signal of a file that outgrows a limit into an error of the write, which names the file.
+pub fn files_fail_when_too_large() {
+    // SAFETY: no handler runs for a signal that is ignored.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Ends what follows the last step of a run when a signal asks for it.
 ///
 /// # Errors
