@@ -133,7 +133,7 @@ fn a_sum_of_products_is_one_kernel_unless_every_bit_counts() {
         let (products, expected, got) = outcomes(&sum_of_products(results), exact);
         assert_eq!(products, most, "products of one kernel, for {results}, exact: {exact}");
         for (want, got) in expected.iter().zip(&got) {
-            let found = want.difference(got);
+            let found = want.difference(got, 0.0);
             assert!(found.relative <= 1e-12, "{results}: {found:?}");
         }
     }

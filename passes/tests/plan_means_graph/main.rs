@@ -320,7 +320,7 @@ fn computing_again_keeps_every_bit() {
             let results = placed.interpret(&graph, &bindings, Arithmetic::F64);
             for (want, got) in expected.iter().zip(&results) {
                 assert_eq!(
-                    want.difference(got).relative,
+                    want.difference(got, 0.0).relative,
                     0.0,
                     "{bytes}: {} of the plan",
                     want.name
