@@ -51,7 +51,7 @@ class Peer:
 
 def gigac(a, model):
     """One run of `gigac bench`."""
-    text = ["models/gpt2-124m.giga", "--set", "B=4", "--set", "T=64", "--set", "train.batch=256"] if model == "gpt2" else [f"models/bench-{model}.giga"]
+    text = ["models/gpt2-124m.giga", "--set", "B=4", "--set", "T=64", "--set", "train.batch=256", "--set", "train.precision=f32"] if model == "gpt2" else [f"models/bench-{model}.giga"]
     command = [a.gigac, "bench", *text, "--steps", str(a.steps), "--threads", str(a.threads), "--json"]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
