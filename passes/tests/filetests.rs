@@ -2,7 +2,8 @@
 //!
 //! A file names its passes in a comment, `; test hoist, fold`, and ends with the expected text,
 //! each line behind `; `, after `; expect:`. Besides passes the list may hold `micro N` (that many
-//! micro-batches), `bf16` (what the model's `precision` says), `exact`, and `small chunk` (the pass `chunk` with limits for small sizes);
+//! micro-batches), `memory N` (the limit of the arena, in bytes), `bf16` (what the model's `precision` says), `exact`, and `small chunk` (the pass
+//! `chunk` with limits for small sizes);
 //! `cat` does nothing. The graph is verified before and after each
 //! pass. Errors stand at the end of the guilty line: `; error: …`; the message must contain
 //! what is written there. `BLESS=1 cargo test` rewrites expectations.
@@ -105,6 +106,9 @@ fn outcome(command: &str, input: &str) -> Result<Stage, Errors> {
     for word in command.split(',').map(str::trim) {
         if let Some(n) = word.strip_prefix("micro ") {
             micro = n.parse().map_err(|_| vec![(0, format!("`{word}`: not a number"))])?;
+        } else if let Some(n) = word.strip_prefix("memory ") {
+            let bytes = n.parse().map_err(|_| vec![(0, format!("`{word}`: not a number"))])?;
+            options.memory = Some(bytes);
         } else if word == "bf16" {
             settings.precision.compute = DType::Bf16;
         } else if word == "exact" {
