@@ -131,8 +131,15 @@ fn mutated(model: usize, edits: Vec<(u8, usize, usize, usize)>) -> String {
     chars.into_iter().collect()
 }
 
+/// 400 texts for each test, or as many as `PROPTEST_CASES` asks for.
+fn config() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    let cases = asked.unwrap_or(400);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn random_text(text in any::<String>()) {
