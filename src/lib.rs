@@ -10,6 +10,7 @@ pub mod compile;
 pub mod emulate;
 pub mod failure;
 pub mod machine;
+pub mod ptx;
 pub mod report;
 mod shrink;
 pub mod size;

@@ -1,6 +1,7 @@
 //! Decomposition: replaces operations that have no kernels of their own.
 //!
-//! - Attention over axes that its kernels do not take becomes products, a softmax and the score function in the open.
+//! - Attention over axes that its kernels do not take becomes products, a softmax and the score function in the open;
+//!   on GPUs, for which there are no kernels of attention yet, all attention does.
 //! - `top` becomes ranks: an element's rank is the number of those that beat it.
 //! - A scatter over few elements becomes a sum of one-hot choices, which fuses.
 //! - A product without free axes becomes multiply and sum.
@@ -8,8 +9,8 @@
 //!
 //! Requires a verified graph; preserves results. O(nodes) time.
 
-use gigac_ir::graph::{AxisId, Builder, DType, Graph, Op, ValueId};
-use gigac_ir::kernel::Reduction;
+use gigac_ir::graph::{AxisId, Builder, DType, Graph, Node, Op, ValueId};
+use gigac_ir::kernel::{Machine, Reduction};
 use gigac_ir::ops::{self, OpError};
 use gigac_ir::pointwise::Pointwise;
 
@@ -23,21 +24,22 @@ pub const DECOMPOSE: Pass = Pass {
     about: "operations without kernels of their own become others",
     need: Need::Necessary("`top` has no kernel of its own"),
     scope: Scope::All,
-    run: Run::Graph(|graph, _| run(graph)),
+    run: Run::Graph(|graph, context| run(graph, context.options.machine)),
 };
 
 /// Scatters over at most this many elements become sums.
 const FEW: u64 = 16;
 
-/// Decomposes a graph.
+/// Decomposes a graph for CPUs.
 pub fn decompose(graph: Graph) -> Graph {
-    run(graph).0
+    run(graph, Machine::Cpu).0
 }
 
-fn run(graph: Graph) -> (Graph, Report) {
+fn run(graph: Graph, machine: Machine) -> (Graph, Report) {
+    let kernels = |graph: &Graph, node: &Node| machine == Machine::Cpu && has_kernels(graph, node);
     let mut attentions = 0;
     let graph = rebuild(graph, &mut |b, node, operands| match node.op {
-        Op::Attend { .. } | Op::AttendGrad { .. } if !has_kernels(&b.graph, node) => {
+        Op::Attend { .. } | Op::AttendGrad { .. } if !kernels(&b.graph, node) => {
             attentions += 1;
             ops::attend::decompose(b, node, operands).map(Some)
         }
@@ -66,7 +68,7 @@ fn run(graph: Graph) -> (Graph, Report) {
         _ => Ok(None),
     });
     let report = Report::new()
-        .count(attentions, "attentions of odd shapes in the open")
+        .count(attentions, "attentions without kernels in the open")
         .count(tops, "`top` as ranks")
         .count(scatters, "small scatters as sums")
         .count(products, "products without free axes as sums")

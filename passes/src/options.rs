@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use gigac_cost::target::{CpuFacts, Device, cpu};
+use gigac_ir::kernel::Machine;
 use gigac_ir::nearest::{Nearest, nearest};
 use thiserror::Error;
 
@@ -17,6 +18,9 @@ pub struct Options {
     pub exact: bool,
     /// The device that choices are made for.
     pub device: Device,
+    /// The kind of machine that kernels are formed for. Not told by the device: plans for a GPU
+    /// price the kernels of attention, which code generation for GPUs does not have yet.
+    pub machine: Machine,
     /// Bytes that the arena of a training step may have; without a limit nothing is dropped.
     pub memory: Option<u64>,
     /// Optional passes from this position of the list on are off.
@@ -31,6 +35,7 @@ impl Default for Options {
             disabled: BTreeSet::new(),
             exact: false,
             device: cpu(&CpuFacts::default()),
+            machine: Machine::Cpu,
             memory: None,
             limit: PIPELINE.len(),
         }

@@ -2,7 +2,7 @@
 
 use gigac_ir::graph::Graph;
 use gigac_ir::interpret::{Bindings, interpret};
-use gigac_ir::kernel::{Access, Arithmetic, Kernel};
+use gigac_ir::kernel::{Access, Arithmetic, Kernel, Machine};
 use gigac_passes::outcome::{Outcome, of_graph};
 use gigac_passes::{form, split_sums};
 
@@ -13,7 +13,7 @@ fn graph(text: &str) -> Graph {
 }
 
 fn kernels(text: &str) -> Vec<Kernel> {
-    form::form(split_sums::split_sums(graph(text)), "k", false).kernels
+    form::form(split_sums::split_sums(graph(text)), "k", false, Machine::Cpu).kernels
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn sum_of_products(results: &str) -> Graph {
 /// The results as the graph says them, and as its kernels compute them.
 fn outcomes(graph: &Graph, exact: bool) -> (usize, Vec<Outcome>, Vec<Outcome>) {
     let bindings = Bindings::example(graph);
-    let formed = form::form(graph.clone(), "k", exact);
+    let formed = form::form(graph.clone(), "k", exact, Machine::Cpu);
     let expected = of_graph(graph, interpret(graph, &bindings).expect("the graph runs"));
     let products = formed.kernels.iter().map(|k| k.to_string().matches("= dot ").count());
     (products.max().unwrap_or(0), expected, formed.interpret(&bindings, Arithmetic::F64))

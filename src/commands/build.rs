@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use gigac_codegen::nvptx::GpuTarget;
 use gigac_codegen::x86::CpuTarget;
 use gigac_runtime::console::say;
 use gigac_runtime::payload;
@@ -21,18 +22,36 @@ pub enum TargetName {
     Avx2,
     /// Any CPU with AVX-512 (x86-64-v4).
     Avx512,
+    /// NVIDIA A100: kernels only.
+    #[value(name = "sm_80")]
+    Sm80,
+    /// NVIDIA H100: kernels only.
+    #[value(name = "sm_90")]
+    Sm90,
 }
 
 impl TargetName {
     /// The CPU target.
     ///
     /// # Errors
-    /// When this machine's CPU lacks AVX2.
+    /// When this machine's CPU lacks AVX2, and for GPUs.
     pub fn cpu(self) -> Result<CpuTarget, Failure> {
         match self {
             Self::Cpu => CpuTarget::host().map_err(|e| Failure::Machine(e.to_string())),
             Self::Avx2 => Ok(CpuTarget::x86_64_v3()),
             Self::Avx512 => Ok(CpuTarget::x86_64_v4()),
+            Self::Sm80 | Self::Sm90 => Err(Failure::Usage(
+                "for GPUs there are `gigac emit kernels|plan|ptx|cubin|sass` alone".to_owned(),
+            )),
+        }
+    }
+
+    /// The GPU target, with the name of its device.
+    pub fn gpu(self) -> Option<(GpuTarget, &'static str)> {
+        match self {
+            Self::Sm80 => Some((GpuTarget::Sm80, "a100")),
+            Self::Sm90 => Some((GpuTarget::Sm90, "h100")),
+            Self::Cpu | Self::Avx2 | Self::Avx512 => None,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! `gigac emit`: prints any stage of the compiler.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use gigac_codegen::nvptx::GpuTarget;
 use gigac_codegen::x86;
+use gigac_ir::kernel::Kernel;
 use gigac_passes::pass::{Purpose, Stage as Compiled};
 use gigac_passes::pipeline;
 use gigac_passes::place::Placed;
@@ -13,6 +15,7 @@ use serde_json::json;
 use super::{ModelArgs, print};
 use crate::compile::{self, Request};
 use crate::failure::Failure;
+use crate::ptx;
 use crate::watch::Watch;
 
 /// A stage.
@@ -32,6 +35,13 @@ pub enum Stage {
     Llvm,
     /// Assembly.
     Asm,
+    /// PTX for `--target sm_80` or `sm_90`; with `-o` also `NAME.meta.json`, how `gigac emulate`
+    /// launches it.
+    Ptx,
+    /// What `ptxas` makes of the PTX.
+    Cubin,
+    /// What `nvdisasm` reads in that.
+    Sass,
 }
 
 /// Which of the programs of a model.
@@ -118,28 +128,105 @@ fn compiled(args: &EmitArgs, request: &Request, watch: &mut Watch) -> Result<Str
 
 /// The text of a stage that begins with a plan; empty when it went to files.
 fn stage_of(args: &EmitArgs, placed: &Placed) -> Result<String, Failure> {
+    match (args.stage, args.target.gpu()) {
+        (Stage::Plan, _) => Ok(format!("{}\n", placed.plan)),
+        (Stage::Kernels, _) => files(args, placed, "kernel", &|kernels| {
+            Ok(kernels.iter().map(|k| format!("{k}\n")).collect())
+        }),
+        (Stage::Llvm | Stage::Asm, _) => native(args, placed),
+        (_, Some((target, _))) => device_code(args, placed, target),
+        (stage, None) => {
+            let name = stage.to_possible_value().map(|v| v.get_name().to_owned());
+            let name = name.unwrap_or_default();
+            Err(Failure::Usage(format!("`emit {name}`: add `--target sm_80` or `--target sm_90`")))
+        }
+    }
+}
+
+/// LLVM IR or assembly for a CPU.
+fn native(args: &EmitArgs, placed: &Placed) -> Result<String, Failure> {
     let failed =
         |e: gigac_codegen::CodegenError| Failure::Machine(format!("code generation failed: {e}"));
-    if args.stage == Stage::Plan {
-        return Ok(format!("{}\n", placed.plan));
-    }
     let target = &args.target.cpu()?;
-    let text = |kernels: &[gigac_ir::kernel::Kernel]| match args.stage {
-        Stage::Kernels => Ok(kernels.iter().map(|k| format!("{k}\n")).collect()),
-        Stage::Llvm => x86::emit_llvm(kernels, target).map_err(failed),
-        _ => x86::emit_asm(kernels, target).map_err(failed),
-    };
+    match args.stage {
+        Stage::Llvm => files(args, placed, "ll", &|k| x86::emit_llvm(k, target).map_err(failed)),
+        _ => files(args, placed, "s", &|k| x86::emit_asm(k, target).map_err(failed)),
+    }
+}
+
+/// Writes a file for each kernel where a folder is given; else the text of all.
+fn files(
+    args: &EmitArgs,
+    placed: &Placed,
+    suffix: &str,
+    text: &dyn Fn(&[Kernel]) -> Result<String, Failure>,
+) -> Result<String, Failure> {
     let Some(folder) = &args.output else { return text(&placed.kernels) };
-    std::fs::create_dir_all(folder).map_err(|e| Failure::io("create", folder, &e))?;
-    let suffix = match args.stage {
-        Stage::Kernels => "kernel",
-        Stage::Llvm => "ll",
-        _ => "s",
-    };
+    create(folder)?;
     for kernel in &placed.kernels {
-        let path = folder.join(format!("{}.{suffix}", kernel.name));
         let text = text(std::slice::from_ref(kernel))?;
-        std::fs::write(&path, text).map_err(|e| Failure::io("write", &path, &e))?;
+        write(&folder.join(format!("{}.{suffix}", kernel.name)), &text)?;
+    }
+    Ok(String::new())
+}
+
+fn create(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|e| Failure::io("create", folder, &e))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|e| Failure::io("write", path, &e))
+}
+
+/// PTX, and what the tools make of it. What can be compiled is written before what is refused is
+/// said.
+fn device_code(args: &EmitArgs, placed: &Placed, target: GpuTarget) -> Result<String, Failure> {
+    let (emitted, refused) = ptx::emit(&placed.kernels, target);
+    let text = match (args.stage, &args.output) {
+        (Stage::Ptx, None) => emitted.iter().map(|k| format!("{}\n", k.text)).collect(),
+        (Stage::Ptx, Some(folder)) => {
+            create(folder)?;
+            emitted.iter().try_for_each(|k| write_ptx(folder, k))?;
+            String::new()
+        }
+        (_, Some(folder)) => assembled(args.stage, folder, &emitted, target)?,
+        (_, None) => {
+            return Err(Failure::Usage("`emit cubin` and `emit sass`: add `-o DIR`".into()));
+        }
+    };
+    if refused.is_empty() {
+        return Ok(text);
+    }
+    print(&text)?;
+    let (count, all) = (refused.len(), placed.kernels.len());
+    let lines = refused.join("\n  ");
+    Err(Failure::Machine(format!("{count} of {all} kernels cannot be compiled yet:\n  {lines}")))
+}
+
+fn write_ptx(folder: &Path, kernel: &ptx::Emitted) -> Result<(), Failure> {
+    write(&folder.join(format!("{}.ptx", kernel.name)), &kernel.text)?;
+    let meta = serde_json::to_string_pretty(&kernel.meta);
+    let meta = meta.map_err(|e| Failure::Machine(format!("cannot write JSON: {e}")))?;
+    write(&folder.join(format!("{}.meta.json", kernel.name)), &format!("{meta}\n"))
+}
+
+/// Writes PTX, its launches, machine code, and for `sass` the instructions.
+fn assembled(
+    stage: Stage,
+    folder: &Path,
+    emitted: &[ptx::Emitted],
+    target: GpuTarget,
+) -> Result<String, Failure> {
+    let ptxas = ptx::PTXAS.find()?;
+    let nvdisasm = (stage == Stage::Sass).then(|| ptx::NVDISASM.find()).transpose()?;
+    create(folder)?;
+    for kernel in emitted {
+        write_ptx(folder, kernel)?;
+        let path = |suffix: &str| folder.join(format!("{}.{suffix}", kernel.name));
+        ptx::assemble(&ptxas, &path("ptx"), &path("cubin"), target)?;
+        if let Some(nvdisasm) = &nvdisasm {
+            write(&path("sass"), &ptx::disassemble(nvdisasm, &path("cubin"))?)?;
+        }
     }
     Ok(String::new())
 }

@@ -10,6 +10,8 @@ pub mod plan;
 pub mod train;
 
 use clap::Args;
+use gigac_cost::target::Device;
+use gigac_ir::kernel::Machine;
 use gigac_passes::options::Options;
 
 use build::TargetName;
@@ -73,12 +75,17 @@ impl ModelArgs {
     }
 
     /// Reads the model file for a target. This machine's CPU has the machine's memory; a CPU that
-    /// is only known by its features has as much as is needed.
+    /// is only known by its features, or a GPU, has as much as is needed.
     ///
     /// # Errors
     /// Those of [`ModelArgs::read`].
     pub fn read_for(&self, target: TargetName) -> Result<Request, Failure> {
         let mut request = self.read()?;
+        if let Some((_, name)) = target.gpu() {
+            let device = Device::named(name).map_err(|e| Failure::Machine(e.to_string()))?;
+            request.options.machine = Machine::Gpu { units: device.units.value as u64 };
+            request.options.device = device;
+        }
         if target == TargetName::Cpu && request.options.memory.is_none() {
             request.options.memory = machine::arena_limit();
         }

@@ -41,7 +41,9 @@ mod verify;
 
 pub use interpret::{Arithmetic, InterpretError};
 pub use offset::{Factor, Offset, Term};
-pub use tiles::{AttentionTiles, ContractionTiles, KEPT_COLUMNS, contraction_tiles};
+pub use tiles::{
+    AttentionTiles, ContractionTiles, KEPT_COLUMNS, Machine, RegionTiles, contraction_tiles,
+};
 pub use verify::KernelError;
 
 use serde::{Deserialize, Serialize};

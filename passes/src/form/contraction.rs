@@ -10,10 +10,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use gigac_ir::graph::{AxisId, Graph, Node, Op, ValueId};
-use gigac_ir::kernel::{
-    Carry, ContractionTiles, Expr, Scalar, TileId, Var, VarId, contraction_tiles,
-};
+use gigac_ir::graph::{AxisId, DType, Graph, Node, Op, ValueId};
+use gigac_ir::kernel::{Carry, Expr, Scalar, TileId, Var, VarId};
 use gigac_ir::pointwise::Pointwise;
 
 use super::group::Product;
@@ -65,10 +63,10 @@ pub(crate) fn emit(
     let (batch, m, n) = (ordered(&sides.batch), ordered(rows), ordered(cols));
     let depths: Vec<Vec<AxisId>> = product.terms.iter().map(|t| contracted(context, t)).collect();
     let extent = |axes: &[AxisId]| graph.elements(axes);
-    let tiles: Vec<ContractionTiles> = depths
-        .iter()
-        .map(|k| contraction_tiles(extent(&batch), extent(&m), extent(&n), extent(k)))
-        .collect();
+    let operands = product.terms.iter().flat_map(|t| &t.operands);
+    let bf16 = operands.map(|v| graph.ty(*v).dtype).all(|dtype| dtype == DType::Bf16);
+    let along: Vec<u64> = depths.iter().map(|k| extent(k)).collect();
+    let tiles = context.machine.products(extent(&batch), [extent(&m), extent(&n)], &along, bf16);
 
     let mut vars: Vec<Var> = batch
         .iter()

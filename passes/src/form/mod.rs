@@ -22,7 +22,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use gigac_ir::graph::{AxisId, Graph, Node, Op, Region, ValueId};
-use gigac_ir::kernel::Kernel;
+use gigac_ir::kernel::{Kernel, Machine};
 
 pub(crate) use attention::has_kernels;
 pub(crate) use layout::count_uses;
@@ -41,7 +41,7 @@ pub const FORM: Pass = Pass {
     scope: Scope::All,
     run: Run::Form(|graph, context| {
         let name = format!("{}{}", context.prefix, context.purpose.name());
-        let formed = form(graph, &name, context.options.exact);
+        let formed = form(graph, &name, context.options.exact, context.options.machine);
         let report = Report::new().count(formed.kernels.len(), "distinct kernels");
         (formed, report)
     }),
@@ -143,13 +143,13 @@ impl Segment {
 }
 
 /// Forms the kernels of a graph. Unless `exact`, sums of products are added up product by product,
-/// which rounds otherwise than the graph says.
-pub fn form(graph: Graph, name: &str, exact: bool) -> Formed {
+/// which rounds otherwise than the graph says. Tiles are chosen for the machine.
+pub fn form(graph: Graph, name: &str, exact: bool, machine: Machine) -> Formed {
     let (graph, layouts) = layout::normalise(absorb::absorb(graph));
     let stored = select::stored(&graph);
     let (defs, depth) = (defs::Defs::new(&graph), repeated_axes(&graph.root));
     let uses = count_uses(&graph.root);
-    let context = Context { graph: &graph, defs, stored, layouts, depth, uses, exact };
+    let context = Context { graph: &graph, defs, stored, layouts, depth, uses, exact, machine };
     let mut former = Former { context, kernels: Vec::new(), known: HashMap::new(), name };
     let units = former.region(&graph.root);
     let kernels = former.kernels;

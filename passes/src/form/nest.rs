@@ -8,21 +8,13 @@ use std::collections::{BTreeSet, HashSet};
 
 use gigac_ir::graph::{AxisId, Op, ValueId};
 use gigac_ir::kernel::{
-    self, BufferId, Carry, Expr, Factor, Kernel, Offset, Reduction, Scalar, Stmt, TileId, Var,
-    VarId,
+    self, BufferId, Carry, Expr, Factor, Kernel, Offset, Reduction, RegionTiles, Scalar, Stmt,
+    TileId, Var, VarId,
 };
 use gigac_ir::pointwise::Pointwise;
 
 use super::group::{Group, Task, reads};
 use super::trace::{Context, Local, Positions, Traced, Tracer};
-
-/// Elements of a vector tile: four AVX-512 registers of floats hide the latency of additions.
-const VECTOR: u64 = 64;
-/// Most bytes of a value that a grid point keeps to itself between its loops: half of the second
-/// cache of a small core. Larger ones go through the arena.
-const LOCAL_BYTES: u64 = 1 << 18;
-/// Fewest grid points wanted when the vector runs over rows.
-const POINTS: u64 = 8;
 
 /// Part of a phase: a task, or one piece of a concatenation.
 #[derive(Clone, Copy)]
@@ -261,13 +253,15 @@ impl<'a, 'g> Schedule<'a, 'g> {
 
     /// Traces the group with the given variables.
     fn trace(&self, space: &Space) -> Traced {
-        let graph = self.context.graph;
+        let (graph, tiles) = (self.context.graph, self.context.machine.regions());
         let extent = |axes: &[AxisId]| graph.elements(axes);
         let mut vars = Vec::new();
         let points: u64 = space.rows.iter().map(|g| extent(g)).product();
         for (i, group) in space.rows.iter().enumerate() {
             let tile = match space.vector {
-                Vector::Row(v) if v == i => row_tile(extent(group), points / extent(group).max(1)),
+                Vector::Row(v) if v == i => {
+                    row_tile(&tiles, extent(group), points / extent(group).max(1))
+                }
                 _ => 1,
             };
             vars.push(Var { name: format!("r{i}"), extent: extent(group), tile });
@@ -278,7 +272,7 @@ impl<'a, 'g> Schedule<'a, 'g> {
             let mut ids = Vec::new();
             for (i, group) in groups.iter().enumerate() {
                 let last = i + 1 == groups.len() && space.vector == Vector::Inner;
-                let tile = if last { inner_tile(extent(group)) } else { 1 };
+                let tile = if last { inner_tile(&tiles, extent(group)) } else { 1 };
                 ids.push(VarId(vars.len() as u32));
                 vars.push(Var { name: format!("p{p}i{i}"), extent: extent(group), tile });
             }
@@ -312,7 +306,9 @@ impl<'a, 'g> Schedule<'a, 'g> {
             let inner: Vec<AxisId> =
                 ty.axes.iter().copied().filter(|a| !self.rows.contains(a)).collect();
             let elements = self.context.graph.elements(&inner) * lanes.map_or(1, |(_, n)| n);
-            if elements * super::storage(ty.dtype).bytes() <= LOCAL_BYTES {
+            if elements * super::storage(ty.dtype).bytes()
+                <= self.context.machine.regions().local_bytes
+            {
                 tracer.localise(Local { value, rows: self.rows.clone(), lanes, elements });
             }
         }
@@ -391,9 +387,9 @@ impl Space {
         let pointwise = schedule.tasks.iter().all(|t| t.reduced.is_empty())
             && schedule.phases.len() == 1
             && schedule.phases[0].parts.iter().all(|p| p.piece.is_none());
-        let graph = schedule.context.graph;
+        let (graph, tiles) = (schedule.context.graph, schedule.context.machine.regions());
         let rows: u64 = self.rows.iter().map(|g| graph.elements(g)).product();
-        if !pointwise || self.vector != Vector::Inner || rows >= 4 * POINTS {
+        if !pointwise || self.vector != Vector::Inner || rows >= 4 * tiles.points {
             return self;
         }
         let vector = self.inner[0].pop();
@@ -495,14 +491,14 @@ pub(crate) fn positions(
 }
 
 /// Tile of a vector variable of a loop.
-fn inner_tile(extent: u64) -> u64 {
-    extent.next_power_of_two().min(VECTOR)
+fn inner_tile(tiles: &RegionTiles, extent: u64) -> u64 {
+    extent.next_power_of_two().min(tiles.vector)
 }
 
 /// Tile of a vector variable of the grid: smaller where there would be few points.
-fn row_tile(extent: u64, others: u64) -> u64 {
-    let mut tile = inner_tile(extent);
-    while tile > 16 && extent.div_ceil(tile) * others.max(1) < POINTS {
+fn row_tile(tiles: &RegionTiles, extent: u64, others: u64) -> u64 {
+    let mut tile = inner_tile(tiles, extent);
+    while tile > tiles.least && extent.div_ceil(tile) * others.max(1) < tiles.points {
         tile /= 2;
     }
     tile

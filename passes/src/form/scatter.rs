@@ -7,14 +7,9 @@ use gigac_ir::kernel::{Expr, Factor, Offset, Scalar, Var, VarId};
 use super::nest::positions;
 use super::trace::{Context, Traced, Tracer, replace, scalar};
 
-/// Elements of a vector tile.
-const VECTOR: u64 = 64;
-/// Fewest grid points wanted.
-const POINTS: u64 = 8;
-
 /// Emits a scatter.
 pub(crate) fn emit(context: &Context<'_>, node: &Node) -> Traced {
-    let graph = context.graph;
+    let (graph, tiles) = (context.graph, context.machine.regions());
     let Op::Scatter { axes, to } = &node.op else { unreachable!("only scatters") };
     let value = node.results[0];
     let rest: Vec<AxisId> = context.layouts.of(value).iter().copied().filter(|a| a != to).collect();
@@ -23,8 +18,8 @@ pub(crate) fn emit(context: &Context<'_>, node: &Node) -> Traced {
     let others: u64 = graph.elements(&rest[..rest.len().saturating_sub(1)]);
     for (i, axis) in rest.iter().enumerate() {
         let extent = graph.size(*axis);
-        let mut tile = if i == last { extent.next_power_of_two().min(VECTOR) } else { 1 };
-        while tile > 16 && extent.div_ceil(tile) * others < POINTS {
+        let mut tile = if i == last { extent.next_power_of_two().min(tiles.vector) } else { 1 };
+        while tile > tiles.least && extent.div_ceil(tile) * others < tiles.points {
             tile /= 2;
         }
         vars.push(Var { name: format!("r{i}"), extent, tile });

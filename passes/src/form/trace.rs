@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use gigac_ir::graph::{AxisId, DType, Graph, Node, Op, ValueId};
 use gigac_ir::kernel::{
-    Access, Buffer, BufferId, Carry, Expr, Factor, Kernel, Offset, Reduction, Scalar, Stmt,
-    Storage, Term, TileId, TileType, Var, VarId,
+    Access, Buffer, BufferId, Carry, Expr, Factor, Kernel, Machine, Offset, Reduction, Scalar,
+    Stmt, Storage, Term, TileId, TileType, Var, VarId,
 };
 use gigac_ir::pointwise::Pointwise;
 
@@ -32,6 +32,8 @@ pub(crate) struct Context<'g> {
     pub(crate) uses: HashMap<ValueId, usize>,
     /// Whether sums must be added in the order that the graph says.
     pub(crate) exact: bool,
+    /// What tiles are chosen for.
+    pub(crate) machine: Machine,
 }
 
 impl Context<'_> {

@@ -1,5 +1,6 @@
 //! Nothing of a training step is left to the host, and when something is, it is named.
 
+use gigac_ir::kernel::Machine;
 use gigac_ir::plan::Item;
 use gigac_ir::train::{OnNan, Schedule, Settings};
 use gigac_passes::desync::{Dependence, certify};
@@ -18,7 +19,10 @@ fn settings() -> Settings {
 }
 
 fn placed(settings: &Settings, micro: u64) -> Placed {
-    place::place(reuse::reuse(form::form(step(&decoder(3), settings, micro), "k", false)), "step")
+    place::place(
+        reuse::reuse(form::form(step(&decoder(3), settings, micro), "k", false, Machine::Cpu)),
+        "step",
+    )
 }
 
 /// What is missing when a plan that was made for some settings has to do what others say.

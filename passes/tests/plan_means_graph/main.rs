@@ -10,7 +10,7 @@ use gigac_ir::graph::{
     Slot, Stored, Type, ValueId,
 };
 use gigac_ir::interpret::{Bindings, interpret};
-use gigac_ir::kernel::{Arithmetic, Reduction};
+use gigac_ir::kernel::{Arithmetic, Machine, Reduction};
 use gigac_ir::plan::{Category, Item, Plan};
 use gigac_ir::pointwise::Pointwise::{self, *};
 use gigac_ir::train::{OnNan, Settings};
@@ -42,7 +42,7 @@ fn step(forward: &Graph, settings: &Settings, micro: u64) -> Graph {
 fn check(graph: &Graph) -> Plan {
     let bindings = Bindings::example(graph);
     let expected = of_graph(graph, interpret(graph, &bindings).expect("the graph runs"));
-    let formed = form::form(graph.clone(), "k", false);
+    let formed = form::form(graph.clone(), "k", false, Machine::Cpu);
     formed.kernels.iter().for_each(|k| k.verify().unwrap_or_else(|e| panic!("{k}\n{e:?}")));
     compare("kernels", &expected, &formed.interpret(&bindings, Arithmetic::F64));
     let placed = place::place(reuse::reuse(formed), "test");
@@ -286,7 +286,8 @@ fn training_step_with_micro_batches() {
 fn plans_are_flat_in_depth() {
     let shape = |layers| {
         let graph = step(&decoder(layers), &Settings::default(), 1);
-        let plan = place::place(reuse::reuse(form::form(graph, "k", false)), "step").plan;
+        let plan =
+            place::place(reuse::reuse(form::form(graph, "k", false, Machine::Cpu)), "step").plan;
         let text = format!("{:#?}", plan.items);
         text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>()
     };
@@ -302,7 +303,7 @@ fn computing_again_keeps_every_bit() {
     let device = Options::default().device;
     for (layers, micro) in [(3, 1), (2, 2)] {
         let graph = step(&decoder(layers), &Settings::default(), micro);
-        let formed = form::form(graph.clone(), "k", false);
+        let formed = form::form(graph.clone(), "k", false, Machine::Cpu);
         let bindings = Bindings::example(&graph);
         let expected = formed.interpret(&bindings, Arithmetic::F64);
         let program = Program::of(&formed, &device);
@@ -391,8 +392,11 @@ fn decoder_in_bf16() {
 #[test]
 fn activations_in_bf16_take_half_the_memory() {
     let saved = |settings: &Settings| -> u64 {
-        let plan =
-            place::place(form::form(step(&decoder(4), settings, 1), "k", false), "step").plan;
+        let plan = place::place(
+            form::form(step(&decoder(4), settings, 1), "k", false, Machine::Cpu),
+            "step",
+        )
+        .plan;
         let saved = plan.buffers.iter().filter(|b| b.category == Category::Saved);
         saved.map(|b| b.bytes).sum()
     };

@@ -1,4 +1,4 @@
-//! Tile sizes for matrix products and attention on CPUs.
+//! Tile sizes on CPUs.
 //!
 //! One grid point computes a block of `rows × cols` of the result. Its columns are packed once per
 //! thread, since grid points with the same columns follow one another; its rows pass by in panels,
@@ -13,16 +13,7 @@
 //! - **Balance.** Threads take ranges of grid points; few points must share out evenly, first of all
 //!   between two threads, and many points even out what disturbs a thread.
 
-/// Rows, columns and depth of the blocks of a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ContractionTiles {
-    /// Tile of the row variable.
-    pub rows: u64,
-    /// Tile of the column variable: the one along which the result is contiguous.
-    pub cols: u64,
-    /// Tile of the contracted variable.
-    pub depth: u64,
-}
+use super::{ContractionTiles, Extents, RegionTiles};
 
 /// Largest block: see the module's text.
 const ROWS: u64 = 384;
@@ -58,6 +49,11 @@ const MANY: u64 = 64;
 /// more would come from as far away as the source.
 pub const KEPT_COLUMNS: u64 = 3 << 19;
 
+/// Four AVX-512 registers of floats hide the latency of additions; a grid point keeps half of the
+/// second cache of a small core.
+pub(super) const REGIONS: RegionTiles =
+    RegionTiles { vector: 64, least: 16, points: 8, local_bytes: 1 << 18 };
+
 /// Blocks for `batch` products of `rows × depth` by `depth × cols`.
 pub fn contraction_tiles(batch: u64, rows: u64, cols: u64, depth: u64) -> ContractionTiles {
     let product = Extents { batch, rows, cols, depth };
@@ -79,14 +75,6 @@ pub fn contraction_tiles(batch: u64, rows: u64, cols: u64, depth: u64) -> Contra
     cheapest.expect("there is one way to cut a side at least")
 }
 
-/// Sizes of a product.
-struct Extents {
-    batch: u64,
-    rows: u64,
-    cols: u64,
-    depth: u64,
-}
-
 impl ContractionTiles {
     /// What the blocks cost beyond the multiply-adds, relative to these.
     fn cost(&self, product: &Extents) -> f64 {
@@ -96,11 +84,6 @@ impl ContractionTiles {
             + self.excess(product, 2)
             + self.excess(product, 4) / 64.0
             + 0.04 / points as f64
-    }
-
-    fn points(&self, product: &Extents) -> u64 {
-        let blocks = [product.rows.div_ceil(self.rows), product.cols.div_ceil(self.cols)];
-        blocks.into_iter().fold(product.batch, u64::saturating_mul)
     }
 
     /// Packing, and what comes from beyond the second-level cache.

@@ -1,0 +1,90 @@
+//! Tile sizes on GPUs.
+//!
+//! A block of threads computes one tile of a product from a short list that the code generator
+//! holds in registers. All blocks take the same time; the multiprocessors take them in waves, of
+//! which the last one may be nearly empty. So the price of a tile is
+//!
+//! `waves · depth · (multiply-adds / rate + bytes of operands / 64)`
+//!
+//! in cycles of one multiprocessor. Edges cost what whole tiles cost.
+
+use super::{ContractionTiles, Extents, RegionTiles};
+
+/// Rows, columns and depth of tiles on tensor cores: up to 256 threads of 128 sums each.
+const TENSOR: [[u64; 3]; 9] = [
+    [256, 128, 64],
+    [128, 256, 64],
+    [128, 128, 32],
+    [128, 64, 32],
+    [64, 128, 32],
+    [64, 64, 32],
+    [64, 32, 32],
+    [32, 64, 32],
+    [32, 32, 32],
+];
+
+/// The same without tensor cores: 256 threads of up to 32 sums each.
+const FUSED: [[u64; 3]; 6] =
+    [[128, 64, 32], [64, 128, 32], [64, 64, 32], [64, 32, 32], [32, 64, 32], [32, 32, 32]];
+
+/// Multiply-adds of bf16 in a cycle of a multiprocessor (NVIDIA A100 whitepaper).
+const TENSOR_RATE: f64 = 1024.0;
+
+/// Multiply-adds of f32 in a cycle of a multiprocessor (same source).
+const FUSED_RATE: f64 = 64.0;
+
+/// Bytes that a multiprocessor gets from the second cache in a cycle (same source).
+const BYTES: f64 = 64.0;
+
+/// The cheapest tile for a product; of equals the first one of the list.
+pub(super) fn products(product: &Extents, units: u64, bf16: bool) -> ContractionTiles {
+    let (list, rate, bytes) =
+        if bf16 { (&TENSOR[..], TENSOR_RATE, 2.0) } else { (&FUSED[..], FUSED_RATE, 4.0) };
+    let cycles = |tiles: &ContractionTiles| {
+        let waves = tiles.points(product).div_ceil(units) as f64;
+        let (rows, cols) = (tiles.rows as f64, tiles.cols as f64);
+        waves * (rows * cols / rate + (rows + cols) * bytes / BYTES)
+    };
+    let tiles = list.iter().map(|[rows, cols, depth]| ContractionTiles {
+        rows: *rows,
+        cols: *cols,
+        depth: *depth,
+    });
+    tiles.min_by(|a, b| cycles(a).total_cmp(&cycles(b))).expect("a list of tiles")
+}
+
+/// A vector takes 256 threads with an access of 128 bits each, one warp at least; there are two
+/// blocks for each multiprocessor. What a block keeps lies in shared memory.
+pub(super) fn regions(units: u64) -> RegionTiles {
+    RegionTiles { vector: 1024, least: 128, points: 2 * units, local_bytes: 1 << 14 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A100: u64 = 108;
+
+    fn chosen(rows: u64, cols: u64, depth: u64, bf16: bool) -> [u64; 3] {
+        let tiles = products(&Extents { batch: 1, rows, cols, depth }, A100, bf16);
+        [tiles.rows, tiles.cols, tiles.depth]
+    }
+
+    #[test]
+    fn large_products_take_large_tiles() {
+        assert_eq!(chosen(16384, 16384, 4096, true), [256, 128, 64]);
+        assert_eq!(chosen(16384, 16384, 4096, false), [128, 64, 32]);
+    }
+
+    #[test]
+    fn small_products_are_spread_over_the_multiprocessors() {
+        assert_eq!(chosen(64, 64, 4096, true), [32, 32, 32]);
+        assert_eq!(chosen(256, 384, 64, false), [32, 32, 32]);
+    }
+
+    #[test]
+    fn a_nearly_empty_wave_is_avoided() {
+        // 9 × 12 tiles of 128 × 256 are one wave; transposed they would be 5 × 24, two of them.
+        assert_eq!(chosen(9 * 128, 12 * 256, 1024, true), [128, 256, 64]);
+    }
+}

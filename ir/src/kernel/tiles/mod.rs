@@ -1,0 +1,87 @@
+//! Tile sizes: what a kernel's grid points take at a time, for each kind of machine.
+
+mod cpu;
+mod gpu;
+
+pub use cpu::{AttentionTiles, KEPT_COLUMNS, contraction_tiles};
+
+/// Rows, columns and depth of the blocks of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContractionTiles {
+    /// Tile of the row variable.
+    pub rows: u64,
+    /// Tile of the column variable: the one along which the result is contiguous.
+    pub cols: u64,
+    /// Tile of the contracted variable.
+    pub depth: u64,
+}
+
+/// Sizes of a product.
+struct Extents {
+    batch: u64,
+    rows: u64,
+    cols: u64,
+    depth: u64,
+}
+
+impl ContractionTiles {
+    /// Blocks of a product's result.
+    fn points(&self, product: &Extents) -> u64 {
+        let blocks = [product.rows.div_ceil(self.rows), product.cols.div_ceil(self.cols)];
+        blocks.into_iter().fold(product.batch, u64::saturating_mul)
+    }
+}
+
+/// Tiles of kernels without products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionTiles {
+    /// Most elements of the vector variable's tile.
+    pub vector: u64,
+    /// A vector of the grid is not cut finer than this to have more grid points.
+    pub least: u64,
+    /// Fewest grid points wanted when the vector runs over the grid.
+    pub points: u64,
+    /// Most bytes of a value that a grid point keeps to itself between its loops. Larger ones go
+    /// through the arena.
+    pub local_bytes: u64,
+}
+
+/// The kind of machine that kernels are formed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// Threads with vector registers and caches.
+    Cpu,
+    /// Blocks of threads on so many multiprocessors.
+    Gpu {
+        /// Multiprocessors.
+        units: u64,
+    },
+}
+
+impl Machine {
+    /// Tiles for a sum of `batch` products of `rows × depth` by `depth × cols`, for each of its
+    /// depths. `bf16` says whether all operands have at most the digits of bf16.
+    pub fn products(
+        self,
+        batch: u64,
+        [rows, cols]: [u64; 2],
+        depths: &[u64],
+        bf16: bool,
+    ) -> Vec<ContractionTiles> {
+        let of = |depth: &u64| match self {
+            Self::Cpu => contraction_tiles(batch, rows, cols, *depth),
+            Self::Gpu { units } => {
+                gpu::products(&Extents { batch, rows, cols, depth: *depth }, units, bf16)
+            }
+        };
+        depths.iter().map(of).collect()
+    }
+
+    /// Tiles of kernels without products.
+    pub fn regions(self) -> RegionTiles {
+        match self {
+            Self::Cpu => cpu::REGIONS,
+            Self::Gpu { units } => gpu::regions(units),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Kernels for GPUs as files: PTX with a header for people, launches for `gigac emulate`, and what
+//! NVIDIA's own tools make of them.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gigac_codegen::CodegenError;
+use gigac_codegen::nvptx::{GpuTarget, PtxKernel, compile_ptx};
+use gigac_cost::work::Work;
+use gigac_emulator::meta::{GUARD, Meta, Param};
+use gigac_ir::kernel::{Access, Buffer, Kernel, Storage, VarId};
+use rayon::prelude::*;
+
+use crate::failure::Failure;
+
+/// A kernel in all forms that are written.
+pub struct Emitted {
+    /// Its name.
+    pub name: String,
+    /// PTX with a header.
+    pub text: String,
+    /// How `gigac emulate` launches it.
+    pub meta: Meta,
+}
+
+/// Compiles kernels on all cores. What code generation refuses comes second, a line for each.
+pub fn emit(kernels: &[Kernel], target: GpuTarget) -> (Vec<Emitted>, Vec<String>) {
+    let compiled: Vec<Result<Emitted, CodegenError>> = kernels
+        .par_iter()
+        .map(|kernel| {
+            let code = compile_ptx(std::slice::from_ref(kernel), target)?.remove(0);
+            let text = format!("{}\n{}", header(kernel, &code, target), code.ptx.trim_start());
+            let meta = meta(kernel, &code, target);
+            Ok(Emitted { name: code.name, text, meta })
+        })
+        .collect();
+    let (mut emitted, mut refused) = (Vec::new(), Vec::new());
+    for result in compiled {
+        match result {
+            Ok(kernel) => emitted.push(kernel),
+            Err(error) => refused.push(error.to_string()),
+        }
+    }
+    (emitted, refused)
+}
+
+/// What a kernel computes and how it is launched, as comments.
+fn header(kernel: &Kernel, code: &PtxKernel, target: GpuTarget) -> String {
+    let mut text = String::new();
+    let mut line = |what: std::fmt::Arguments<'_>| writeln!(text, "// {what}").expect("a string");
+    line(format_args!("{}: computes {}", kernel.name, one_line(&kernel.origin)));
+    for buffer in arguments(kernel) {
+        let (storage, count) = (dtype(buffer.storage), buffer.elements);
+        line(format_args!("  {:5} {}: {storage}[{count}]", role(buffer.access), buffer.name));
+    }
+    for scalar in &kernel.scalars {
+        line(format_args!("  turn  {scalar}: i32"));
+    }
+    let part = |var: &VarId| {
+        let var = kernel.var(*var);
+        format!("{} {} by {}", var.name, var.extent, var.tile)
+    };
+    let all = |vars: &mut dyn Iterator<Item = VarId>| {
+        vars.map(|v| part(&v)).collect::<Vec<_>>().join(", ")
+    };
+    line(format_args!("grid: {}", all(&mut kernel.grid.iter().copied())));
+    let inside = |v: &VarId| !kernel.grid.contains(v);
+    let ids = (0..kernel.vars.len()).map(|i| VarId(i as u32));
+    line(format_args!("loops: {}", all(&mut ids.filter(inside))));
+    let PtxKernel { blocks, threads, shared_bytes, .. } = code;
+    line(format_args!(
+        "launch: {blocks} blocks of {threads} threads, {shared_bytes} bytes of shared memory, {}",
+        target.name()
+    ));
+    let work = Work::of(kernel);
+    line(format_args!(
+        "work: {:.0} flops in products, {:.0} besides; {:.0} bytes read, {:.0} written",
+        work.product_flops() + 0.0, // an empty sum is −0
+        work.vector,
+        work.read,
+        work.written
+    ));
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn arguments(kernel: &Kernel) -> impl Iterator<Item = &Buffer> {
+    kernel.buffers.iter().filter(|b| b.access != Access::Local)
+}
+
+/// The launch of a kernel, with the parameters in the order of the PTX and turn 0 of all loops.
+fn meta(kernel: &Kernel, code: &PtxKernel, target: GpuTarget) -> Meta {
+    let products = !Work::of(kernel).products.is_empty();
+    let buffer = |buffer: &Buffer| Param {
+        name: buffer.name.clone(),
+        kind: "buffer".to_owned(),
+        dtype: dtype(buffer.storage).to_owned(),
+        elements: buffer.elements + GUARD as u64,
+        value: serde_json::Value::Null,
+        role: role(buffer.access).to_owned(),
+        tolerance: tolerance(buffer.storage, products),
+    };
+    let scalar = |name: &String| Param {
+        name: name.clone(),
+        kind: "scalar".to_owned(),
+        dtype: "i32".to_owned(),
+        elements: 0,
+        value: 0.into(),
+        role: "in".to_owned(),
+        tolerance: 0.0,
+    };
+    Meta {
+        entry: code.name.clone(),
+        grid: vec![code.blocks as u32, 1, 1],
+        block: vec![code.threads as u32, 1, 1],
+        dynamic_shared_bytes: code.shared_bytes as u32,
+        target: target.name().to_owned(),
+        cluster: None,
+        params: arguments(kernel).map(buffer).chain(kernel.scalars.iter().map(scalar)).collect(),
+    }
+}
+
+fn dtype(storage: Storage) -> &'static str {
+    match storage {
+        Storage::F32 => "f32",
+        Storage::Bf16 => "bf16",
+        Storage::I32 => "i32",
+        Storage::Bool => "bool",
+    }
+}
+
+fn role(access: Access) -> &'static str {
+    match access {
+        Access::Read => "in",
+        Access::Write => "out",
+        Access::ReadWrite | Access::Local => "inout",
+    }
+}
+
+/// One step of bf16; for f32 what another order of additions makes of sums.
+fn tolerance(storage: Storage, products: bool) -> f64 {
+    match storage {
+        Storage::Bf16 => 1.0 / 128.0,
+        Storage::F32 if products => 1e-4,
+        Storage::F32 => 1e-5,
+        Storage::I32 | Storage::Bool => 0.0,
+    }
+}
+
+/// A program of NVIDIA's: its name, and the variable that may say where it is.
+#[derive(Clone, Copy)]
+pub struct Tool {
+    name: &'static str,
+    variable: &'static str,
+}
+
+/// The assembler.
+pub const PTXAS: Tool = Tool { name: "ptxas", variable: "GIGAC_PTXAS" };
+/// The disassembler.
+pub const NVDISASM: Tool = Tool { name: "nvdisasm", variable: "GIGAC_NVDISASM" };
+
+impl Tool {
+    /// Where the program is.
+    ///
+    /// # Errors
+    /// When it is neither where its variable says nor on `PATH`.
+    pub fn find(self) -> Result<PathBuf, Failure> {
+        let Self { name, variable } = self;
+        if let Some(path) = std::env::var_os(variable).map(PathBuf::from) {
+            let wrong = || format!("`{variable}` is `{}`, which is no file", path.display());
+            return path.is_file().then_some(path.clone()).ok_or_else(|| Failure::Machine(wrong()));
+        }
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&folders).map(|f| f.join(name)).find(|p| p.is_file());
+        found.ok_or_else(|| {
+            Failure::Machine(format!(
+                "`{name}` is not on PATH: install the CUDA toolkit, or set `{variable}` to it"
+            ))
+        })
+    }
+}
+
+/// Assembles a PTX file.
+///
+/// # Errors
+/// What the assembler says.
+pub fn assemble(ptxas: &Path, from: &Path, to: &Path, target: GpuTarget) -> Result<(), Failure> {
+    let arch = format!("-arch={}", target.name());
+    output(Command::new(ptxas).arg(arch).arg(from).arg("-o").arg(to)).map(|_| ())
+}
+
+/// The instructions of an assembled file.
+///
+/// # Errors
+/// What the disassembler says.
+pub fn disassemble(nvdisasm: &Path, cubin: &Path) -> Result<String, Failure> {
+    output(Command::new(nvdisasm).arg("-c").arg(cubin))
+}
+
+fn output(command: &mut Command) -> Result<String, Failure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let ended =
+        command.output().map_err(|e| Failure::Machine(format!("cannot run `{program}`: {e}")))?;
+    if ended.status.success() {
+        return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&ended.stderr);
+    Err(Failure::Machine(format!("`{program}` failed:\n{}", said.trim_end())))
+}
