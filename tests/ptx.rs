@@ -1,0 +1,122 @@
+//! Every kernel of a training step as PTX, on the emulator with all checks, beside the kernel
+//! interpreter.
+
+#[path = "../codegen/tests/support/gpu.rs"]
+mod gpu;
+
+use std::path::Path;
+
+use gigac::compile::{self, Request};
+use gigac_ir::kernel::{Access, Arithmetic, Buffer, Expr, Kernel, Machine, Stmt, Storage};
+use gigac_passes::driver::Alone;
+use gigac_passes::options::Options;
+use gigac_passes::pass::{Purpose, Stage};
+use gigac_passes::pipeline::{self, position};
+use half::bf16;
+
+/// An A100's multiprocessors.
+const UNITS: u64 = 108;
+
+/// The kernels of a model's training step, formed for a GPU.
+fn kernels(model: &str, sets: &[&str]) -> Vec<Kernel> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("models/{model}.giga"));
+    let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
+    let mut options = Options::default();
+    options.machine = Machine::Gpu { units: UNITS };
+    let request = Request::read(&path, &sets, options).expect("shipped models are right");
+    let phases = compile::checked(&request).expect("shipped models are right");
+    let end = position("form") + 1;
+    let options = &request.options;
+    match pipeline::compile(phases[0].source(), Purpose::Step, options, end, &mut Alone) {
+        Stage::Formed(formed) => formed.kernels,
+        _ => unreachable!("`form` forms"),
+    }
+}
+
+/// Numbers to fill a buffer with: reals in [−1, 1), ints that the buffer may hold, truth values.
+fn content(buffer: &Buffer, state: &mut u64) -> Vec<f64> {
+    let mut next = || {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        *state >> 40
+    };
+    let mut number = || match buffer.storage {
+        Storage::F32 => f64::from((next() as f64 / 8_388_608.0 - 1.0) as f32),
+        Storage::Bf16 => bf16::from_f64(next() as f64 / 8_388_608.0 - 1.0).to_f64(),
+        Storage::I32 => (next() % buffer.below.unwrap_or(2)) as f64,
+        Storage::Bool => (next() % 2) as f64,
+    };
+    (0..buffer.elements).map(|_| number()).collect()
+}
+
+/// Runs a kernel on made-up data.
+fn check(kernel: &Kernel) {
+    let arguments: Vec<&Buffer> =
+        kernel.buffers.iter().filter(|b| b.access != Access::Local).collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    let content: Vec<Vec<f64>> = arguments.iter().map(|b| content(b, &mut state)).collect();
+    let scalars = vec![0; kernel.scalars.len()];
+    let mut expect = content.clone();
+    kernel.interpret(&mut expect, &scalars, Arithmetic::F32).expect("the arguments fit");
+    let sums = additions(kernel);
+    for (schedule, results) in gpu::run(kernel, &content, &scalars) {
+        for ((buffer, result), expect) in arguments.iter().zip(&results).zip(&expect) {
+            let tolerance = tolerance(buffer.storage, sums);
+            let differs = |(x, y): &(&f64, &f64)| {
+                let equal = x == y || x.is_nan() && y.is_nan();
+                !equal && (**x - **y).abs() > tolerance * y.abs().max(1.0)
+            };
+            let found = result.iter().zip(expect).position(|pair| differs(&pair));
+            if let Some(i) = found {
+                let (x, y) = (result[i], expect[i]);
+                panic!("{schedule:?}: {}[{i}] is {x}, not {y}, in\n{kernel}", buffer.name);
+            }
+        }
+    }
+}
+
+/// One step of bf16, or as many roundings of f32 as numbers are added in another order.
+fn tolerance(storage: Storage, additions: u64) -> f64 {
+    match storage {
+        Storage::Bf16 => 1.0 / 128.0,
+        _ => 4.0 * additions.max(8) as f64 * f64::from(f32::EPSILON),
+    }
+}
+
+/// The most numbers that one element of a result is the sum of.
+fn additions(kernel: &Kernel) -> u64 {
+    fn collect(kernel: &Kernel, body: &[Stmt]) -> u64 {
+        let of = |stmt: &Stmt| match stmt {
+            Stmt::Loop { var, carried, body } if !carried.is_empty() => {
+                kernel.var(*var).extent * collect(kernel, body)
+            }
+            Stmt::Loop { body, .. } => collect(kernel, body),
+            Stmt::Let(_, Expr::Reduce(.., var)) => kernel.var(*var).tile,
+            _ => 1,
+        };
+        body.iter().map(of).max().unwrap_or(1)
+    }
+    collect(kernel, &kernel.body)
+}
+
+#[test]
+fn nano_in_f32() {
+    kernels("nano", &[]).iter().for_each(check);
+}
+
+#[test]
+fn nano_in_bf16() {
+    let kernels = kernels("nano", &["train.precision=bf16"]);
+    let on_tensor_cores = kernels.iter().filter(|k| gpu::compiled(k).ptx.contains("mma.sync"));
+    assert!(on_tensor_cores.count() > 10);
+    kernels.iter().for_each(check);
+}
+
+#[test]
+fn learned_positions_and_layer_norms_in_bf16() {
+    kernels("gpt2-nano", &["train.precision=bf16"]).iter().for_each(check);
+}
+
+#[test]
+fn experts() {
+    kernels("moe-nano", &[]).iter().for_each(check);
+}
