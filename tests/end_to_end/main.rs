@@ -4,6 +4,7 @@
 
 mod architectures;
 mod command;
+mod emulate;
 mod memory;
 mod passes_off;
 mod precision;
