@@ -5,7 +5,7 @@ use std::process::Output;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::support::{Place, failed, passed};
+use crate::support::{Place, failed, model, passed};
 
 /// A kernel that doubles `n` numbers, with its launch and data in a place of its own.
 struct Doubling(Place);
@@ -134,5 +134,45 @@ fn emulate_says_whose_fault_it_is() {
     assert!(message.contains("meta.json") && message.contains("entry"), "{message}");
     for (order, seed) in [("lock-step", "0"), ("highest", "0"), ("random", "5")] {
         passed(&Doubling::new(32, 0.0, 0.0, "out").emulate(&["--schedule", order, "--seed", seed]));
+    }
+}
+
+/// Every kernel of a step goes from the model file to the emulator with nothing but its own files.
+#[test]
+fn kernels_that_are_emitted_can_be_emulated() {
+    let place = Place::new();
+    let folder = place.path("kernels");
+    let model = model("nano");
+    let bf16 = ["--set", "train.precision=bf16"];
+    passed(&place.gigac(
+        &[&["emit", "ptx", &model, "--target", "sm_80", "-o", &folder], &bf16[..]].concat(),
+    ));
+    let files = std::fs::read_dir(&folder).expect("the folder of kernels");
+    let names = files.map(|f| f.expect("a file").path().display().to_string());
+    let metas: Vec<String> = names.filter(|name| name.ends_with(".meta.json")).collect();
+    assert!(metas.len() > 50, "{}", metas.len());
+    for meta in metas {
+        let text = std::fs::read_to_string(&meta).expect("a launch");
+        let launch: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let buffers = launch["params"].as_array().expect("parameters").iter();
+        let buffers = buffers.filter(|p| p["kind"] == "buffer").map(|p| {
+            let elements = p["elements"].as_u64().expect("a count") as usize;
+            let (dtype, bytes) = match p["dtype"].as_str() {
+                Some("f32") => (Dtype::F32, 4),
+                Some("bf16") => (Dtype::BF16, 2),
+                Some("i32") => (Dtype::I32, 4),
+                _ => (Dtype::BOOL, 1),
+            };
+            let name = format!("init.{}", p["name"].as_str().expect("a name"));
+            (name, dtype, elements, vec![0; bytes * elements])
+        });
+        let buffers: Vec<_> = buffers.collect();
+        let tensors = buffers.iter().map(|(name, dtype, elements, bytes)| {
+            (name, TensorView::new(*dtype, vec![*elements], bytes).expect("whole elements"))
+        });
+        let data = safetensors::serialize(tensors, None).expect("tensors");
+        let data = place.write("data.safetensors", &data);
+        let ptx = meta.replace(".meta.json", ".ptx");
+        passed(&place.gigac(&["emulate", &ptx, "--launch", &meta, "--data", &data]));
     }
 }
