@@ -5,7 +5,7 @@
 //!                     └─ product (`dot`) ────┘
 //! ```
 //! One block of threads computes one grid point. A tile value is spread over the threads and
-//! their registers ([`layout`]); everything but `dot` works register by register in any spread. A
+//! their registers (`layout.rs`); everything but `dot` works register by register in any spread. A
 //! product fixes the spread of its accumulators, which its epilogue leaves for one with wide
 //! accesses. Floats follow IEEE exactly: no fast-math flag is ever set.
 //!

@@ -1,7 +1,7 @@
 //! What follows a product on tensor cores, in a layout with wide accesses.
 //!
 //! The accumulators of `mma` give a thread two neighbouring columns: stores of 4 or 8 bytes. So each
-//! warp passes its tile through shared memory of its own, 16 rows at a time: a **slab**, in which
+//! warp passes its tile through shared memory of its own, 8 rows at a time: a **slab**, in which
 //! a thread has as many neighbouring columns as fill 128 bits. The epilogue runs once for every
 //! slab, which also keeps few values alive.
 
@@ -18,7 +18,7 @@ use crate::llvm::emit::{Elem, Value};
 use crate::pattern::Contraction;
 
 /// Rows of a slab.
-const ROWS: u64 = 16;
+const ROWS: u64 = 8;
 
 /// Floats that one access of shared memory takes.
 const VECTOR: u64 = 4;
@@ -97,7 +97,7 @@ impl<'c> Slabs<'_, '_, 'c> {
         gpu.shift(gpu.plus(gpu.times(row, self.pitch() as i64), col), 2)
     }
 
-    /// Writes 16 rows of accumulators: a thread has pairs of columns in two rows.
+    /// Writes 8 rows of accumulators: a thread has pairs of columns in one of them.
     fn write(&self, base: PointerValue<'c>, number: u64, sum: &[Value<'c>]) {
         let gpu = self.lowerer.gpu;
         let held = self.lowerer.layout.shape(&ascending(self.found.rows, self.found.cols));
@@ -108,12 +108,9 @@ impl<'c> Slabs<'_, '_, 'c> {
         };
         let (row, col) = (gpu.shift(self.lane(), -2), gpu.shift(gpu.and(self.lane(), 3), 1));
         let start = gpu.bytes(base, self.place(row, col));
-        for half in 0..2 {
-            for tile in 0..self.warps.cols / 8 {
-                let pair = [0, 1].map(|i| register(2 * number + half, 2 * tile + i));
-                let at = gpu.i32(4 * (8 * half * self.pitch() + 8 * tile));
-                gpu.store_as(gpu.bytes(start, at), gpu.gather_lanes(&pair), 8);
-            }
+        for tile in 0..self.warps.cols / 8 {
+            let pair = [0, 1].map(|i| register(number, 2 * tile + i));
+            gpu.store_as(gpu.bytes(start, gpu.i32(32 * tile)), gpu.gather_lanes(&pair), 8);
         }
     }
 

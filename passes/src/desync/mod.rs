@@ -13,7 +13,7 @@
 //! - the loss is one number, averaged over all micro-batches;
 //! - the inputs are known before the step: data, counters, the seed. (Their list is printed.)
 //!
-//! "Reads" means by way of launches, whatever lies between: see [`flow`].
+//! "Reads" means by way of launches, whatever lies between: see `flow.rs`.
 
 mod flow;
 

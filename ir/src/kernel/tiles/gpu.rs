@@ -10,10 +10,10 @@
 
 use super::{ContractionTiles, Extents, RegionTiles};
 
-/// Rows, columns and depth of tiles on tensor cores: up to 256 threads of 128 sums each.
-const TENSOR: [[u64; 3]; 9] = [
-    [256, 128, 64],
-    [128, 256, 64],
+/// Rows, columns and depth of tiles on tensor cores: up to 256 threads of 128 sums each. Of 256 rows
+/// by 128 columns threads would not hold all addresses in registers.
+const TENSOR: [[u64; 3]; 8] = [
+    [128, 256, 32],
     [128, 128, 32],
     [128, 64, 32],
     [64, 128, 32],
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn large_products_take_large_tiles() {
-        assert_eq!(chosen(16384, 16384, 4096, true), [256, 128, 64]);
+        assert_eq!(chosen(16384, 16384, 4096, true), [128, 256, 32]);
         assert_eq!(chosen(16384, 16384, 4096, false), [128, 64, 32]);
     }
 
@@ -85,6 +85,6 @@ mod tests {
     #[test]
     fn a_nearly_empty_wave_is_avoided() {
         // 9 × 12 tiles of 128 × 256 are one wave; transposed they would be 5 × 24, two of them.
-        assert_eq!(chosen(9 * 128, 12 * 256, 1024, true), [128, 256, 64]);
+        assert_eq!(chosen(9 * 128, 12 * 256, 1024, true), [128, 256, 32]);
     }
 }
