@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Gives every kernel of models' training steps to `ptxas`, which must find no spills and no local memory.
+
+    python3 benches/ptx/assemble.py GIGAC [MODEL.giga ...] [--target sm_80 sm_90]
+
+Without models: all of models/. In bf16. Tools are found as in run.py; exits 1 when a kernel is refused."""
+import argparse, subprocess, sys, tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from run import tool
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+
+def assemble(path, target):
+    """What `ptxas` has against a kernel; nothing when it accepts it."""
+    flags = ["-warn-spills", "-warn-lmem-usage", "-Werror", f"-arch={target}"]
+    done = subprocess.run([tool("ptxas"), *flags, path, "-o", path.with_suffix(".cubin")], capture_output=True, text=True)
+    return None if done.returncode == 0 else f"{path.name}: {done.stderr.splitlines()[0]}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("gigac")
+    parser.add_argument("models", nargs="*", type=Path)
+    parser.add_argument("--target", nargs="+", default=["sm_80", "sm_90"])
+    a = parser.parse_args()
+    models = a.models or sorted(p for p in MODELS.glob("*.giga") if p.stem != "prelude")
+    refused = 0
+    for target in a.target:
+        for model in models:
+            with tempfile.TemporaryDirectory() as folder:
+                subprocess.run([a.gigac, "emit", "ptx", model, "--target", target, "-o", folder, "--set",
+                                "train.precision=bf16"], check=True, stdout=subprocess.DEVNULL)
+                kernels = sorted(Path(folder).glob("*.ptx"))
+                with ThreadPoolExecutor() as pool:
+                    wrong = [w for w in pool.map(lambda k: assemble(k, target), kernels) if w]
+            refused += len(wrong)
+            print(f"{model.stem}, {target}: {len(kernels) - len(wrong)} of {len(kernels)} kernels accepted", *wrong, sep="\n  ")
+    sys.exit(refused > 0)
+
+
+if __name__ == "__main__":
+    main()
