@@ -8,12 +8,19 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::failure::Failure;
 
 /// Bytes that the cache keeps.
 pub const LIMIT: u64 = 2 << 30;
+
+/// Builds write aside, to files of this extension; what is older than [`ABANDONED`] was left by one
+/// that was killed.
+const ASIDE: &str = "tmp";
+
+/// See [`ASIDE`].
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Name of the locked file; it is empty and stays.
 const LOCK: &str = ".lock";
@@ -82,8 +89,11 @@ fn prune(folder: &Path, keep: &Path, limit: u64) -> std::io::Result<()> {
         let entry = entry?;
         // Builds that have just begun and are done elsewhere come and go.
         let Ok(info) = entry.metadata() else { continue };
-        if info.is_file() && entry.file_name() != LOCK {
-            files.push((info.modified()?, entry.path(), info.len()));
+        let (path, modified) = (entry.path(), info.modified()?);
+        let aside = path.extension().is_some_and(|e| e == ASIDE);
+        let building = aside && modified.elapsed().map_or(true, |age| age < ABANDONED);
+        if info.is_file() && !building && entry.file_name() != LOCK {
+            files.push((modified, path, info.len()));
         }
     }
     files.sort_unstable();
@@ -107,10 +117,9 @@ fn prune(folder: &Path, keep: &Path, limit: u64) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-    use std::time::Duration;
 
     fn write(path: &Path) -> Result<(), Failure> {
-        let aside = path.with_extension(format!("{:?}", std::thread::current().id()));
+        let aside = path.with_extension(format!("{:?}.{ASIDE}", std::thread::current().id()));
         fs::write(&aside, [7; 100]).and_then(|()| fs::rename(&aside, path)).expect("our folder");
         Ok(())
     }
@@ -143,6 +152,17 @@ mod tests {
         // One that is larger than the limit is used all the same.
         assert!(executable(&folder, "e", 10, write).is_ok());
         assert_eq!(["a", "b", "d", "e"].map(there), [false, false, false, true]);
+    }
+
+    #[test]
+    fn what_killed_builds_left_goes_later() {
+        let place = tempfile::tempdir().unwrap();
+        let [fresh, old] = ["x.1.tmp", "y.2.tmp"].map(|name| place.path().join(name));
+        [&fresh, &old].into_iter().for_each(|path| fs::write(path, [7; 100]).unwrap());
+        let file = File::options().write(true).open(&old).unwrap();
+        file.set_modified(SystemTime::now() - 2 * ABANDONED).unwrap();
+        assert!(executable(place.path(), "a", 50, write).is_ok());
+        assert_eq!((fresh.exists(), old.exists()), (true, false));
     }
 
     /// Who holds an executable finds it, whatever the others build.
