@@ -21,11 +21,7 @@ cargo build --workspace --locked
 cargo test --workspace --locked
 
 step "fuzz: parsers of untrusted text and bytes under random and damaged inputs"
-export PROPTEST_CASES="${PROPTEST_CASES:-2000}"
-cargo test --locked -p gigac-frontend --test hostile
-cargo test --locked -p gigac-emulator --test fuzz
-cargo test --locked -p gigac-passes --test mutations
-cargo test --locked -p gigac-runtime --lib damaged
+bash tests/fuzz.sh
 
 step "training run"
 out=$(mktemp -d)

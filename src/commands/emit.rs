@@ -12,6 +12,7 @@ use gigac_passes::place::Placed;
 
 use serde_json::json;
 
+use super::build::TargetName;
 use super::{ModelArgs, print};
 use crate::compile::{self, Request};
 use crate::failure::Failure;
@@ -81,12 +82,22 @@ pub struct EmitArgs {
     /// Writes one file for each kernel into this folder instead.
     #[arg(short, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// What to generate code for.
-    #[arg(long, default_value = "cpu")]
-    target: super::build::TargetName,
+    /// What to generate code for (default: this CPU; `sm_80` for `ptx`, `cubin` and `sass`).
+    #[arg(long)]
+    target: Option<TargetName>,
     /// Prints one JSON object with the text in it.
     #[arg(long)]
     json: bool,
+}
+
+impl EmitArgs {
+    /// The target that was asked for, or the one that the stage is for.
+    fn target(&self) -> TargetName {
+        self.target.unwrap_or(match self.stage {
+            Stage::Ptx | Stage::Cubin | Stage::Sass => TargetName::Sm80,
+            _ => TargetName::Cpu,
+        })
+    }
 }
 
 /// Runs `emit`.
@@ -94,7 +105,7 @@ pub struct EmitArgs {
 /// # Errors
 /// Mistakes of the model, files that cannot be written, failures of code generation.
 pub fn run(args: &EmitArgs) -> Result<(), Failure> {
-    let request = args.model.read_for(args.target)?;
+    let request = args.model.read_for(args.target())?;
     let mut watch = Watch::new(&args.print_after)?;
     let text = match args.stage {
         Stage::Graph => format!("{}\n", request.model(&[], true)?.graph),
@@ -128,7 +139,7 @@ fn compiled(args: &EmitArgs, request: &Request, watch: &mut Watch) -> Result<Str
 
 /// The text of a stage that begins with a plan; empty when it went to files.
 fn stage_of(args: &EmitArgs, placed: &Placed) -> Result<String, Failure> {
-    match (args.stage, args.target.gpu()) {
+    match (args.stage, args.target().gpu()) {
         (Stage::Plan, _) => Ok(format!("{}\n", placed.plan)),
         (Stage::Kernels, _) => files(args, placed, "kernel", &|kernels| {
             Ok(kernels.iter().map(|k| format!("{k}\n")).collect())
@@ -138,7 +149,9 @@ fn stage_of(args: &EmitArgs, placed: &Placed) -> Result<String, Failure> {
         (stage, None) => {
             let name = stage.to_possible_value().map(|v| v.get_name().to_owned());
             let name = name.unwrap_or_default();
-            Err(Failure::Usage(format!("`emit {name}`: add `--target sm_80` or `--target sm_90`")))
+            Err(Failure::Usage(format!(
+                "`emit {name}` is for `--target sm_80` or `--target sm_90`"
+            )))
         }
     }
 }
@@ -147,7 +160,7 @@ fn stage_of(args: &EmitArgs, placed: &Placed) -> Result<String, Failure> {
 fn native(args: &EmitArgs, placed: &Placed) -> Result<String, Failure> {
     let failed =
         |e: gigac_codegen::CodegenError| Failure::Machine(format!("code generation failed: {e}"));
-    let target = &args.target.cpu()?;
+    let target = &args.target().cpu()?;
     match args.stage {
         Stage::Llvm => files(args, placed, "ll", &|k| x86::emit_llvm(k, target).map_err(failed)),
         _ => files(args, placed, "s", &|k| x86::emit_asm(k, target).map_err(failed)),

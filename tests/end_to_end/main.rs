@@ -9,3 +9,4 @@ mod memory;
 mod passes_off;
 mod precision;
 mod support;
+mod tutorial;

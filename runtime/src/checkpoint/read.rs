@@ -209,10 +209,10 @@ mod tests {
             let folder = folder(run.path()).join(name(7));
             let file = if shard { "states-00001-of-00001.safetensors" } else { INDEX };
             let mut bytes = fs::read(folder.join(file)).unwrap();
-            let at = at.index(bytes.len());
             // White space of the index may change without harm.
-            prop_assume!(shard || !bytes[at].is_ascii_whitespace());
-            bytes[at] ^= flip;
+            let harms = |at: &usize| shard || !bytes[*at].is_ascii_whitespace();
+            let places: Vec<usize> = (0..bytes.len()).filter(harms).collect();
+            bytes[*at.get(&places)] ^= flip;
             fs::write(folder.join(file), bytes).unwrap();
             prop_assert!(newest(run.path(), |_| ()).is_err());
         }
