@@ -23,7 +23,7 @@ use std::time::Instant;
 use attention::{Attention, Mask};
 use gigac_codegen::x86::{CpuTarget, compile_cpu};
 use gigac_ir::image::KernelFn;
-use gigac_ir::kernel::{AttentionTiles, Kernel};
+use gigac_ir::kernel::{AttentionKernel, Kernel, Machine};
 use memmap2::{Mmap, MmapMut};
 
 /// `b` batches of `h` heads of width `c` over `t` positions.
@@ -66,10 +66,11 @@ fn main() {
     );
     for (i, shape) in shapes.iter().enumerate() {
         for (pass, products) in [("forward", 2.0), ("backward", 5.0)] {
-            let chosen = match pass {
-                "forward" => AttentionTiles::forward(shape.t, shape.t),
-                _ => AttentionTiles::backward(shape.t, shape.t),
+            let kernel = match pass {
+                "forward" => AttentionKernel::Forward,
+                _ => AttentionKernel::Backward,
             };
+            let chosen = Machine::Cpu.attention(kernel, [shape.t; 2], shape.c);
             let tiles = given.unwrap_or([chosen.queries, chosen.keys]);
             let (name, rate) = run(*shape, tiles, pass, products, threads);
             let peer = peers.get(i).map_or(String::new(), |p| {

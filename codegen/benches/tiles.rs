@@ -1,15 +1,22 @@
-//! Writes the PTX of products with stated tiles to a folder, for `benches/ptx/run.py`, which counts
-//! their instructions: `cargo bench -p gigac-codegen --bench tiles -- FOLDER`.
+//! Writes the PTX of products and of attention with stated tiles to a folder, for `benches/ptx/run.py`, which
+//! counts their instructions: `cargo bench -p gigac-codegen --bench tiles -- FOLDER`.
+
+#[path = "../tests/support/attention.rs"]
+mod attention;
 
 use std::path::PathBuf;
 
+use attention::{Attention, Mask};
 use gigac_codegen::nvptx::{GpuTarget, compile_ptx};
 use gigac_ir::kernel::Kernel;
 
 /// Rows, columns and depth.
 const TILES: [[u64; 3]; 4] = [[128, 128, 32], [128, 256, 64], [128, 128, 64], [64, 128, 32]];
 
-/// Rows, columns and depth of the whole product.
+/// Widths of heads.
+const WIDTHS: [u64; 2] = [64, 128];
+
+/// Rows, columns and depth of the whole product; queries and keys.
 const SIZE: u64 = 4096;
 
 fn main() {
@@ -19,7 +26,8 @@ fn main() {
         println!("tiles: name a folder for the PTX files");
         return;
     };
-    let kernels: Vec<Kernel> = TILES.iter().map(product).collect();
+    let products = TILES.iter().map(product);
+    let kernels: Vec<Kernel> = products.chain(WIDTHS.iter().map(|c| forward(*c))).collect();
     let codes = compile_ptx(&kernels, GpuTarget::Sm80).expect("stated tiles compile");
     for code in codes {
         let path = folder.join(format!("{}.ptx", code.name));
@@ -51,5 +59,13 @@ fn product([rows, cols, depth]: &[u64; 3]) -> Kernel {
 }}",
         SIZE * SIZE
     );
+    Kernel::parse(&text).expect("the text above is a kernel")
+}
+
+/// Causal attention over heads of a width, in tiles of 128 queries and 64 keys.
+fn forward(width: u64) -> Kernel {
+    let heads = Attention::heads(1, 4, SIZE, width, [128, 64], Mask::Causal(0));
+    let text = Attention { half: true, ..heads }.forward();
+    let text = text.replace("kernel forward", &format!("kernel attention_{width}"));
     Kernel::parse(&text).expect("the text above is a kernel")
 }

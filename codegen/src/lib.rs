@@ -8,6 +8,7 @@
 //!
 //! **Invariant:** the only crate that knows LLVM; it decides nothing about the step.
 
+mod alias;
 mod error;
 mod llvm;
 pub mod nvptx;

@@ -97,7 +97,7 @@ struct Count<'k> {
     work: Work,
     /// Different elements of each buffer by access: several loads at one offset are one.
     touched: BTreeMap<(BufferId, bool), Vec<(Offset, f64)>>,
-    /// Storage of the memory that a tile was loaded from.
+    /// Storage of the memory that a tile was loaded from, or that it was rounded to.
     memory: BTreeMap<TileId, Storage>,
     /// Results of dots.
     dots: BTreeSet<TileId>,
@@ -146,7 +146,12 @@ impl Count<'_> {
             {
                 0
             }
-            Expr::Pointwise(function, _) => u64::from(function.def().flops),
+            Expr::Pointwise(function, _) => {
+                if *function == Pointwise::Bf16 {
+                    self.memory.insert(tile, Storage::Bf16);
+                }
+                u64::from(function.def().flops)
+            }
             Expr::Noise { .. } => NOISE,
             Expr::Load { buffer, offset, .. } => {
                 self.memory.insert(tile, self.buffer(*buffer));

@@ -1,7 +1,7 @@
 //! Decomposition: replaces operations that have no kernels of their own.
 //!
-//! - Attention over axes that its kernels do not take becomes products, a softmax and the score function in the open;
-//!   on GPUs, for which there are no kernels of attention yet, all attention does.
+//! - Attention over axes that its kernels do not take becomes products, a softmax and the score function in the
+//!   open. On GPUs kernels multiply bf16 only, and heads of at most 256.
 //! - `top` becomes ranks: an element's rank is the number of those that beat it.
 //! - A scatter over few elements becomes a sum of one-hot choices, which fuses.
 //! - A product without free axes becomes multiply and sum.
@@ -9,7 +9,7 @@
 //!
 //! Requires a verified graph; preserves results. O(nodes) time.
 
-use gigac_ir::graph::{AxisId, Builder, DType, Graph, Node, Op, ValueId};
+use gigac_ir::graph::{AxisId, Builder, DType, Graph, Op, ValueId};
 use gigac_ir::kernel::{Machine, Reduction};
 use gigac_ir::ops::{self, OpError};
 use gigac_ir::pointwise::Pointwise;
@@ -36,10 +36,9 @@ pub fn decompose(graph: Graph) -> Graph {
 }
 
 fn run(graph: Graph, machine: Machine) -> (Graph, Report) {
-    let kernels = |graph: &Graph, node: &Node| machine == Machine::Cpu && has_kernels(graph, node);
     let mut attentions = 0;
     let graph = rebuild(graph, &mut |b, node, operands| match node.op {
-        Op::Attend { .. } | Op::AttendGrad { .. } if !kernels(&b.graph, node) => {
+        Op::Attend { .. } | Op::AttendGrad { .. } if !has_kernels(&b.graph, node, machine) => {
             attentions += 1;
             ops::attend::decompose(b, node, operands).map(Some)
         }

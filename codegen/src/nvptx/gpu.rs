@@ -143,6 +143,14 @@ impl<'c> Gpu<'c> {
         self.binary(Op::And, a, b)
     }
 
+    pub(super) fn either(&self, a: Value<'c>, b: Value<'c>) -> Value<'c> {
+        self.binary(Op::Or, a, b)
+    }
+
+    pub(super) fn not(&self, a: Value<'c>) -> Value<'c> {
+        self.binary(Op::Xor, a, self.bool(true, 1))
+    }
+
     // Threads.
 
     /// The number of this thread in its block.
@@ -231,6 +239,11 @@ impl<'c> Gpu<'c> {
         let name = format!("llvm.nvvm.cp.async.{cache}.shared.global.{bytes}{suffix}");
         let operands: Vec<Value> = [to.into(), from.into()].into_iter().chain(size).collect();
         self.intrinsic_call(&name, &[], &operands);
+    }
+
+    /// `2^x` to two units in the last place; 0 where it is denormal.
+    pub(super) fn power_of_two(&self, x: Value<'c>) -> Value<'c> {
+        self.intrinsic("llvm.nvvm.ex2.approx.ftz", &[x])
     }
 
     /// Ends a group of copies.

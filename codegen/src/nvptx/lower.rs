@@ -50,6 +50,8 @@ pub(super) struct Lowerer<'e, 'c> {
     pub(super) exchange: Exchange,
     /// Where in shared memory reductions may write, and how much they have written.
     pub(super) scratch: (u64, u64),
+    /// Whether bits may differ from those of the CPU: the order of additions is another one anyway.
+    pub(super) quick: bool,
 }
 
 impl<'e, 'c> Lowerer<'e, 'c> {
@@ -70,6 +72,7 @@ impl<'e, 'c> Lowerer<'e, 'c> {
             values: vec![None; kernel.values.len()],
             lazy: HashMap::new(),
             scratch: (frame.local, 0),
+            quick: false,
         }
     }
 
@@ -78,6 +81,7 @@ impl<'e, 'c> Lowerer<'e, 'c> {
         let mut other = Self::new(self.gpu, self.kernel, self.frame, layout);
         other.firsts = self.firsts.clone();
         other.lazy = self.lazy.clone();
+        other.quick = self.quick;
         other
     }
 
@@ -142,7 +146,7 @@ impl<'e, 'c> Lowerer<'e, 'c> {
     }
 
     /// The registers of values, to be read at coordinates of a shape.
-    fn operands(&mut self, of: &[TileId]) -> Result<Vec<(Tile<'c>, Shape)>, Refusal> {
+    pub(super) fn operands(&mut self, of: &[TileId]) -> Result<Vec<(Tile<'c>, Shape)>, Refusal> {
         of.iter().map(|v| Ok((self.value(*v)?, self.shape(*v)))).collect()
     }
 
@@ -168,6 +172,11 @@ impl<'e, 'c> Lowerer<'e, 'c> {
         of: &[TileId],
         shape: &Shape,
     ) -> Result<Tile<'c>, Refusal> {
+        if self.quick
+            && let Some(tile) = self.quickly(function, of, shape)?
+        {
+            return Ok(tile);
+        }
         let last = of.last().expect("pointwise functions have operands");
         let scalar = self.kernel.ty(*last).scalar;
         let operands = self.operands(of)?;
@@ -292,7 +301,11 @@ impl<'e, 'c> Lowerer<'e, 'c> {
     }
 
     /// Gives values their registers, one after the other.
-    fn distribute(&mut self, values: impl Iterator<Item = TileId>, mut registers: &[Value<'c>]) {
+    pub(super) fn distribute(
+        &mut self,
+        values: impl Iterator<Item = TileId>,
+        mut registers: &[Value<'c>],
+    ) {
         for value in values {
             let (own, rest) = registers.split_at(self.shape(value).count());
             self.values[value.0 as usize] = Some(own.into());

@@ -1,8 +1,9 @@
 //! Kernels for NVIDIA GPUs, as PTX.
 //!
 //! ```text
-//! kernel ── spreads ──┬─ region (no `dot`) ──┬─ LLVM ── PTX
-//!                     └─ product (`dot`) ────┘
+//! kernel ── spreads ──┬─ region (no `dot`) ───────────┬─ LLVM ── PTX
+//!                     ├─ product (a sum of `dot`s) ───┤
+//!                     └─ block (`dot`s of `dot`s) ────┘
 //! ```
 //! One block of threads computes one grid point. A tile value is spread over the threads and
 //! their registers (`layout.rs`); everything but `dot` works register by register in any spread. A
@@ -14,6 +15,7 @@
 //! the buffer's bytes. Grid points are blocks along x, the last grid variable fastest.
 
 mod access;
+mod block;
 mod exchange;
 mod gpu;
 mod layout;
@@ -37,6 +39,7 @@ use inkwell::values::BasicValueEnum;
 use rayon::prelude::*;
 
 use crate::CodegenError;
+use crate::pattern::Contraction;
 use gpu::Gpu;
 use lower::{Frame, Refusal};
 use runs::WIDEST;
@@ -103,18 +106,22 @@ fn lower(gpu: &Gpu<'_>, kernel: &Kernel, target: GpuTarget) -> Result<Resources,
     if let Some(var) = kernel.vars.iter().find(|v| v.extent.saturating_add(v.tile) > BLOCKS) {
         return Err(format!("`{}` has positions beyond 32 bits", var.name));
     }
-    match holds_dot(&kernel.body) {
-        true => product::lower(gpu, kernel, target),
-        false => region::lower(gpu, kernel, target),
+    match dots(&kernel.body) {
+        0 => region::lower(gpu, kernel, target),
+        1 => product::lower(gpu, kernel, target),
+        _ if Contraction::recognise(kernel).is_ok() => product::lower(gpu, kernel, target),
+        _ => block::lower(gpu, kernel, target),
     }
 }
 
-fn holds_dot(body: &[Stmt]) -> bool {
-    body.iter().any(|stmt| match stmt {
-        Stmt::Let(_, expr) => matches!(expr, Expr::Dot(..)),
-        Stmt::Loop { body, .. } => holds_dot(body),
-        Stmt::Store { .. } | Stmt::When(_) => false,
-    })
+/// How many products there are.
+fn dots(body: &[Stmt]) -> usize {
+    let of = |stmt: &Stmt| match stmt {
+        Stmt::Let(_, expr) => usize::from(matches!(expr, Expr::Dot(..))),
+        Stmt::Loop { body, .. } => dots(body),
+        Stmt::Store { .. } | Stmt::When(_) => 0,
+    };
+    body.iter().map(of).sum()
 }
 
 impl<'c> Frame<'c> {

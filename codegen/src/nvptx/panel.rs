@@ -6,7 +6,7 @@
 //! line, at most 8. So eight lines at one chunk, which is what `ldmatrix` takes at a time, meet all
 //! banks once.
 
-use gigac_ir::kernel::{Expr, Kernel, Offset, Storage, TileId, VarId};
+use gigac_ir::kernel::{BufferId, Expr, Kernel, Offset, Storage, TileId, VarId};
 use gigac_ir::pointwise::Pointwise;
 use inkwell::values::{IntValue, PointerValue};
 
@@ -14,13 +14,12 @@ use super::layout::{Layout, Shape, Spread};
 use super::lower::{Lowerer, Refusal};
 use super::runs::{WIDEST, longest};
 use crate::llvm::emit::Value;
-use crate::pattern::Contraction;
 
 /// Elements of a chunk.
 const CHUNK: u64 = 8;
 
 /// Chunks after which the banks repeat.
-const PERIOD: u64 = 8;
+pub(super) const PERIOD: u64 = 8;
 
 /// How one operand lies in shared memory, and how it comes there.
 pub(super) struct Panel {
@@ -29,13 +28,13 @@ pub(super) struct Panel {
     /// Whether lines run along the contracted variable.
     pub(super) along_k: bool,
     /// The variable along lines, and the one across.
-    fast: VarId,
+    pub(super) fast: VarId,
     slow: VarId,
     lines: u64,
     /// Elements of a line, without what pads it.
     width: u64,
     /// Chunks of a line.
-    chunks: u64,
+    pub(super) chunks: u64,
     /// Neighbours that one access takes.
     run: u64,
     spreads: [Spread; 2],
@@ -43,18 +42,17 @@ pub(super) struct Panel {
 
 impl Panel {
     /// The panel of an operand: `extents` are its positions along its own variable and along the
-    /// contracted one, in multiples of 16. `bits` count the threads that fill it.
+    /// contracted one, in multiples of 16. `loads` are what the operand is computed from, `bits` count the
+    /// threads that fill it.
     pub(super) fn new(
-        found: &Contraction<'_>,
-        value: TileId,
+        kernel: &Kernel,
+        (value, loads): (TileId, &[(BufferId, &Offset)]),
         [own, k]: [VarId; 2],
         extents: [u64; 2],
         bits: u32,
     ) -> Self {
-        let loads = found.loads(value);
         let run = |var: VarId| {
-            let along =
-                loads.iter().map(|(b, offset)| longest(found.kernel, *b, offset, None, var));
+            let along = loads.iter().map(|(b, offset)| longest(kernel, *b, offset, None, var));
             along.max().unwrap_or(1).min(CHUNK)
         };
         let along_k = run(k) >= run(own);

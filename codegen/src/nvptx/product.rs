@@ -33,7 +33,8 @@ pub(super) fn lower(
 ) -> Result<Resources, Refusal> {
     let found = Contraction::recognise(kernel);
     let found = found.map_err(|reason| format!("it is no matrix product ({reason})"))?;
-    let exact = |p: &Product| is_bf16(&found, p.lhs) && is_bf16(&found, p.rhs);
+    let expr = |value: TileId| found.exprs.get(&value).copied();
+    let exact = |p: &Product| [p.lhs, p.rhs].iter().all(|v| is_bf16(kernel, &expr, *v));
     let on_tensor_cores = found.products.iter().all(exact);
     let [rows, cols] =
         [found.rows, found.cols].map(|v| kernel.var(v).tile.min(kernel.var(v).extent));
@@ -78,13 +79,20 @@ pub(super) fn lower(
 }
 
 /// Whether a value has at most the digits of bf16.
-fn is_bf16(of: &Contraction<'_>, value: TileId) -> bool {
-    match of.expr(value) {
-        Expr::Load { buffer, .. } => of.kernel.buffers[buffer.0 as usize].storage == Storage::Bf16,
-        Expr::Real(x) => (*x as f32).to_bits().trailing_zeros() >= 16,
-        Expr::Pointwise(Pointwise::Bf16, _) => true,
-        Expr::Pointwise(Pointwise::Stop, x) => is_bf16(of, x[0]),
-        Expr::Pointwise(Pointwise::Where, x) => is_bf16(of, x[1]) && is_bf16(of, x[2]),
+pub(super) fn is_bf16<'k>(
+    kernel: &Kernel,
+    expr: &dyn Fn(TileId) -> Option<&'k Expr>,
+    value: TileId,
+) -> bool {
+    let narrow = |value: TileId| is_bf16(kernel, expr, value);
+    match expr(value) {
+        Some(Expr::Load { buffer, .. }) => {
+            kernel.buffers[buffer.0 as usize].storage == Storage::Bf16
+        }
+        Some(Expr::Real(x)) => (*x as f32).to_bits().trailing_zeros() >= 16,
+        Some(Expr::Pointwise(Pointwise::Bf16, _)) => true,
+        Some(Expr::Pointwise(Pointwise::Stop, x)) => narrow(x[0]),
+        Some(Expr::Pointwise(Pointwise::Where, x)) => narrow(x[1]) && narrow(x[2]),
         _ => false,
     }
 }

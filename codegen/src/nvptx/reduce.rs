@@ -30,7 +30,7 @@ impl<'c> Lowerer<'_, 'c> {
             };
             groups[shape.index(&own, &at)].push(value);
         }
-        let inside = groups.iter().map(|values| reduce_values(self.gpu, reduction, values));
+        let inside = groups.iter().map(|values| self.tree(reduction, values));
         let lanes = inside.map(|value| self.over_lanes(reduction, var, value)).collect();
         Ok(self.over_warps(reduction, var, lanes).into())
     }
@@ -38,8 +38,29 @@ impl<'c> Lowerer<'_, 'c> {
     fn over_lanes(&self, reduction: Reduction, var: VarId, value: Value<'c>) -> Value<'c> {
         let bits = self.layout.spread(var).bits.iter().map(|(bit, _)| 1 << bit);
         bits.filter(|bit| *bit < WARP).fold(value, |value, bit| {
-            combine(self.gpu, reduction, value, self.gpu.shuffle_xor(value, bit))
+            self.joined(reduction, value, self.gpu.shuffle_xor(value, bit))
         })
+    }
+
+    /// Combines two values; where bits may differ, a maximum is one instruction.
+    fn joined(&self, reduction: Reduction, a: Value<'c>, b: Value<'c>) -> Value<'c> {
+        match reduction {
+            Reduction::Max if self.quick && a.is_float_value() => {
+                self.gpu.intrinsic("llvm.maximum", &[a, b])
+            }
+            _ => combine(self.gpu, reduction, a, b),
+        }
+    }
+
+    fn tree(&self, reduction: Reduction, values: &[Value<'c>]) -> Value<'c> {
+        match values {
+            _ if !self.quick => reduce_values(self.gpu, reduction, values),
+            [one] => *one,
+            _ => {
+                let (low, high) = values.split_at(values.len().div_ceil(2));
+                self.joined(reduction, self.tree(reduction, low), self.tree(reduction, high))
+            }
+        }
     }
 
     /// Every thread writes what it has; after a barrier it reads what the threads have that

@@ -97,7 +97,10 @@ pub(super) fn multiply<'c>(
     let kernel = lowerer.kernel;
     let (k, bits) = (product.k, warps.threads().ilog2());
     let depth = padded(kernel, k);
-    let panel = |value, own: VarId, size| Panel::new(found, value, [own, k], [size, depth], bits);
+    let panel = |value, own: VarId, size| {
+        let loads = found.loads(value);
+        Panel::new(kernel, (value, &loads), [own, k], [size, depth], bits)
+    };
     let panels = [
         panel(product.lhs, found.rows, warps.down * warps.rows),
         panel(product.rhs, found.cols, warps.across * warps.cols),

@@ -6,7 +6,7 @@ mod attention;
 mod support;
 
 use attention::{Attention, Mask, Score};
-use support::{check_cpu, check_cpu_with, content, kernel};
+use support::{check_cpu, check_cpu_with, check_gpu_with, content, kernel};
 
 /// The programs of the page on the kernel IR.
 #[test]
@@ -98,7 +98,63 @@ fn random_programs() {
             tiles,
             mask,
             score,
+            half: false,
         };
         check_both(&attention);
+    }
+}
+
+/// Forward and backward in bf16 on tensor cores, beside the interpreter, which rounds at the same places. What
+/// differs is the order of additions and the exponential; so a number may be rounded to the other neighbour, 2⁻⁸
+/// of it, before it is multiplied: a sum of products of numbers below 2 with probabilities that add up to about 1
+/// then differs by 2⁻⁷ at most, and by 2⁻⁸ of it once more where it is stored.
+fn check_half(attention: &Attention) {
+    let attention = Attention { half: true, ..*attention };
+    let [rows, cols] = attention.tiles;
+    let keys = Attention { tiles: [cols.min(32), rows], ..attention };
+    let halves: &[[bool; 2]] = match attention.c.max(attention.e) {
+        129.. => &[[true, false], [false, true]],
+        _ => &[[true, true]],
+    };
+    let texts = [attention.forward(), attention.queries()];
+    for text in texts.into_iter().chain(halves.iter().map(|of| keys.values(*of))) {
+        check_gpu_with(&text, &arguments(&text), &[], 0.012);
+    }
+}
+
+#[test]
+fn tensor_cores_take_heads_of_16_to_256() {
+    for (c, tiles) in [
+        (16, [32, 32]),
+        (24, [64, 64]),
+        (40, [32, 32]),
+        (64, [128, 64]),
+        (80, [64, 64]),
+        (96, [64, 32]),
+        (128, [128, 64]),
+        (192, [64, 32]),
+        (256, [64, 32]),
+    ] {
+        check_half(&Attention::heads(1, 1, tiles[0] + 2, c, tiles, Mask::Causal(0)));
+    }
+}
+
+#[test]
+fn tensor_cores_with_masks_and_odd_sizes() {
+    let masks = [Mask::Full, Mask::Causal(0), Mask::Causal(5), Mask::Window(20), Mask::Documents];
+    let shapes = [(1, 1, 16, [16, 16]), (33, 100, 20, [16, 32]), (140, 70, 36, [64, 32])];
+    for (i, mask) in masks.into_iter().enumerate() {
+        for (t, s, c, tiles) in [shapes[i % 3], shapes[(i + 1) % 3]] {
+            let heads = Attention::heads(1, 2, t, c, tiles, mask);
+            check_half(&Attention { s, e: c + 3, ..heads });
+        }
+    }
+}
+
+#[test]
+fn tensor_cores_with_scores_and_grouped_queries() {
+    for score in [Score::Scale, Score::Cap, Score::Alibi] {
+        let heads = Attention::heads(2, 2, 70, 32, [32, 32], Mask::Causal(0));
+        check_half(&Attention { score, r: 3, ..heads });
     }
 }

@@ -42,12 +42,14 @@ pub(crate) struct Attention {
     pub(crate) tiles: [u64; 2],
     pub(crate) mask: Mask,
     pub(crate) score: Score,
+    /// Whether all but `lse` and `delta` is bf16, and what is multiplied is rounded to it.
+    pub(crate) half: bool,
 }
 
 impl Attention {
     /// Attention with as many heads for keys as for queries, scaled.
     pub(crate) fn heads(b: u64, h: u64, t: u64, c: u64, tiles: [u64; 2], mask: Mask) -> Self {
-        Self { b, g: h, r: 1, t, s: t, c, e: c, tiles, mask, score: Score::Scale }
+        Self { b, g: h, r: 1, t, s: t, c, e: c, tiles, mask, score: Score::Scale, half: false }
     }
 
     /// Offsets of queries (or of what has their rows and `width` columns along `column`).
@@ -168,12 +170,23 @@ impl Attention {
         text
     }
 
+    fn real(&self) -> &'static str {
+        if self.half { "bf16" } else { "f32" }
+    }
+
+    /// A value as an operand of a product, under another name.
+    fn rounded(&self, from: &str, to: &str) -> String {
+        let function = if self.half { "bf16" } else { "stop" };
+        format!("    {to}: f32[b, g, r, t, s] = {function} {from}\n")
+    }
+
     /// `out` and `lse`.
     pub(crate) fn forward(&self) -> String {
         let [q, k, v, o, m] = self.sizes();
         let mut text = format!(
-            "kernel forward \"\" {{\n  read q: f32[{q}]\n  read k: f32[{k}]\n  read v: f32[{v}]
-  write o: f32[{o}]\n  write m: f32[{m}]\n{}",
+            "kernel forward \"\" {{\n  read q: {0}[{q}]\n  read k: {0}[{k}]\n  read v: {0}[{v}]
+  write o: {0}[{o}]\n  write m: f32[{m}]\n{1}",
+            self.real(),
             self.inputs()
         );
         text += &self.declarations("b, g, r, t, c, e");
@@ -189,11 +202,12 @@ impl Attention {
     %16: f32[b, g, r, t] = sub %5, %13\n    %18: f32[b, g, r, t] = exp %16
     %19: f32[b, g, r, t] = mul %7, %18\n    %40: f32[b, g, r, t] = reduce sum %15 along s
     %41: f32[b, g, r, t] = add %19, %40\n    %42: f32[b, s, g, e] = load v[{v}]
-    %43: f32[b, g, r, t, e] = dot %15, %42 along s\n    %44: f32[b, g, r, t, e] = mul %9, %18
+{}    %43: f32[b, g, r, t, e] = dot %90, %42 along s\n    %44: f32[b, g, r, t, e] = mul %9, %18
     %45: f32[b, g, r, t, e] = add %44, %43\n    next %13, %41, %45\n  }}
 ",
             self.mask(),
             self.score(),
+            self.rounded("%15", "%90"),
         )
         .unwrap();
         let o = self.rows(self.e, "e");
@@ -242,6 +256,90 @@ impl Attention {
             self.derivative(),
         )
         .unwrap();
+        numbered(&text)
+    }
+
+    fn backward_header(&self, name: &str, results: &str, grid: &str) -> String {
+        let [q, k, v, o, m] = self.sizes();
+        let real = self.real();
+        format!(
+            "kernel {name} \"\" {{\n  read q: {real}[{q}]\n  read k: {real}[{k}]\n  read v: {real}[{v}]
+  read do: {real}[{o}]\n  read lse: f32[{m}]\n  read delta: f32[{m}]\n{results}{}{}",
+            self.inputs(),
+            self.declarations(grid)
+        )
+    }
+
+    /// Of a pair of tiles: rounded probabilities `%91`, and rounded cotangents `%92` of the raw product.
+    fn pair(&self) -> String {
+        let (q, o, row) = (self.rows(self.c, "c"), self.rows(self.e, "e"), self.row());
+        let (k, v) = (self.keys(self.c, "c"), self.keys(self.e, "e"));
+        let score = "f32[b, g, r, t, s]";
+        format!(
+            "{}    %4: f32[b, g, r, t, c] = load q[{q}]\n    %5: f32[b, g, r, t, e] = load do[{o}]
+    %11: f32[b, g, s, c] = load k[{k}]\n    %42: f32[b, g, s, e] = load v[{v}]
+    %10: {score} = dot %4, %11 along c\n{}    %6: f32[b, g, r, t] = load lse[{row}]
+    %7: f32[b, g, r, t] = load delta[{row}]\n    %12: {score} = sub %30, %6\n    %13: {score} = exp %12
+    %14: {score} = dot %5, %42 along e\n    %15: {score} = sub %14, %7\n    %45: {score} = mul %13, %15
+{}{}{}",
+            self.mask(),
+            self.score(),
+            self.derivative(),
+            self.rounded("%13", "%91"),
+            self.rounded("%50", "%92"),
+        )
+    }
+
+    /// `dq` alone: queries outside.
+    pub(crate) fn queries(&self) -> String {
+        let results = format!("  write dq: {}[{}]\n", self.real(), self.sizes()[0]);
+        let mut text = self.backward_header("queries", &results, "b, g, r, t, c, e");
+        write!(
+            text,
+            "  loop s carry (%60: f32[b, g, r, t, c] = %0 -> %61) {{\n{}\
+             \x20   %70: f32[b, g, r, t, c] = dot %92, %11 along s
+    %71: f32[b, g, r, t, c] = add %60, %70\n    next %71\n  }}\n  store dq[{}] = %61\n}}\n",
+            self.pair(),
+            self.rows(self.c, "c"),
+        )
+        .unwrap();
+        numbered(&text)
+    }
+
+    /// `dk` or `dv` or both: keys outside.
+    pub(crate) fn values(&self, of: [bool; 2]) -> String {
+        let [_, k, v, ..] = self.sizes();
+        let real = self.real();
+        let both = [
+            ("c", k, self.keys(self.c, "c"), "dk", "%92, %4"),
+            ("e", v, self.keys(self.e, "e"), "dv", "%91, %5"),
+        ];
+        let wanted: Vec<_> = both.into_iter().zip(of).filter(|(_, w)| *w).map(|(x, _)| x).collect();
+        let list = |one: &dyn Fn(usize, &str, &str) -> String| {
+            let all = wanted.iter().enumerate().map(|(i, x)| one(i, x.0, x.4));
+            all.collect::<Vec<_>>().join(", ")
+        };
+        let results: String =
+            wanted.iter().map(|x| format!("  write {}: {real}[{}]\n", x.3, x.1)).collect();
+        let mut text = self.backward_header("values", &results, "b, g, s, c, e");
+        let outer = list(&|i, w, _| format!("%6{i}: f32[b, g, s, {w}] = %0 -> %10{i}"));
+        let inner = list(&|i, w, _| format!("%7{i}: f32[b, g, s, {w}] = %6{i} -> %11{i}"));
+        write!(text, "  loop r carry ({outer}) {{\n  loop t carry ({inner}) {{\n{}", self.pair())
+            .unwrap();
+        for (i, (w, .., operands)) in wanted.iter().enumerate() {
+            write!(
+                text,
+                "    %12{i}: f32[b, g, r, s, {w}] = dot {operands} along t
+    %13{i}: f32[b, g, s, {w}] = reduce sum %12{i} along r\n    %14{i}: f32[b, g, s, {w}] = add %7{i}, %13{i}\n"
+            )
+            .unwrap();
+        }
+        let [next, out] = [14, 11].map(|n| list(&|i, _, _| format!("%{n}{i}")));
+        write!(text, "    next {next}\n  }}\n    next {out}\n  }}\n").unwrap();
+        for (i, (.., at, name, _)) in wanted.iter().enumerate() {
+            writeln!(text, "  store {name}[{at}] = %10{i}").unwrap();
+        }
+        text += "}\n";
         numbered(&text)
     }
 }

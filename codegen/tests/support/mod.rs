@@ -183,6 +183,12 @@ pub(crate) fn check_cpu_with(text: &str, arguments: &[Vec<f64>], scalars: &[i64]
 /// in an order of their own.
 pub(crate) fn check_with(text: &str, arguments: &[Vec<f64>], scalars: &[i64], tolerance: f64) {
     check_cpu_with(text, arguments, scalars, tolerance);
+    check_gpu_with(text, arguments, scalars, tolerance);
+}
+
+/// Runs a kernel on the emulated GPU under several schedules, and compares every argument with the
+/// interpreter's.
+pub(crate) fn check_gpu_with(text: &str, arguments: &[Vec<f64>], scalars: &[i64], tolerance: f64) {
     let kernel = kernel(text);
     let expect = interpreted(&kernel, arguments, scalars);
     let declared = kernel.buffers.iter().filter(|b| b.access != Access::Local);

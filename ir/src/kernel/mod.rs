@@ -42,7 +42,8 @@ mod verify;
 pub use interpret::{Arithmetic, InterpretError};
 pub use offset::{Factor, Offset, Term};
 pub use tiles::{
-    AttentionTiles, ContractionTiles, KEPT_COLUMNS, Machine, RegionTiles, contraction_tiles,
+    AttentionKernel, AttentionTiles, ContractionTiles, KEPT_COLUMNS, Machine, RegionTiles,
+    contraction_tiles,
 };
 pub use verify::KernelError;
 

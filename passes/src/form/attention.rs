@@ -5,7 +5,10 @@
 //! pair of tiles once: keys outside, queries inside; the gradients of keys and values are carried,
 //! that of the queries is added to in memory, in the order of keys. With few heads there are two,
 //! one for the queries' gradient and one for the others, which split positions as well: seven
-//! products instead of five.
+//! products instead of five. On GPUs it is always two, or three where a thread cannot hold the gradients of
+//! keys and of values at once: eight products.
+//!
+//! What is multiplied by bf16 is rounded to bf16: probabilities, and cotangents of the raw product.
 //!
 //! Where the score is −∞ the turn of a pair of tiles changes nothing: the mask is read off the
 //! score function, and stands in front of the turn as its `when`.
@@ -16,9 +19,12 @@
 //!
 //! Source: FlashAttention-2, arXiv:2307.08691, algorithms 1 and 2.
 
-use gigac_ir::graph::{AxisId, Graph, Node, Op, Region, Type, ValueId};
-use gigac_ir::kernel::{AttentionTiles, Carry, Expr, Reduction, Scalar, Stmt, TileId, Var, VarId};
-use gigac_ir::ops::attend::{Parts, fixed, leading};
+use gigac_ir::graph::{AxisId, DType, Graph, Node, Op, Region, Type, ValueId};
+use gigac_ir::kernel::{
+    AttentionKernel, AttentionTiles, Carry, Expr, Machine, Reduction, Scalar, Stmt, TileId, Var,
+    VarId,
+};
+use gigac_ir::ops::attend::{Parts, factor, fixed, leading};
 use gigac_ir::pointwise::Pointwise;
 
 use super::defs::Def;
@@ -33,14 +39,18 @@ const HEADS: u64 = 4;
 
 /// Whether kernels compute attention, or what it decomposes into: one query, one key or heads of
 /// one element are matters of vectors, not of tiles.
-pub(crate) fn has_kernels(graph: &Graph, node: &Node) -> bool {
+pub(crate) fn has_kernels(graph: &Graph, node: &Node, machine: Machine) -> bool {
     let [q, k, v] = [0, 1, 2].map(|i| graph.ty(node.operands[i]));
     let types: Vec<&Type> = node.operands.iter().map(|x| graph.ty(*x)).collect();
     let parts = Parts::new(&node.op, &types);
     let fits = |a: &AxisId| q.has(*a) && k.has(*a) == v.has(*a);
     let tiled = |a: &AxisId| !k.has(*a) && graph.size(*a) > 1;
     let width = |axes: &[AxisId]| (2..=WIDEST).contains(&graph.elements(axes));
-    parts.rows.iter().all(fits)
+    let widest = graph.elements(&parts.inner).max(graph.elements(&parts.columns));
+    let multiplied = if matches!(node.op, Op::Attend { .. }) { 3 } else { 4 };
+    let bf16 = types[..multiplied].iter().all(|x| x.dtype == DType::Bf16);
+    machine.has_attention(widest, bf16)
+        && parts.rows.iter().all(fits)
         && parts.rows.iter().any(tiled)
         && graph.size(parts.keys) > 1
         && width(&parts.inner)
@@ -49,12 +59,21 @@ pub(crate) fn has_kernels(graph: &Graph, node: &Node) -> bool {
 
 /// The kernels of an attention node.
 pub(crate) fn emit(context: &Context<'_>, node: &Node) -> Vec<Traced> {
-    let heads = Heads::new(context, node);
-    match node.op {
-        Op::Attend { .. } => vec![heads.forward()],
-        _ if context.graph.elements(&heads.batch) >= HEADS => vec![heads.backward()],
-        _ => vec![heads.backward_queries(), heads.backward_keys()],
+    use AttentionKernel::{Backward, Forward, Keys, Queries};
+    let heads = |kernel| Heads::new(context, node, kernel);
+    if let Op::Attend { .. } = node.op {
+        return vec![heads(Forward).forward()];
     }
+    let (whole, keys) = (heads(Backward), heads(Keys));
+    if context.machine == Machine::Cpu && context.graph.elements(&whole.batch) >= HEADS {
+        return vec![whole.backward()];
+    }
+    let mut kernels = vec![heads(Queries).backward_queries()];
+    match context.machine.splits_keys(keys.width()) {
+        true => kernels.extend([[true, false], [false, true]].map(|of| keys.backward_keys(of))),
+        false => kernels.push(keys.backward_keys([true; 2])),
+    }
+    kernels
 }
 
 /// The axes of attention as variables.
@@ -77,7 +96,7 @@ struct Heads<'c, 'g> {
 }
 
 impl<'c, 'g> Heads<'c, 'g> {
-    fn new(context: &'c Context<'g>, node: &'c Node) -> Self {
+    fn new(context: &'c Context<'g>, node: &'c Node, kernel: AttentionKernel) -> Self {
         let graph = context.graph;
         let types: Vec<&Type> = node.operands.iter().map(|v| graph.ty(*v)).collect();
         let parts = Parts::new(&node.op, &types);
@@ -96,10 +115,8 @@ impl<'c, 'g> Heads<'c, 'g> {
         let extent = |axes: &[AxisId]| graph.elements(axes);
         let (t, s) = (graph.size(tiled), graph.size(parts.keys));
         let (c, e) = (extent(&inner), extent(&columns));
-        let AttentionTiles { queries: tile_t, keys: tile_s } = match node.op {
-            Op::Attend { .. } => AttentionTiles::forward(t, s),
-            _ => AttentionTiles::backward(t, s),
-        };
+        let AttentionTiles { queries: tile_t, keys: tile_s } =
+            context.machine.attention(kernel, [t, s], c.max(e));
 
         let single = |(i, a): (usize, &AxisId), name| Var {
             name: format!("{name}{i}"),
@@ -143,6 +160,16 @@ impl<'c, 'g> Heads<'c, 'g> {
         }
     }
 
+    /// The widest of queries, keys and values.
+    fn width(&self) -> u64 {
+        [self.c, self.e].map(|v| self.vars[v.0 as usize].extent).into_iter().max().unwrap_or(0)
+    }
+
+    /// Whether an operand is bf16.
+    fn is_narrow(&self, operand: usize) -> bool {
+        self.context.graph.ty(self.node.operands[operand]).dtype == DType::Bf16
+    }
+
     fn batch_vars(&self) -> Vec<VarId> {
         (0..self.batch.len() as u32).map(VarId).collect()
     }
@@ -183,7 +210,7 @@ impl<'c, 'g> Heads<'c, 'g> {
             &[&self.query_vars()[..], &[self.t]].concat(),
         );
         emit.clear_score();
-        emit.keys_outside(true);
+        emit.keys_outside(true, [true; 2]);
         emit.tracer.finish()
     }
 
@@ -194,10 +221,13 @@ impl<'c, 'g> Heads<'c, 'g> {
         emit.tracer.finish()
     }
 
-    fn backward_keys(&self) -> Traced {
+    /// `of`: the gradients of keys, of values, or both.
+    fn backward_keys(&self, of: [bool; 2]) -> Traced {
         let mut emit = self.kernel(&[self.s]);
-        emit.clear_score();
-        emit.keys_outside(false);
+        if of[0] {
+            emit.clear_score();
+        }
+        emit.keys_outside(false, of);
         emit.tracer.finish()
     }
 }
@@ -213,10 +243,10 @@ struct Pair {
     q: TileId,
     k: TileId,
     dout: TileId,
-    /// Probabilities.
+    /// Probabilities, as they are multiplied.
     p: TileId,
-    /// Cotangent of the raw product.
-    draw: TileId,
+    /// Cotangent of the raw product, as it is multiplied, where it is wanted.
+    draw: Option<TileId>,
 }
 
 impl Emit<'_, '_, '_> {
@@ -258,6 +288,12 @@ impl Emit<'_, '_, '_> {
         }
         let one = self.tracer.emit_here(Expr::Real(1.0), Scalar::F32, sorted(vars));
         self.map(Pointwise::Mul, &[x, one])
+    }
+
+    /// A factor of products as it is multiplied: rounded where the other one is bf16.
+    fn factor(&mut self, x: TileId, number: usize) -> TileId {
+        let by = factor(&self.heads.node.op, number);
+        if self.heads.is_narrow(by) { self.map(Pointwise::Bf16, &[x]) } else { x }
     }
 
     /// Gives the score function its captured values.
@@ -370,7 +406,8 @@ impl Emit<'_, '_, '_> {
         let next_l = self.map(Pointwise::Add, &[kept, sum]);
         let v = self.operand(2, &heads.outer);
         let kept = self.map(Pointwise::Mul, &[o, factor]);
-        let product = self.dot(p, v, heads.s);
+        let narrow = self.factor(p, 0);
+        let product = self.dot(narrow, v, heads.s);
         let next_o = self.map(Pointwise::Add, &[kept, product]);
         let results = [&rows, &rows, &columns].map(|vars| carry(self, vars));
         let inits = [least, zero, zero];
@@ -413,17 +450,23 @@ impl Emit<'_, '_, '_> {
         }
     }
 
-    /// The pair of tiles in hand.
-    fn pair(&mut self) -> Pair {
+    /// The pair of tiles in hand; `whole`: with the cotangent of the raw product.
+    fn pair(&mut self, whole: bool) -> Pair {
         let heads = self.heads;
         let (q, k) = (self.operand(0, &heads.inner), self.operand(1, &heads.inner));
-        let (dout, v) = (self.operand(3, &heads.outer), self.operand(2, &heads.outer));
-        let (lse, delta) = (self.operand(4, &heads.outer), self.operand(5, &heads.outer));
+        let dout = self.operand(3, &heads.outer);
+        let lse = self.operand(4, &heads.outer);
         let raw = self.dot(q, k, heads.c);
         let score = self.score(raw);
         let shifted = self.map(Pointwise::Sub, &[score, lse]);
         let p = self.map(Pointwise::Exp, &[shifted]);
         let p = self.whole(p);
+        let narrow = self.factor(p, 0);
+        if !whole {
+            return Pair { q, k, dout, p: narrow, draw: None };
+        }
+        let v = self.operand(2, &heads.outer);
+        let delta = self.operand(5, &heads.outer);
         let dp = self.dot(dout, v, heads.e);
         let centred = self.map(Pointwise::Sub, &[dp, delta]);
         let dscore = self.map(Pointwise::Mul, &[p, centred]);
@@ -436,12 +479,13 @@ impl Emit<'_, '_, '_> {
         {
             self.tracer.store(*full, &heads.inner, dscore, false);
         }
-        Pair { q, k, dout, p, draw }
+        let draw = self.factor(draw, 1);
+        Pair { q, k, dout, p: narrow, draw: Some(draw) }
     }
 
     /// A loop over keys, or a grid point for some of them; inside, loops over all queries that
-    /// carry the gradients of keys and values. `whole`: also adds to the queries' gradient.
-    fn keys_outside(&mut self, whole: bool) {
+    /// carry the gradients of keys and values, those of `of`. `whole`: also adds to the queries' gradient.
+    fn keys_outside(&mut self, whole: bool, of: [bool; 2]) {
         let heads = self.heads;
         if whole {
             self.tracer.open(heads.s);
@@ -449,39 +493,45 @@ impl Emit<'_, '_, '_> {
         let loops = [&heads.query_vars()[..], &[heads.t]].concat();
         let zero = self.real(0.0);
         let vars = [heads.keys(&[heads.c]), heads.keys(&[heads.e])];
-        let mut args: Vec<[TileId; 2]> = Vec::new();
+        let wanted: Vec<usize> = (0..2).filter(|i| of[*i]).collect();
+        let mut args: Vec<Vec<TileId>> = Vec::new();
         for var in &loops {
-            args.push([0, 1].map(|i| self.tracer.fresh(Scalar::F32, vars[i].clone())));
+            let fresh = |i: &usize| self.tracer.fresh(Scalar::F32, vars[*i].clone());
+            args.push(wanted.iter().map(fresh).collect());
             self.tracer.open(*var);
         }
         self.when_seen();
-        let Pair { q, k, dout, p, draw } = self.pair();
-        let mut next = [(draw, q, 0), (p, dout, 1)].map(|(a, b, i)| {
+        let Pair { q, k, dout, p, draw } = self.pair(of[0]);
+        let mut next = Vec::new();
+        for (place, i) in wanted.iter().enumerate() {
+            let (a, b) = if *i == 1 { (p, dout) } else { (cotangent(draw), q) };
             let mut product = self.dot(a, b, heads.t);
             for var in heads.query_vars() {
                 if self.tracer.ty(product).vars.contains(&var) {
                     product = self.reduce(Reduction::Sum, product, var);
                 }
             }
-            let sum = args.last().expect("queries have a loop")[i];
-            self.map(Pointwise::Add, &[sum, product])
-        });
+            let sum = args.last().expect("queries have a loop")[place];
+            next.push(self.map(Pointwise::Add, &[sum, product]));
+        }
         if whole {
-            let dq = self.dot(draw, k, heads.s);
+            let dq = self.dot(cotangent(draw), k, heads.s);
             self.tracer.store(heads.node.results[0], &heads.inner, dq, true);
         }
         for depth in (0..loops.len()).rev() {
-            let carry = |s: &mut Self, i: usize| {
-                let init = if depth == 0 { zero } else { args[depth - 1][i] };
-                let result = s.tracer.fresh(Scalar::F32, vars[i].clone());
-                Carry { init, arg: args[depth][i], next: next[i], result }
-            };
-            let carried = [0, 1].map(|i| carry(self, i));
-            next = [0, 1].map(|i| carried[i].result);
-            self.tracer.close(carried.to_vec());
+            let mut carried = Vec::new();
+            for (place, i) in wanted.iter().enumerate() {
+                let init = if depth == 0 { zero } else { args[depth - 1][place] };
+                let result = self.tracer.fresh(Scalar::F32, vars[*i].clone());
+                carried.push(Carry { init, arg: args[depth][place], next: next[place], result });
+            }
+            next = carried.iter().map(|c| c.result).collect();
+            self.tracer.close(carried);
         }
-        self.tracer.store(heads.node.results[1], &heads.inner, next[0], false);
-        self.tracer.store(heads.node.results[2], &heads.outer, next[1], false);
+        for (i, value) in wanted.iter().zip(next) {
+            let at = if *i == 0 { &heads.inner } else { &heads.outer };
+            self.tracer.store(heads.node.results[1 + i], at, value, false);
+        }
         if whole {
             self.tracer.close(Vec::new());
         }
@@ -495,13 +545,17 @@ impl Emit<'_, '_, '_> {
         let arg = self.tracer.fresh(Scalar::F32, vars.clone());
         self.tracer.open(heads.s);
         self.when_seen();
-        let Pair { k, draw, .. } = self.pair();
-        let product = self.dot(draw, k, heads.s);
+        let Pair { k, draw, .. } = self.pair(true);
+        let product = self.dot(cotangent(draw), k, heads.s);
         let next = self.map(Pointwise::Add, &[arg, product]);
         let result = self.tracer.fresh(Scalar::F32, vars);
         self.tracer.close(vec![Carry { init: zero, arg, next, result }]);
         self.tracer.store(heads.node.results[0], &heads.inner, result, false);
     }
+}
+
+fn cotangent(draw: Option<TileId>) -> TileId {
+    draw.expect("the gradients of queries and keys need the whole pair")
 }
 
 fn sorted(mut vars: Vec<VarId>) -> Vec<VarId> {

@@ -28,7 +28,6 @@
 //! What qualifies: values vary along at most two variables with a tile above 1; each product has
 //! two operands that do; nothing is loaded from a buffer that is stored to.
 
-mod alias;
 mod dot;
 mod driver;
 mod home;
@@ -44,6 +43,7 @@ use gigac_ir::kernel::Kernel;
 use super::contraction::blocking::RegisterTile;
 use super::contraction::emit::Emit;
 use super::emit::Emitter;
+use crate::alias::without_trivial_reductions;
 use driver::Driver;
 
 /// Why a kernel is no block program.
@@ -55,7 +55,7 @@ type Reason = &'static str;
 /// Why the kernel does not qualify.
 pub(super) fn lower(base: &Emitter<'_>, kernel: &Kernel) -> Result<u64, Reason> {
     let tile = RegisterTile::of(&base.target);
-    let kernel = alias::without_trivial_reductions(kernel);
+    let kernel = without_trivial_reductions(kernel);
     let plan = plan::plan(&kernel, tile.lanes)?;
     let emit = Emit::new(base);
     Ok(Driver::new(&emit, &plan, tile).run())

@@ -13,7 +13,7 @@
 //! - **Balance.** Threads take ranges of grid points; few points must share out evenly, first of all
 //!   between two threads, and many points even out what disturbs a thread.
 
-use super::{ContractionTiles, Extents, RegionTiles};
+use super::{AttentionKernel, AttentionTiles, ContractionTiles, Extents, RegionTiles};
 
 /// Largest block: see the module's text.
 const ROWS: u64 = 384;
@@ -131,15 +131,6 @@ fn equal_parts(extent: u64, parts: u64, unit: u64) -> u64 {
     if parts <= 1 { extent.max(1) } else { extent.div_ceil(parts).next_multiple_of(unit) }
 }
 
-/// Queries and keys of the tiles of attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttentionTiles {
-    /// Tile of the queries.
-    pub queries: u64,
-    /// Tile of the keys.
-    pub keys: u64,
-}
-
 /// Queries of a tile forward, where a row of the output is divided and scaled for each tile of keys.
 const FORWARD_QUERIES: u64 = 64;
 
@@ -148,16 +139,10 @@ const FORWARD_QUERIES: u64 = 64;
 /// cost nothing in them.
 const POSITIONS: u64 = 128;
 
-impl AttentionTiles {
-    /// Tiles for the forward pass over so many positions.
-    pub fn forward(queries: u64, keys: u64) -> Self {
-        Self { queries: part(queries, FORWARD_QUERIES), keys: part(keys, POSITIONS) }
-    }
-
-    /// Tiles for the backward pass.
-    pub fn backward(queries: u64, keys: u64) -> Self {
-        Self { queries: part(queries, POSITIONS), keys: part(keys, POSITIONS) }
-    }
+/// Tiles of attention.
+pub(super) fn attention(kernel: AttentionKernel, [queries, keys]: [u64; 2]) -> AttentionTiles {
+    let most = if kernel == AttentionKernel::Forward { FORWARD_QUERIES } else { POSITIONS };
+    AttentionTiles { queries: part(queries, most), keys: part(keys, POSITIONS) }
 }
 
 /// Equal parts of at most so many positions, in whole vectors.

@@ -8,7 +8,7 @@
 //!
 //! in cycles of one multiprocessor. Edges cost what whole tiles cost.
 
-use super::{ContractionTiles, Extents, RegionTiles};
+use super::{AttentionKernel, AttentionTiles, ContractionTiles, Extents, RegionTiles};
 
 /// Rows, columns and depth of tiles on tensor cores: up to 256 threads of 128 sums each. Of 256 rows
 /// by 128 columns threads would not hold all addresses in registers.
@@ -51,6 +51,47 @@ pub(super) fn products(product: &Extents, units: u64, bf16: bool) -> Contraction
         depth: *depth,
     });
     tiles.min_by(|a, b| cycles(a).total_cmp(&cycles(b))).expect("a list of tiles")
+}
+
+/// Widest heads of attention.
+pub(super) const WIDEST: u64 = 256;
+
+/// Widest heads for which a thread holds the gradients of keys and of values.
+pub(super) const BOTH: u64 = 128;
+
+/// Heads of at most so many elements leave registers for 64 positions of a loop in all kernels.
+const NARROW: u64 = 64;
+
+/// Rows of a tile of attention: 8 warps of 16, or 4 of 32.
+const ROWS: u64 = 128;
+
+/// Rows of a tile whose panels would else not fit into shared memory.
+const FEW_ROWS: u64 = 64;
+
+/// Tiles of attention. What the grid has are rows, which warps share; what the loop has, columns of scores. A
+/// thread holds the scores' columns beside those of the results, so wide heads leave room for few.
+pub(super) fn attention(
+    kernel: AttentionKernel,
+    [queries, keys]: [u64; 2],
+    width: u64,
+) -> AttentionTiles {
+    use AttentionKernel::{Backward, Forward, Keys, Queries};
+    let rows = if width > BOTH { FEW_ROWS } else { ROWS };
+    let cols = match kernel {
+        Forward | Queries | Backward if width <= BOTH => 64,
+        Keys if width <= NARROW => 64,
+        _ => 32,
+    };
+    let [queries, keys] = match kernel {
+        Forward | Queries | Backward => [part(queries, rows), part(keys, cols)],
+        Keys => [part(queries, cols), part(keys, rows)],
+    };
+    AttentionTiles { queries, keys }
+}
+
+/// A tile, or all positions where they are fewer, in whole tiles of `mma`.
+fn part(extent: u64, tile: u64) -> u64 {
+    extent.next_multiple_of(16).min(tile)
 }
 
 /// A vector takes 256 threads with an access of 128 bits each, one warp at least; there are two

@@ -3,7 +3,7 @@
 mod cpu;
 mod gpu;
 
-pub use cpu::{AttentionTiles, KEPT_COLUMNS, contraction_tiles};
+pub use cpu::{KEPT_COLUMNS, contraction_tiles};
 
 /// Rows, columns and depth of the blocks of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,15 @@ impl ContractionTiles {
     }
 }
 
+/// Queries and keys of the tiles of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionTiles {
+    /// Tile of the queries.
+    pub queries: u64,
+    /// Tile of the keys.
+    pub keys: u64,
+}
+
 /// Tiles of kernels without products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionTiles {
@@ -44,6 +53,19 @@ pub struct RegionTiles {
     /// Most bytes of a value that a grid point keeps to itself between its loops. Larger ones go
     /// through the arena.
     pub local_bytes: u64,
+}
+
+/// What a kernel of attention has in its grid and what in its loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionKernel {
+    /// Forward: queries in the grid, a loop over keys.
+    Forward,
+    /// Backward in one kernel: a loop over keys around one over queries.
+    Backward,
+    /// The gradient of queries: queries in the grid, a loop over keys.
+    Queries,
+    /// The gradients of keys or values or both: keys in the grid, a loop over queries.
+    Keys,
 }
 
 /// The kind of machine that kernels are formed for.
@@ -75,6 +97,34 @@ impl Machine {
             }
         };
         depths.iter().map(of).collect()
+    }
+
+    /// Tiles of attention over so many queries and keys, with heads of at most `width` elements.
+    pub fn attention(
+        self,
+        kernel: AttentionKernel,
+        [queries, keys]: [u64; 2],
+        width: u64,
+    ) -> AttentionTiles {
+        match self {
+            Self::Cpu => cpu::attention(kernel, [queries, keys]),
+            Self::Gpu { .. } => gpu::attention(kernel, [queries, keys], width),
+        }
+    }
+
+    /// Whether the backward pass of attention over heads of at most `width` elements computes the gradients of
+    /// keys and of values in kernels of their own.
+    pub fn splits_keys(self, width: u64) -> bool {
+        matches!(self, Self::Gpu { .. }) && width > gpu::BOTH
+    }
+
+    /// Whether kernels compute attention over heads of at most `width` elements; `bf16` says whether all that
+    /// is multiplied has at most its digits.
+    pub fn has_attention(self, width: u64, bf16: bool) -> bool {
+        match self {
+            Self::Cpu => true,
+            Self::Gpu { .. } => bf16 && width <= gpu::WIDEST,
+        }
     }
 
     /// Tiles of kernels without products.

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::{OpError, Parts};
-use crate::graph::{AxisId, Builder, Node, Op, Region, Type, ValueId};
+use super::{OpError, Parts, factor};
+use crate::graph::{AxisId, Builder, DType, Node, Op, Region, Type, ValueId};
 use crate::kernel::Reduction;
 use crate::pointwise::Pointwise;
 
@@ -21,22 +21,22 @@ pub fn decompose(
     node: &Node,
     operands: &[ValueId],
 ) -> Result<Vec<ValueId>, OpError> {
-    let region = node.region.as_ref().expect("attention has a region");
     let types: Vec<Type> = operands.iter().map(|v| b.ty(*v).clone()).collect();
     let parts = Parts::new(&node.op, &types.iter().collect::<Vec<_>>());
     match node.op {
-        Op::Attend { .. } => forward(b, &parts, region, operands),
-        Op::AttendGrad { full, .. } => backward(b, &parts, region, operands, full),
+        Op::Attend { .. } => forward(b, node, &parts, operands),
+        Op::AttendGrad { full, .. } => backward(b, node, &parts, operands, full),
         _ => panic!("`{}` is not attention", super::name(&node.op)),
     }
 }
 
 fn forward(
     b: &mut Builder,
+    node: &Node,
     parts: &Parts,
-    region: &Region,
     operands: &[ValueId],
 ) -> Result<Vec<ValueId>, OpError> {
+    let region = score(node);
     let raw = dot(b, &parts.inner, operands[0], operands[1])?;
     let mut map = HashMap::from([(region.args[0], raw)]);
     map.extend(region.args[1..].iter().copied().zip(operands[3..].iter().copied()));
@@ -53,8 +53,18 @@ fn forward(
     // The sum is at least 1, or 0 where all is masked.
     let half = b.real(0.5);
     let sum = b.map(Pointwise::Max, &[sum, half])?;
-    let p = b.map(Pointwise::Div, &[weight, sum])?;
-    let out = dot(b, &keys, p, operands[2])?;
+    let v = operands[factor(&node.op, 0)];
+    let out = match b.ty(v).dtype {
+        DType::Bf16 => {
+            let weight = rounded(b, weight, v)?;
+            let out = dot(b, &keys, weight, v)?;
+            b.map(Pointwise::Div, &[out, sum])?
+        }
+        _ => {
+            let p = b.map(Pointwise::Div, &[weight, sum])?;
+            dot(b, &keys, p, v)?
+        }
+    };
     let log = b.map(Pointwise::Log, &[sum])?;
     let lse = b.map(Pointwise::Add, &[shift, log])?;
     Ok(vec![out, b.map(Pointwise::Where, &[masked, zero, lse])?])
@@ -62,11 +72,12 @@ fn forward(
 
 fn backward(
     b: &mut Builder,
+    node: &Node,
     parts: &Parts,
-    region: &Region,
     operands: &[ValueId],
     full: bool,
 ) -> Result<Vec<ValueId>, OpError> {
+    let region = score(node);
     let [q, k, v, dout, lse, delta] = operands[..6] else { unreachable!("verified") };
     let raw = dot(b, &parts.inner, q, k)?;
     let mut map = HashMap::from([(region.args[0], raw)]);
@@ -80,7 +91,8 @@ fn backward(
     let dscore = b.map(Pointwise::Mul, &[p, centred])?;
     map.insert(region.args[1], dscore);
     b.inline(region, &mut map)?;
-    let draw = map[&region.results[1]];
+    let draw = rounded(b, map[&region.results[1]], operands[factor(&node.op, 1)])?;
+    let p = rounded(b, p, operands[factor(&node.op, 0)])?;
     let rest = |b: &Builder, x: ValueId, y: ValueId| -> Vec<AxisId> {
         b.ty(x).axes.iter().copied().filter(|a| !b.ty(y).has(*a)).collect()
     };
@@ -91,6 +103,18 @@ fn backward(
     }
     results.extend(full.then_some(dscore));
     Ok(results)
+}
+
+fn score(node: &Node) -> &Region {
+    node.region.as_ref().expect("attention has a region")
+}
+
+/// A value as it is multiplied by another one: rounded where that is bf16.
+fn rounded(b: &mut Builder, x: ValueId, by: ValueId) -> Result<ValueId, OpError> {
+    match b.ty(by).dtype {
+        DType::Bf16 => b.op(Op::Cast(DType::Bf16), &[x]),
+        _ => Ok(x),
+    }
 }
 
 fn dot(b: &mut Builder, axes: &[AxisId], x: ValueId, y: ValueId) -> Result<ValueId, OpError> {

@@ -5,6 +5,10 @@
 //! P = exp(score − lse)                  lse = log Σ exp(score) over S
 //! out = Σ P·v over S
 //! ```
+//! What is multiplied by bf16 is rounded to bf16. Where `v` is, that is `exp(score − largest)`, and `out` is
+//! divided by its sum afterwards; kernels that meet keys tile by tile round relative to the largest score so far.
+//! On the way back it is `P` where `dout` is bf16, and the cotangent of `raw` where `q` is.
+//!
 //! The score function is a closed region of pointwise operations, so scale, soft-cap, bias, ALiBi
 //! and every mask are one operation. `value` says what it means, `gradient` how it is
 //! differentiated, `decompose` how it is said with other operations.
@@ -95,6 +99,16 @@ pub fn attributes(op: &Op) -> (AxisId, &[AxisId]) {
 /// Number of operands in front of the captured values.
 pub fn fixed(op: &Op) -> usize {
     if matches!(op, Op::Attend { .. }) { 3 } else { 6 }
+}
+
+/// The operand that a computed factor is multiplied by: the probabilities (0), and on the way back
+/// the cotangent of the raw product (1). Where it is bf16, the factor is rounded to bf16.
+pub fn factor(op: &Op, of: usize) -> usize {
+    match (op, of) {
+        (Op::Attend { .. }, _) => 2,
+        (_, 0) => 3,
+        _ => 0,
+    }
 }
 
 /// Number of arguments of the region in front of the captured values.

@@ -1,8 +1,9 @@
 //! What attention means, in f64.
 
 use super::super::{Eval, EvalError, reduce};
-use super::{Parts, fixed};
-use crate::graph::{AxisId, Graph, Op, Type};
+use super::{Parts, factor, fixed};
+use crate::graph::{AxisId, DType, Graph, Op, Type};
+use crate::pointwise::Pointwise;
 use crate::tensor::Tensor;
 
 /// Runs the score function: its arguments to its results.
@@ -16,10 +17,10 @@ pub(crate) fn value<E: From<EvalError>>(
     operands: &[&Tensor],
     score: &mut Score<'_, E>,
 ) -> Result<Vec<Tensor>, E> {
-    let math = Math { graph, parts: Parts::new(op, types) };
+    let math = Math { graph, parts: Parts::new(op, types), types };
     let captured = operands[fixed(op)..].iter().map(|x| (*x).clone()).collect();
     match op {
-        Op::Attend { .. } => math.forward(operands, captured, score),
+        Op::Attend { .. } => math.forward(op, operands, captured, score),
         _ => math.backward(op, operands, captured, score),
     }
 }
@@ -27,11 +28,13 @@ pub(crate) fn value<E: From<EvalError>>(
 struct Math<'a> {
     graph: &'a Graph,
     parts: Parts,
+    types: &'a [&'a Type],
 }
 
 impl Math<'_> {
     fn forward<E: From<EvalError>>(
         &self,
+        op: &Op,
         operands: &[&Tensor],
         captured: Vec<Tensor>,
         score: &mut Score<'_, E>,
@@ -39,28 +42,35 @@ impl Math<'_> {
         let parts = &self.parts;
         let raw = self.dot(operands[0], operands[1], &parts.inner, &parts.score)?;
         let scores = score([raw].into_iter().chain(captured).collect())?;
-        let (p, lse) = self.softmax(&scores[0]);
-        Ok(vec![self.dot(&p, operands[2], &[parts.keys], &parts.out)?, lse])
+        let (weights, sums, lse) = self.softmax(&scores[0]);
+        let weights = self.rounded(weights, factor(op, 0));
+        let mut out = self.dot(&weights, operands[2], &[parts.keys], &parts.out)?;
+        let sums = sums.arranged(&parts.out, &self.sizes(&parts.out));
+        out.data.iter_mut().zip(sums.data).for_each(|(x, sum)| *x /= sum);
+        Ok(vec![out, lse])
     }
 
-    /// Probabilities and the logarithm of their denominator; zeros for a row without keys.
-    fn softmax(&self, score: &Tensor) -> (Tensor, Tensor) {
+    /// Probabilities that are not yet divided, the largest 1, their sums, and the logarithms of denominators. A
+    /// row without keys has zeros, and 1 as its sum.
+    fn softmax(&self, score: &Tensor) -> (Tensor, Tensor, Tensor) {
         let (rows, keys) = (&self.parts.rows, self.parts.keys);
         let order: Vec<AxisId> = rows.iter().copied().chain([keys]).collect();
         let mut p = score.arranged(&order, &self.sizes(&order));
         let mut lse = Tensor::full(rows, &self.sizes(rows), 0.0);
+        let mut sums = Tensor::full(rows, &self.sizes(rows), 1.0);
         let count = self.graph.size(keys) as usize;
-        for (row, lse) in p.data.chunks_mut(count).zip(&mut lse.data) {
+        let results = sums.data.iter_mut().zip(&mut lse.data);
+        for (row, (all, lse)) in p.data.chunks_mut(count).zip(results) {
             let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let shift = if largest == f64::NEG_INFINITY { 0.0 } else { largest };
             row.iter_mut().for_each(|x| *x = (*x - shift).exp());
             let sum: f64 = row.iter().sum();
             if sum != 0.0 {
-                row.iter_mut().for_each(|x| *x /= sum);
+                *all = sum;
                 *lse = shift + sum.ln();
             }
         }
-        (p, lse)
+        (p, sums, lse)
     }
 
     fn backward<E: From<EvalError>>(
@@ -83,6 +93,7 @@ impl Math<'_> {
         let centred = self.zip([&dp, delta], |[dp, delta]| dp - delta);
         let dscore = self.zip([&p, &centred], |[p, x]| p * x);
         let draw = run(dscore.clone())?.swap_remove(1);
+        let (p, draw) = (self.rounded(p, factor(op, 0)), self.rounded(draw, factor(op, 1)));
         let rest = |x: &Tensor, y: &Tensor| -> Vec<AxisId> {
             x.axes.iter().copied().filter(|a| !y.axes.contains(a)).collect()
         };
@@ -95,6 +106,15 @@ impl Math<'_> {
             results.push(dscore);
         }
         Ok(results)
+    }
+
+    /// A value as it is multiplied by an operand.
+    fn rounded(&self, mut x: Tensor, operand: usize) -> Tensor {
+        if self.types[operand].dtype == DType::Bf16 {
+            let round = Pointwise::Bf16.def().eval;
+            x.data.iter_mut().for_each(|x| *x = round(&[*x]));
+        }
+        x
     }
 
     /// A function of two values, over the axes of the score.

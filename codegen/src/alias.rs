@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gigac_ir::kernel::{Carry, Expr, Factor, Kernel, Offset, Stmt, TileId};
 
 /// The kernel without such reductions.
-pub(super) fn without_trivial_reductions(kernel: &Kernel) -> Kernel {
+pub(crate) fn without_trivial_reductions(kernel: &Kernel) -> Kernel {
     let mut aliases = Aliases { kernel, same: BTreeMap::new() };
     let body = aliases.block(&kernel.body);
     Kernel { body, ..kernel.clone() }
