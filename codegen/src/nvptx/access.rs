@@ -71,7 +71,7 @@ impl<'c> Lowerer<'_, 'c> {
         mask: Option<TileId>,
         shape: &Shape,
     ) -> Result<Tile<'c>, Refusal> {
-        if self.exchange.needs_barrier(buffer) {
+        if self.exchange.before_loads(buffer) {
             self.gpu.barrier();
         }
         let gpu = self.gpu;
@@ -135,7 +135,7 @@ impl<'c> Lowerer<'_, 'c> {
         mask: Option<TileId>,
         accumulate: bool,
     ) -> Result<(), Refusal> {
-        if self.exchange.needs_barrier(buffer) {
+        if self.exchange.before_stores(buffer) {
             self.gpu.barrier();
         }
         let gpu = self.gpu;

@@ -5,27 +5,64 @@
 //! threads in the same way, by whole variables whose reach is below every other stride: then the
 //! thread of an element follows from its offset. Stores that add are made by one thread for each
 //! element, so without loads it is enough that they agree.
+//!
+//! A result that may lie over an operand is the same buffer as that, in some launch. All that is read
+//! of an element is read before it is written, so there the stores alone need the barrier.
 
 use gigac_ir::kernel::{Access, BufferId, Expr, Factor, Kernel, Offset, Stmt, Term};
 
 use super::layout::{Layout, Spread};
 
-/// By buffer: whether its accesses need a barrier in front.
-pub(super) struct Exchange(Vec<bool>);
+/// By buffer: what needs a barrier in front.
+pub(super) struct Exchange(Vec<Barriers>);
+
+#[derive(Clone, Copy)]
+struct Barriers {
+    loads: bool,
+    stores: bool,
+    /// Whether its memory is written to.
+    changes: bool,
+}
 
 impl Exchange {
     pub(super) fn of(kernel: &Kernel, layout: &Layout<'_>, threads: u64) -> Self {
-        let exchanged = |buffer: u32| {
-            let access = kernel.buffers[buffer as usize].access;
+        let private = |buffers: &[BufferId]| is_private(kernel, layout, threads, buffers);
+        let all = || (0..kernel.buffers.len() as u32).map(BufferId);
+        let barriers = |buffer: BufferId| {
+            let access = kernel.buffers[buffer.0 as usize].access;
             let shared = matches!(access, Access::ReadWrite | Access::Local);
-            shared && !is_private(kernel, layout, threads, BufferId(buffer))
+            let loads = shared && !private(&[buffer]);
+            let over = |old: &BufferId| may_be_one(kernel, buffer, *old);
+            let stores = loads || all().filter(over).any(|old| !private(&[old, buffer]));
+            let changes =
+                access != Access::Read || all().any(|new| may_be_one(kernel, new, buffer));
+            Barriers { loads, stores, changes }
         };
-        Self((0..kernel.buffers.len() as u32).map(exchanged).collect())
+        Self(all().map(barriers).collect())
     }
 
-    pub(super) fn needs_barrier(&self, buffer: BufferId) -> bool {
-        self.0[buffer.0 as usize]
+    /// Whether loads of a buffer need a barrier in front.
+    pub(super) fn before_loads(&self, buffer: BufferId) -> bool {
+        self.0[buffer.0 as usize].loads
     }
+
+    /// Whether stores to a buffer need a barrier in front.
+    pub(super) fn before_stores(&self, buffer: BufferId) -> bool {
+        self.0[buffer.0 as usize].stores
+    }
+
+    /// Whether the kernel writes to the memory of a buffer, in some launch.
+    pub(super) fn changes(&self, buffer: BufferId) -> bool {
+        self.0[buffer.0 as usize].changes
+    }
+}
+
+/// Whether some launch may have the result `new` over the operand `old`.
+fn may_be_one(kernel: &Kernel, new: BufferId, old: BufferId) -> bool {
+    let [to, from] = [new, old].map(|b| &kernel.buffers[b.0 as usize]);
+    let arguments =
+        to.access == Access::Write && matches!(from.access, Access::Read | Access::Write);
+    new != old && arguments && to.elements == from.elements && kernel.may_lie_over(new, old)
 }
 
 /// An access as the threads see it.
@@ -37,9 +74,9 @@ struct Signature {
     reach: u64,
 }
 
-fn is_private(kernel: &Kernel, layout: &Layout<'_>, threads: u64, buffer: BufferId) -> bool {
+fn is_private(kernel: &Kernel, layout: &Layout<'_>, threads: u64, buffers: &[BufferId]) -> bool {
     let (mut offsets, mut loads) = (Vec::new(), false);
-    collect(&kernel.body, buffer, &mut offsets, &mut loads);
+    collect(&kernel.body, buffers, &mut offsets, &mut loads);
     let Some((first, _)) = offsets.split_first() else { return true };
     let read = |offset: &&Offset| signature(kernel, layout, offset);
     let Some(expected) = read(first) else { return false };
@@ -100,18 +137,18 @@ fn signature(kernel: &Kernel, layout: &Layout<'_>, offset: &Offset) -> Option<Si
 
 fn collect<'k>(
     body: &'k [Stmt],
-    buffer: BufferId,
+    buffers: &[BufferId],
     offsets: &mut Vec<&'k Offset>,
     loads: &mut bool,
 ) {
     for stmt in body {
         match stmt {
-            Stmt::Let(_, Expr::Load { buffer: b, offset, .. }) if *b == buffer => {
+            Stmt::Let(_, Expr::Load { buffer: b, offset, .. }) if buffers.contains(b) => {
                 offsets.push(offset);
                 *loads = true;
             }
-            Stmt::Store { buffer: b, offset, .. } if *b == buffer => offsets.push(offset),
-            Stmt::Loop { body, .. } => collect(body, buffer, offsets, loads),
+            Stmt::Store { buffer: b, offset, .. } if buffers.contains(b) => offsets.push(offset),
+            Stmt::Loop { body, .. } => collect(body, buffers, offsets, loads),
             Stmt::Let(..) | Stmt::Store { .. } | Stmt::When(_) => {}
         }
     }

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use gigac_ir::kernel::{
-    Access, BufferId, Carry, Expr, Factor, Kernel, Offset, Scalar, Stmt, Storage, Term, TileId,
-    VarId,
+    BufferId, Carry, Expr, Factor, Kernel, Offset, Scalar, Stmt, Storage, Term, TileId, VarId,
 };
 use gigac_ir::pointwise::Pointwise;
 use inkwell::values::{InstructionOpcode as Op, IntValue, PointerValue};
@@ -444,7 +443,7 @@ impl<'e, 'c> Lowerer<'e, 'c> {
 
     /// Whether a buffer is only read, so that any of its elements may be read at any time.
     pub(super) fn is_constant(&self, buffer: BufferId) -> bool {
-        self.kernel.buffers[buffer.0 as usize].access == Access::Read
+        !self.exchange.changes(buffer)
     }
 }
 

@@ -34,6 +34,7 @@ mod interpret;
 mod offset;
 mod parse;
 mod print;
+mod share;
 #[cfg(test)]
 mod tests;
 mod tiles;

@@ -13,6 +13,7 @@
 
 mod positions;
 mod print;
+mod run;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,7 @@ use crate::graph::{Feed, Init, NamePart, Role, Slot};
 use crate::kernel::{Access, Storage};
 
 pub use positions::{BEGINNING, Moment, What, moments};
+pub use run::Command;
 
 /// Alignment of every buffer in the arena, in bytes: a cache line, and the widest vector.
 pub const ALIGNMENT: u64 = 64;

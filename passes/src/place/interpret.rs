@@ -5,7 +5,7 @@
 use gigac_ir::graph::{Graph, Role};
 use gigac_ir::interpret::Bindings;
 use gigac_ir::kernel::{Access, Arithmetic, Storage};
-use gigac_ir::plan::{Address, Item};
+use gigac_ir::plan::Command;
 
 use super::Placed;
 use crate::outcome::{Outcome, describe};
@@ -23,7 +23,7 @@ impl Placed {
         arithmetic: Arithmetic,
     ) -> Vec<Outcome> {
         let memory = vec![f64::NAN; self.plan.arena_bytes as usize];
-        let mut arena = Arena { placed: self, memory, arithmetic, turns: Vec::new() };
+        let mut arena = Arena { placed: self, memory, arithmetic };
         for state in &self.plan.states {
             let param = gigac_ir::graph::ParamId(state.param);
             let data = bindings.state(graph, param, state.slot).unwrap_or_else(|e| panic!("{e}"));
@@ -36,7 +36,7 @@ impl Placed {
             let data = data.unwrap_or_else(|e| panic!("{e}"));
             arena.put(input.offset, input.storage.bytes(), &data);
         }
-        arena.items(&self.plan.items);
+        self.plan.commands(|command| arena.run(command));
         self.outcomes(&graph.roles, |offset, storage, count| {
             arena.get(offset, storage.bytes(), count)
         })
@@ -78,41 +78,29 @@ struct Arena<'p> {
     placed: &'p Placed,
     memory: Vec<f64>,
     arithmetic: Arithmetic,
-    turns: Vec<u64>,
 }
 
 impl Arena<'_> {
-    fn items(&mut self, items: &[Item]) {
-        for item in items {
-            match item {
-                Item::Launch { kernel, buffers, scalars, .. } => {
-                    self.launch(*kernel as usize, buffers, scalars);
-                }
-                Item::Copy { from, to, bytes, .. } => {
-                    let (from, to) = (from.at(&self.turns), to.at(&self.turns));
-                    self.memory.copy_within(from as usize..(from + bytes) as usize, to as usize);
-                }
-                Item::Loop { first, count, reversed, body, .. } => {
-                    for i in 0..*count {
-                        self.turns.push(first + if *reversed { count - 1 - i } else { i });
-                        self.items(body);
-                        self.turns.pop();
-                    }
-                }
+    fn run(&mut self, command: Command) {
+        match command {
+            Command::Launch { kernel, buffers, scalars } => {
+                self.launch(kernel as usize, &buffers, &scalars);
+            }
+            Command::Copy { from, to, bytes } => {
+                self.memory.copy_within(from as usize..(from + bytes) as usize, to as usize);
             }
         }
     }
 
-    fn launch(&mut self, kernel: usize, buffers: &[Address], scalars: &[u32]) {
+    fn launch(&mut self, kernel: usize, at: &[u64], scalars: &[u64]) {
         let kernel = &self.placed.kernels[kernel];
-        let at: Vec<u64> = buffers.iter().map(|a| a.at(&self.turns)).collect();
         // Arguments at one address are one memory.
         let over: Vec<usize> =
             at.iter().map(|x| at.iter().position(|y| x == y).expect("itself")).collect();
-        let places = || kernel.buffers.iter().zip(&at);
+        let places = || kernel.buffers.iter().zip(at);
         let mut arguments: Vec<Vec<f64>> =
             places().map(|(b, at)| self.get(*at, b.storage.bytes(), b.elements)).collect();
-        let scalars: Vec<i64> = scalars.iter().map(|d| self.turns[*d as usize] as i64).collect();
+        let scalars: Vec<i64> = scalars.iter().map(|turn| *turn as i64).collect();
         kernel
             .interpret_over(&mut arguments, &over, &scalars, self.arithmetic)
             .unwrap_or_else(|e| panic!("`{}`: {e}", kernel.name));

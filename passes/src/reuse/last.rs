@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use gigac_ir::graph::ValueId;
 use gigac_ir::kernel::{Access, BufferId};
 
-use super::share::may_share;
 use crate::form::{Formed, Launch, Loop, Unit};
 
 /// Whether `new`, made by one of these units, may lie where `old` lies: its maker reads an element
@@ -39,7 +38,7 @@ fn argument(launch: &Launch, value: ValueId) -> Option<BufferId> {
 pub(super) fn launch_may(formed: &Formed, launch: &Launch, old: ValueId, new: ValueId) -> bool {
     let Some(to) = argument(launch, new) else { return false };
     match argument(launch, old) {
-        Some(from) => may_share(&formed.kernels[launch.kernel], from, to),
+        Some(from) => formed.kernels[launch.kernel].may_lie_over(to, from),
         None => true,
     }
 }

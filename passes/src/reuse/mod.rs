@@ -7,11 +7,12 @@
 //! - what a loop stacks, over a stack that it takes slice by slice, such as sums of gradients;
 //! - what a launch makes, over what it reads.
 //!
-//! In each case the maker must read an element before it writes the same one (`share`), and nothing
+//! In each case the maker must read an element before it writes the same one ([`Kernel::may_lie_over`]), and nothing
 //! may read the old value after that (`last`). O(units · arguments²) time.
+//!
+//! [`Kernel::may_lie_over`]: gigac_ir::kernel::Kernel::may_lie_over
 
 mod last;
-mod share;
 
 use std::collections::{HashMap, HashSet};
 

@@ -12,7 +12,7 @@
 //! the same strides in both offsets, everything else stays below the smallest of these strides or
 //! is the same in both as well, and the strides do not run into each other.
 
-use gigac_ir::kernel::{BufferId, Expr, Factor, Kernel, Offset, Stmt, Term, TileId, VarId};
+use super::{BufferId, Expr, Factor, Kernel, Offset, Stmt, Term, TileId, VarId};
 
 /// An access to a buffer.
 #[derive(Clone)]
@@ -34,23 +34,26 @@ impl Visit<'_> {
     }
 }
 
-/// Whether the kernel's argument `new`, which it makes, may lie where its argument `old` lies.
-pub(super) fn may_share(kernel: &Kernel, old: BufferId, new: BufferId) -> bool {
-    let storage = |buffer: BufferId| kernel.buffers[buffer.0 as usize].storage;
-    if storage(old) != storage(new) {
-        return false;
+impl Kernel {
+    /// Whether the argument `new`, which the kernel makes, may lie where its argument `old` lies.
+    pub fn may_lie_over(&self, new: BufferId, old: BufferId) -> bool {
+        let storage = |buffer: BufferId| self.buffers[buffer.0 as usize].storage;
+        if storage(old) != storage(new) {
+            return false;
+        }
+        let mut visits =
+            Visits { of: [old, new], found: [vec![], vec![]], adds: false, dots: false };
+        visits.block(&self.body, &mut Vec::new(), &mut Vec::new());
+        let Visits { found: [olds, news], adds, dots, .. } = visits;
+        // What is added to must hold what it held.
+        let ordered = |a: &Visit<'_>, b: &Visit<'_>| match dots {
+            true => element_by_element(a, b) && b.last,
+            false if a.block() == b.block() => element_by_element(a, b),
+            false => precedes(self, a, b),
+        };
+        let mut stores = news.iter().filter(|v| v.store).peekable();
+        !adds && stores.peek().is_some() && stores.all(|b| olds.iter().all(|a| ordered(a, b)))
     }
-    let mut visits = Visits { of: [old, new], found: [vec![], vec![]], adds: false, dots: false };
-    visits.block(&kernel.body, &mut Vec::new(), &mut Vec::new());
-    let Visits { found: [olds, news], adds, dots, .. } = visits;
-    // What is added to must hold what it held.
-    let ordered = |a: &Visit<'_>, b: &Visit<'_>| match dots {
-        true => element_by_element(a, b) && b.last,
-        false if a.block() == b.block() => element_by_element(a, b),
-        false => precedes(kernel, a, b),
-    };
-    let mut stores = news.iter().filter(|v| v.store).peekable();
-    !adds && stores.peek().is_some() && stores.all(|b| olds.iter().all(|a| ordered(a, b)))
 }
 
 /// Collects the accesses to two buffers.
@@ -210,7 +213,7 @@ mod tests {
         );
         let kernel = Kernel::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         kernel.verify().unwrap_or_else(|e| panic!("{e:?}\n{text}"));
-        may_share(&kernel, BufferId(0), BufferId(2))
+        kernel.may_lie_over(BufferId(2), BufferId(0))
     }
 
     #[test]
@@ -247,7 +250,7 @@ mod tests {
             );
             let kernel = Kernel::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
             kernel.verify().unwrap_or_else(|e| panic!("{e:?}\n{text}"));
-            may_share(&kernel, BufferId(0), BufferId(3))
+            kernel.may_lie_over(BufferId(3), BufferId(0))
         };
         let (y, z) = ("store y[8*r + c] = %2\n", "store z[8*r + c] = %8\n");
         assert!(shares(&format!("{z}{y}")));
@@ -281,7 +284,7 @@ mod tests {
                 body(below)
             );
             let kernel = Kernel::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-            may_share(&kernel, BufferId(0), BufferId(1))
+            kernel.may_lie_over(BufferId(1), BufferId(0))
         };
         assert!(shares(" below 8"));
         assert!(!shares(" below 9"), "the next row");

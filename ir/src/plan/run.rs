@@ -1,0 +1,56 @@
+//! A plan written out: every launch and copy of one run, with its addresses.
+
+use super::{Item, Plan};
+
+/// What an item does in one turn of the loops around it. Addresses are bytes from the start of the
+/// arena.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Runs all grid points of a kernel.
+    Launch {
+        /// Index in [`Plan::kernels`].
+        kernel: u32,
+        /// Where each argument lies.
+        buffers: Vec<u64>,
+        /// Int arguments.
+        scalars: Vec<u64>,
+    },
+    /// Copies bytes; the ranges do not overlap.
+    Copy {
+        /// Source.
+        from: u64,
+        /// Destination.
+        to: u64,
+        /// Length.
+        bytes: u64,
+    },
+}
+
+impl Plan {
+    /// Gives everything that a run does to `each`, in the order of the text.
+    pub fn commands(&self, mut each: impl FnMut(Command)) {
+        commands(&self.items, &mut Vec::new(), &mut each);
+    }
+}
+
+fn commands(items: &[Item], turns: &mut Vec<u64>, each: &mut impl FnMut(Command)) {
+    for item in items {
+        match item {
+            Item::Launch { kernel, buffers, scalars, .. } => each(Command::Launch {
+                kernel: *kernel,
+                buffers: buffers.iter().map(|a| a.at(turns)).collect(),
+                scalars: scalars.iter().map(|depth| turns[*depth as usize]).collect(),
+            }),
+            Item::Copy { from, to, bytes, .. } => {
+                each(Command::Copy { from: from.at(turns), to: to.at(turns), bytes: *bytes });
+            }
+            Item::Loop { first, count, reversed, body, .. } => {
+                for i in 0..*count {
+                    turns.push(first + if *reversed { count - 1 - i } else { i });
+                    commands(body, turns, each);
+                    turns.pop();
+                }
+            }
+        }
+    }
+}
