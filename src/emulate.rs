@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use gigac_emulator::meta::{Meta, Mismatch};
-use gigac_emulator::{Checks, GPUS, Module, Report, Schedule};
+use gigac_emulator::{Checks, GPUS, Isa, Module, Report, Schedule};
 use gigac_runtime::console::{answer, say};
 
 /// Runs a PTX kernel on the CPU, checks it, and compares its results with the expected ones.
@@ -33,6 +33,9 @@ pub struct EmulateArgs {
     /// Order in which the warps of a block advance.
     #[arg(long, value_enum, default_value = "lowest")]
     schedule: Order,
+    /// The best vector instructions of this machine to use; results are the same with all.
+    #[arg(long, value_enum)]
+    simd: Option<Simd>,
     /// Seed of `--schedule random`.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -64,6 +67,27 @@ enum Order {
     Highest,
     /// A random warp for a random while.
     Random,
+}
+
+/// `--simd`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Simd {
+    /// None but those that every processor of this kind has.
+    Baseline,
+    /// AVX2 with FMA and F16C.
+    Avx2,
+    /// AVX-512 (F, BW, DQ, VL).
+    Avx512,
+}
+
+impl From<Simd> for Isa {
+    fn from(simd: Simd) -> Isa {
+        match simd {
+            Simd::Baseline => Isa::Baseline,
+            Simd::Avx2 => Isa::Avx2,
+            Simd::Avx512 => Isa::Avx512,
+        }
+    }
 }
 
 /// `--async`
@@ -129,7 +153,8 @@ fn emulate(args: &EmulateArgs) -> Result<bool, Failure> {
     let description = String::from_utf8_lossy(&read(&args.launch)?).into_owned();
     let data = read(&args.data)?;
     let wrong = |e: String| (WRONG, e);
-    let module = Module::parse(&text).map_err(|e| {
+    let isa = args.simd.map_or_else(Isa::detect, Isa::from);
+    let module = Module::parse_for(&text, isa).map_err(|e| {
         let help = e.help.as_ref().map_or(String::new(), |h| format!("\nhelp: {h}"));
         (
             WRONG,

@@ -1,18 +1,24 @@
 //! Speed of the emulator: Triton's bf16 matmul (`mma.sync`, `cp.async`, `ldmatrix`) at 1024³, with and
-//! without checks; and what a launch costs whose kernel does nearly nothing. `cargo bench -p gigac-emulator`; results with dates are in `benches/emulator.md`.
+//! without checks, with every set of vector instructions that the host has; and what a launch costs whose kernel does nearly nothing. `cargo bench -p gigac-emulator`; results with dates are in `benches/emulator.md`.
 
 use std::time::Instant;
 
-use gigac_emulator::{Checks, Launch, Memory, Module};
+use gigac_emulator::{Checks, Isa, Launch, Memory, Module};
 
 const SIZE: usize = 1024;
 
 fn main() {
     let text = include_str!("../tests/samples/matmul_bf16.sm_80/kernel.ptx");
-    let module = match Module::parse(text) {
-        Ok(module) => module,
-        Err(error) => panic!("{error}"),
-    };
+    for isa in Isa::ALL.into_iter().filter(|isa| *isa <= Isa::detect()) {
+        match Module::parse_for(text, isa) {
+            Ok(module) => matmul(&module, isa),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    launches();
+}
+
+fn matmul(module: &Module, isa: Isa) {
     let matrix = |seed: usize| -> Vec<u8> {
         let value = |i: usize| half::bf16::from_f32(((i * 7 + seed) % 13) as f32 / 8.0 - 0.75);
         (0..SIZE * SIZE).flat_map(|i| value(i).to_le_bytes()).collect()
@@ -20,7 +26,7 @@ fn main() {
     let (a, b) = (matrix(1), matrix(5));
     for (name, checks) in [("checks off", Checks::NONE), ("all checks", Checks::ALL)] {
         let tiles = SIZE as u32 / 64;
-        let launch = Launch::new(&module, "matmul")
+        let launch = Launch::new(module, "matmul")
             .grid([tiles, tiles, 1])
             .block([128, 1, 1])
             .dynamic_shared(16384)
@@ -43,11 +49,10 @@ fn main() {
         assert!(report.findings.is_empty(), "{:?}", report.findings);
         let rate = report.profile.warp_instructions as f64 / seconds / 1e6;
         println!(
-            "matmul bf16 {SIZE}^3, {name}: {seconds:.2} s, {rate:.2} million warp instructions/s, {:.0} % matrix",
+            "matmul bf16 {SIZE}^3, {isa:?}, {name}: {seconds:.2} s, {rate:.2} million warp instructions/s, {:.0} % matrix",
             100.0 * report.profile.tensor_share
         );
     }
-    launches();
 }
 
 /// One block of 32 threads that each add one number, launched again and again.

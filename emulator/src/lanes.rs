@@ -182,9 +182,10 @@ wide_lane! {
 }
 
 /// What the host's vector units can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub(crate) enum Isa {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
+pub enum Isa {
     /// What every build of this crate may assume.
+    #[default]
     Baseline,
     /// AVX2, FMA, F16C, BMI, LZCNT, POPCNT.
     Avx2,
@@ -193,8 +194,11 @@ pub(crate) enum Isa {
 }
 
 impl Isa {
+    /// All of them, the plainest first.
+    pub const ALL: [Isa; 3] = [Isa::Baseline, Isa::Avx2, Isa::Avx512];
+
     /// Asks the processor.
-    pub(crate) fn detect() -> Isa {
+    pub fn detect() -> Isa {
         #[cfg(target_arch = "x86_64")]
         {
             let v3 = is_x86_feature_detected!("avx2")
@@ -216,6 +220,12 @@ impl Isa {
         }
         #[cfg(not(target_arch = "x86_64"))]
         Isa::Baseline
+    }
+
+    /// The better of those that the processor has and `self` allows.
+    pub(crate) fn available(self) -> Isa {
+        let host = Isa::detect();
+        if self < host { self } else { host }
     }
 }
 

@@ -30,8 +30,17 @@ impl Module {
     /// # Errors
     /// The first thing in the text that is not PTX or not supported, with line and column.
     pub fn parse(text: &str) -> Result<Module, crate::PtxError> {
+        Module::parse_for(text, Isa::detect())
+    }
+
+    /// As [`Module::parse`], but runs with no better vector instructions of the host than these: to measure what they
+    /// bring, or to compare results. Those that the processor lacks are never used.
+    ///
+    /// # Errors
+    /// As [`Module::parse`].
+    pub fn parse_for(text: &str, isa: Isa) -> Result<Module, crate::PtxError> {
         let tree = syntax::parse(text)?;
-        Ok(Module(Arc::new(decode::decode(text, &tree, Isa::detect())?)))
+        Ok(Module(Arc::new(decode::decode(text, &tree, isa.available())?)))
     }
 
     /// Names of its kernels.
@@ -321,7 +330,7 @@ impl Launch {
             globals: &globals,
             options: &self.options,
             selected: self.blocks.as_ref().map(|b| self.units(b, cluster)),
-            isa: Isa::detect(),
+            isa: program.isa,
             variables: Mutex::new(Variables::default()),
             findings: Mutex::new(Findings::default()),
             printed: Mutex::new(String::new()),

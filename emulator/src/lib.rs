@@ -29,6 +29,7 @@ pub use check::{Access, Checks, Finding, FindingKind, Place};
 pub use error::{LaunchError, PtxError, Span};
 pub use exec::engine::Schedule;
 pub use exec::tensormap::TensorMap;
+pub use lanes::Isa;
 pub use launch::{Launch, Module, Report};
 pub use memory::{Filler, Memory};
 pub use profile::{GPUS, Gpu, Profile};

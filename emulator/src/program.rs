@@ -1,7 +1,7 @@
 //! The decoded program: flat code with resolved registers, labels and addresses.
 
 use crate::error::Span;
-use crate::lanes::{AluFn, Pred, Slot};
+use crate::lanes::{AluFn, Isa, Pred, Slot};
 use crate::types::{Space, Ty};
 
 /// One instruction.
@@ -98,6 +98,8 @@ pub(crate) struct Load {
     /// Destination of each element (`None` for `_`) and its register width.
     pub(crate) dst: Vec<Option<(Slot, u32)>>,
     pub(crate) order: Order,
+    /// Read for a compare-and-swap of the same place, which looks again: see `decode/guess.rs`.
+    pub(crate) is_guess: bool,
 }
 
 /// A store.
@@ -462,6 +464,8 @@ pub(crate) struct Function {
 #[derive(Default)]
 pub(crate) struct Program {
     pub(crate) text: String,
+    /// Vector instructions of the host that the closures in `code` use.
+    pub(crate) isa: Isa,
     pub(crate) target: String,
     pub(crate) code: Vec<Inst>,
     pub(crate) functions: Vec<Function>,

@@ -59,4 +59,17 @@ fn memory_is_bounded_by_what_is_touched() {
     assert_eq!((report.blocks, report.buffer("data")), (100_000, Some(&words(&[99999])[..])));
     let taken = peak() - before;
     assert!(taken < 64 << 20, "{taken} bytes for a grid of 100 000 blocks");
+
+    // Blocks that follow one another, each with what the one before left: its knowledge is about all of them.
+    let chain = module(
+        "atom.global.add.u32 %r1, [%rd1], 0; membar.gl; ld.global.u32 %r2, [%rd1+4]; add.u32 %r2, %r2, 1; st.global.u32 [%rd1+4], %r2;
+         membar.gl; red.global.add.u32 [%rd1], 1;",
+    );
+    let before = peak();
+    let launch = Launch::new(&chain, "k").grid([200_000, 1, 1]).buffer("data", vec![0; 8]);
+    let report = launch.threads(1).run().expect("a launch");
+    assert_eq!(report.findings, []);
+    assert_eq!(report.buffer("data"), Some(&words(&[200_000, 200_000])[..]));
+    let taken = peak() - before;
+    assert!(taken < 256 << 20, "{taken} bytes for a chain of 200 000 blocks");
 }

@@ -9,41 +9,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::knowledge::Knowledge;
 use crate::lanes::{FULL, LANES};
 
 /// A block, or a cluster of blocks, by its number in the launch.
 pub(crate) type Unit = u32;
-
-/// Clocks of the warps of one unit.
-pub(crate) type Seen = Arc<[u32]>;
-
-/// What has been seen of each unit.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Knowledge(HashMap<Unit, Seen>);
-
-impl Knowledge {
-    fn join_unit(&mut self, unit: Unit, seen: &Seen) {
-        match self.0.get_mut(&unit) {
-            None => {
-                self.0.insert(unit, seen.clone());
-            }
-            Some(mine) if !Arc::ptr_eq(mine, seen) => {
-                if mine.iter().zip(seen.iter()).any(|(a, b)| b > a) {
-                    *mine = mine.iter().zip(seen.iter()).map(|(a, b)| *a.max(b)).collect();
-                }
-            }
-            Some(_) => {}
-        }
-    }
-
-    fn join(&mut self, other: &Knowledge) {
-        other.0.iter().for_each(|(unit, seen)| self.join_unit(*unit, seen));
-    }
-
-    fn has(&self, unit: Unit, warp: u32, clock: u32) -> bool {
-        self.0.get(&unit).and_then(|s| s.get(warp as usize)).is_some_and(|&c| c >= clock)
-    }
-}
 
 /// Joins two shared maps without copying when one is empty or both are the same.
 pub(crate) fn join(a: &mut Option<Arc<Knowledge>>, b: &Option<Arc<Knowledge>>) {
@@ -175,19 +145,19 @@ impl Clock {
         seen[self.warp as usize] = self.now;
         self.now += 1;
         let mut all = self.others.as_deref().cloned().unwrap_or_default();
-        all.0.insert(self.unit, seen.into());
+        all.insert(self.unit, seen.into());
         Arc::new(all)
     }
 
     /// Learns all of `known`. For the own warp, lane `lane` (or every lane) learns about the others.
     pub(crate) fn learn(&mut self, known: &Arc<Knowledge>, lane: Option<usize>) {
-        if let Some(seen) = known.0.get(&self.unit) {
+        if let Some(seen) = known.get(self.unit) {
             for (mine, theirs) in self.seen.iter_mut().zip(seen.iter()) {
                 *mine = (*mine).max(*theirs);
             }
             self.learn_own(seen[self.warp as usize], lane);
         }
-        if known.0.len() > 1 || !known.0.contains_key(&self.unit) {
+        if !known.is_only(self.unit) {
             join(&mut self.others, &Some(known.clone()));
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 mod finding;
+pub(crate) mod knowledge;
 pub(crate) mod shadow;
 
 pub(crate) use finding::Findings;

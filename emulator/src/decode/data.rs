@@ -209,7 +209,7 @@ pub(super) fn ld(ins: &mut Ins) -> Decoded {
     let at = ins.address(space)?;
     cache_policy(ins)?;
     ins.flow.rule = FlowRule::Own;
-    Ok(Op::Load(Box::new(Load { at, ty, dst, order })))
+    Ok(Op::Load(Box::new(Load { at, ty, dst, order, is_guess: false })))
 }
 
 pub(super) fn st(ins: &mut Ins) -> Decoded {

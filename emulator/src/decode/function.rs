@@ -119,7 +119,8 @@ impl<'m> Body<'m> {
     fn new(text: &'m str, isa: Isa) -> Self {
         let lines =
             std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
-        let program = Program { text: text.to_string(), rows: 2, preds: 2, ..Program::default() };
+        let program =
+            Program { text: text.to_string(), isa, rows: 2, preds: 2, ..Program::default() };
         Body {
             text,
             lines,
@@ -783,6 +784,7 @@ impl<'m> Body<'m> {
             }
         }
         mark_recursion(&mut self.program);
+        super::guess::mark(&mut self.program.code);
         self.program.static_shared = self.dynamic_base;
         Ok(self.program)
     }

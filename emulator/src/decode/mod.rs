@@ -10,6 +10,7 @@ mod copy;
 mod data;
 mod floats;
 mod function;
+mod guess;
 mod ins;
 mod matrix;
 mod sync;

@@ -8,7 +8,8 @@ use super::step::Then;
 use super::unit::Unit;
 use super::warp::lanes_of;
 use crate::check::FindingKind;
-use crate::check::clock::{Knowledge, Stamp};
+use crate::check::clock::Stamp;
+use crate::check::knowledge::Knowledge;
 use crate::check::shadow::Kind;
 use crate::lanes::LANES;
 use crate::num::{
@@ -124,6 +125,22 @@ impl Unit {
         }
     }
 
+    /// Whether a copy to this place has been delivered.
+    fn check_delivered(
+        &mut self,
+        engine: &Engine,
+        who: Who,
+        (cta, offset): (usize, usize),
+        bytes: usize,
+    ) {
+        if self.ctas[cta].any_in_flight > 0 && engine.options.checks.waits {
+            let words = offset / 4..=(offset + bytes - 1) / 4;
+            if self.ctas[cta].in_flight[words].iter().any(|&n| n > 0) {
+                self.report_in_flight(engine, who, cta, offset);
+            }
+        }
+    }
+
     /// Race and missing-wait checks of one shared access.
     pub(crate) fn check_shared(
         &mut self,
@@ -134,12 +151,7 @@ impl Unit {
         kind: Kind,
         order: Order,
     ) {
-        if self.ctas[cta].any_in_flight > 0 && engine.options.checks.waits {
-            let words = offset / 4..=(offset + bytes - 1) / 4;
-            if self.ctas[cta].in_flight[words].iter().any(|&n| n > 0) {
-                self.report_in_flight(engine, who, cta, offset);
-            }
-        }
+        self.check_delivered(engine, who, (cta, offset), bytes);
         if !engine.options.checks.races {
             return;
         }
@@ -382,8 +394,10 @@ impl Unit {
         let same =
             memory.shared[offset..offset + bytes] == *data && memory.written.all(offset, bytes);
         // Storing what is there already changes nothing for anybody, whatever the order.
-        if !same || order.strong || memory.any_in_flight > 0 {
+        if !same || order.strong {
             self.check_shared(engine, who, (cta, offset), bytes, Kind::Write, order);
+        } else {
+            self.check_delivered(engine, who, (cta, offset), bytes);
         }
         if !same {
             self.events += 1;
@@ -558,12 +572,13 @@ impl Unit {
         counts.accessed(pc, engine.options.profile, load.at.space, &addresses, mask, bytes, false);
         let mut undefined = [0u32; 8];
         let generic = load.at.space == Space::Generic;
+        let order = Order { strong: load.order.strong || load.is_guess, ..load.order };
         let mut buffer = Bytes::default();
         for lane in lanes_of(mask) {
             let (space, address) =
                 if generic { resolve(addresses[lane]) } else { (load.at.space, addresses[lane]) };
             let out = &mut buffer[..bytes];
-            let bad = self.read(engine, (w, lane, pc), (space, address), out, element, load.order);
+            let bad = self.read(engine, (w, lane, pc), (space, address), out, element, order);
             if bad != 0 {
                 self.warps[w].origin = Some((pc, lane as u8, shown(space, address)));
                 (0..load.dst.len()).for_each(|i| undefined[i] |= (bad >> i & 1) << lane);

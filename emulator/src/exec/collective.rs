@@ -113,6 +113,12 @@ impl Unit {
                 collective,
             );
         }
+        // Whoever `match` elects goes on to act for the lanes that agree with it, and the toolkit's libraries
+        // take what those did for done. (`shfl` and `vote` promise nothing of the kind.)
+        if matches!(collective, Collective::MatchAny { .. } | Collective::MatchAll { .. }) {
+            let live = warp.live;
+            warp.clock.sync_lanes(lanes, live);
+        }
         let regs = &mut warp.regs;
         match *collective {
             Collective::WarpSync => {

@@ -611,6 +611,14 @@ impl Unit {
                 });
                 continue;
             }
+            // PTX ISA, `cp.async.bulk.tensor`: a tile of shared memory begins at a multiple of 128 bytes.
+            if !shared[lane].is_multiple_of(128) {
+                self.report(engine, FindingKind::Misaligned, who, Some(shared[lane]), || {
+                    "a bulk tensor copy needs an address in shared memory that is a multiple of 128"
+                        .into()
+                });
+                continue;
+            }
             let at: Vec<i64> = tensor
                 .coords
                 .iter()

@@ -436,7 +436,7 @@ impl Unit {
     fn wgmma_perform(&mut self, engine: &Engine, w: usize, p: &Pending, op: &Wgmma) {
         let (n, k) = (op.shape.n as usize, op.shape.k as usize);
         let quarter = self.warps[w].index as usize % 4;
-        let isa = crate::lanes::Isa::detect();
+        let isa = engine.isa();
         let t = op.types;
         let b_bytes =
             self.wgmma_operand(engine, (w, 1, p), p.descriptors.1, t.b, (0, n, k), op.trans.1);

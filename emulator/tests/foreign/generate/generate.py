@@ -16,8 +16,8 @@ import harness
 # In the order of the index: the Triton kernels first, then those of nvcc, then what is broken on purpose.
 MODULES = [
     "triton_kernels.matmul", "triton_kernels.rows", "triton_kernels.attention", "triton_kernels.elementwise",
-    "triton_kernels.scatter", "triton_kernels.descriptors", "cuda_control", "cuda_memory", "cuda_warp", "cuda_integer", "cuda_float", "cuda_tensor",
-    "cuda_library", "cuda_hopper", "broken",
+    "triton_kernels.scatter", "triton_kernels.descriptors", "triton_kernels.features", "cuda_control", "cuda_memory", "cuda_warp", "cuda_integer", "cuda_float", "cuda_tensor",
+    "cuda_library", "cuda_hopper", "cuda_features", "broken",
 ]
 
 

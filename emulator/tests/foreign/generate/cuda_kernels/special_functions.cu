@@ -1,0 +1,44 @@
+// libdevice where it is hard: gamma functions, inverse error functions, Bessel functions, large arguments, remainders, scaling, rounding.
+extern "C" __global__ void special_functions(const double *x, const float *f, double *y, float *z, int *e, int n) {
+    int t = blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= n) return;
+    double v = x[t], u = fabs(v);
+    float w = f[t], p = fabsf(w);
+    y[t] = lgamma(u);
+    y[n + t] = erfinv(sin(v));
+    y[2 * n + t] = erfcx(u / 50);
+    y[3 * n + t] = normcdfinv(0.5 + 0.499 * cos(v));
+    double s, c;
+    sincos(v * 1e9, &s, &c);
+    y[4 * n + t] = s;
+    y[5 * n + t] = c;
+    y[6 * n + t] = fmod(v * 1e10, 7.25);
+    y[7 * n + t] = remainder(v, 0.3);
+    y[8 * n + t] = cbrt(v) + rcbrt(u + 1);
+    y[9 * n + t] = hypot(v, 3.0) + rhypot(v, 4.0);
+    y[10 * n + t] = atan2(v, -2.5);
+    y[11 * n + t] = log1p(u) + expm1(v / 100);
+    y[12 * n + t] = pow(u, 1.7) + exp10(v / 50);
+    y[13 * n + t] = sinpi(v) + cospi(v);
+    y[14 * n + t] = j0(u) + j1(u);
+    y[15 * n + t] = nextafter(v, 1e9) - v + ldexp(v, 5) + scalbn(v, -3);
+    y[16 * n + t] = tgamma(u / 10 + 0.1);
+    y[17 * n + t] = asinh(v) + acosh(u + 1) + atanh(sin(v) * 0.9);
+    z[t] = lgammaf(p);
+    z[n + t] = erfinvf(sinf(w));
+    z[2 * n + t] = sinf(w * 1e7f);
+    z[3 * n + t] = fmodf(w * 1000, 0.7f);
+    z[4 * n + t] = powf(p, 0.3f) + cbrtf(w);
+    z[5 * n + t] = normcdff(w / 10);
+    z[6 * n + t] = __powf(p, 2.5f) + __expf(w / 30) + __logf(p + 1);
+    z[7 * n + t] = tanf(w) / 1000;
+    z[8 * n + t] = rintf(w) + nearbyintf(w * 3) + roundf(w * 7) + truncf(w * 11);
+    z[9 * n + t] = cyl_bessel_i0f(w / 20);
+    int k;
+    double m = frexp(v, &k);
+    e[t] = k * 100 + ilogb(v) + (int)(m * 16);
+    int quotient;
+    remquo(v, 0.7, &quotient);
+    e[n + t] = quotient & 7;
+    e[2 * n + t] = llrint(v * 3) + lround(v * 5) + __double2int_rd(v) + 10 * isnan(v) + (signbit(v) ? 3 : 0);
+}
