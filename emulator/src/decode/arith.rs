@@ -115,7 +115,9 @@ fn add_or_sub(ins: &mut Ins, minus: bool) -> Decoded {
     }))
 }
 
-/// `add.cc`, `addc`, `sub.cc`, `subc`: the carry flag is a hidden predicate.
+/// `add.cc`, `addc`, `sub.cc`, `subc`: the carry flag is a hidden predicate. It is what the adder carries out, so after
+/// a subtraction, `a + !b + 1`, it is set when nothing was borrowed. The manual speaks of the borrow itself, which is the same for
+/// chains of one kind; but `ptxas` keeps the carry, and nvcc's 128-bit division reads it with `addc` after `subc.cc`.
 fn carried(ins: &mut Ins, minus: bool, takes: bool, gives: bool) -> Decoded {
     let ty = ins.ty()?;
     let (d, a, b) = binary(ins, ty)?;
@@ -124,15 +126,13 @@ fn carried(ins: &mut Ins, minus: bool, takes: bool, gives: bool) -> Decoded {
     let isa = ins.isa();
     Ok(Op::Alu(match ty.bits() {
         32 => carry3(isa, d, a, b, a, cc, move |a: u32, b: u32, _: u32, c: bool| {
-            let c = u64::from(c && takes);
-            let (a, b) = (u64::from(a), u64::from(b));
-            let wide = if minus { a.wrapping_sub(b).wrapping_sub(c) } else { a + b + c };
+            let c = u64::from(if takes { c } else { minus });
+            let wide = u64::from(a) + u64::from(if minus { !b } else { b }) + c;
             (wide as u32, wide >> 32 & 1 != 0)
         }),
         64 => carry3(isa, d, a, b, a, cc, move |a: u64, b: u64, _: u64, c: bool| {
-            let c = u128::from(c && takes);
-            let (a, b) = (u128::from(a), u128::from(b));
-            let wide = if minus { a.wrapping_sub(b).wrapping_sub(c) } else { a + b + c };
+            let c = u128::from(if takes { c } else { minus });
+            let wide = u128::from(a) + u128::from(if minus { !b } else { b }) + c;
             (wide as u64, wide >> 64 & 1 != 0)
         }),
         _ => return ins.unsupported(),

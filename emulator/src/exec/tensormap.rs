@@ -202,8 +202,9 @@ impl TensorMap {
         // The stored rank is one less than the number of dimensions.
         let rank = word(120) as usize + 1;
         let element = *TYPES.get(word(104) as usize)?;
+        let boxed = rank <= 5 && (0..rank).all(|i| (1..=256).contains(&word(64 + 4 * i)));
         // Interleaved layouts are for images; nothing here uses them.
-        (rank <= 5 && word(112) < 4 && word(108) == 0).then(|| TensorMap {
+        (boxed && word(112) < 4 && word(108) == 0).then(|| TensorMap {
             address: long(0),
             dims: (0..rank).map(|i| word(8 + 4 * i)).collect(),
             strides: (0..rank - 1).map(|i| long(32 + 8 * i)).collect(),

@@ -179,14 +179,18 @@ pub(crate) fn extended(op: &Op, r: &[u64]) -> (u64, u64) {
     let takes = if matches!(op.base(), "addc" | "subc" | "madc") { before } else { 0 };
     let wide = match op.base() {
         "add" | "addc" => v(0) + v(1) + takes,
-        "sub" | "subc" => v(0) - v(1) - takes,
+        "sub" => v(0) - v(1),
+        // The flag is a carry, not a borrow: clear, it takes one more away.
+        "subc" => v(0) - v(1) - (1 - takes),
         _ => {
             let full = (value(r[0], ty) as u128).wrapping_mul(value(r[1], ty) as u128);
             let part = if op.has("hi") { full >> w } else { full } & ((1 << w) - 1);
             part as i128 + v(2) + takes
         }
     };
-    let carry = if op.has("cc") { (wide >> w & 1) as u64 } else { before as u64 };
+    let borrows = op.base().starts_with("sub") && op.has("cc");
+    let carry =
+        if op.has("cc") { (wide >> w & 1) as u64 ^ u64::from(borrows) } else { before as u64 };
     (low(wide, w), carry)
 }
 

@@ -175,3 +175,146 @@ def tma_pipeline():
     yield from from_nvcc("tma_pipeline", [
         read("x", x), write("y", x.transpose(0, 1, 2, 3, 5, 4)), write("sums", sums), i32("chunks", chunks)], grid=2, block=96,
         exercises="four mbarriers between one producer and two consumer warps, stmatrix .trans into a tile that a bulk store writes back", **HOPPER)
+
+
+@PROGRAMS
+def guess_and_swap():
+    n, blocks = 150, 3
+    x = rng("guess_and_swap").standard_normal(n).astype(np.float32) * 100
+    t = np.arange(n)
+    best = np.float32([max([-1e30] + [x[i] * np.float32(2) for i in t if i // 64 == b and i % 4 == k]) for b in range(blocks) for k in range(4)])
+    fives = [2.0 ** ((t % 2 == k) & (t % 16 == 5)).sum() for k in range(2)]
+    yield from from_nvcc("guess_and_swap", [
+        read("x", x), update("high", np.full(3, -1e30, np.float32), np.float32([x[t % 3 == k].max() for k in range(3)])),
+        update("all", np.float64([3, 5]), np.float64([3, 5]) * fives),
+        update("bytes", np.zeros(8, np.uint8) + 210, np.uint8([min(255, 210 + 3 * (t % 8 == k).sum()) for k in range(8)])),
+        update("count", np.uint16([7, 65500]), np.uint16([(v + 5 * (t % 2 == k).sum()) % 65536 for k, v in enumerate((7, 65500))])),
+        write("inside", best.astype(np.int32)), i32("n", n)], grid=blocks, block=64,
+        exercises="compare-and-swap loops whose first read is an ordinary one: maximum, product, bytes, 16 bits")
+
+
+@PROGRAMS
+def warp_aggregate():
+    n, threads = 256, 256
+    random = rng("warp_aggregate")
+    x = random.integers(0, 12, n).astype(np.int32)
+    x[64:96] = 205  # one warp agrees
+    # Every kept value is the same, so that their order does not matter.
+    x[x % 3 == 0] = 9
+    kept = np.full((x % 3 == 0).sum(), 9, np.int32)
+    counts = np.bincount(x, minlength=256).astype(np.int32)
+    words = np.zeros((2, n), np.uint32)
+    for w in range(0, n, 32):
+        v = x[w:w + 32]
+        same = (v // 100 == v[0] // 100).all()
+        words[0, w:w + 32] = (v & 15).sum() | (v & 63).max() << 12 | int(same) << 20 | int((v == 7).any()) << 21
+        hashed = np.bitwise_xor.reduce((v.astype(np.uint64) * np.uint64(2654435761) & np.uint64(2 ** 32 - 1)).astype(np.uint32))
+        words[1, w:w + 32] = hashed ^ np.bitwise_and.reduce(v.astype(np.uint32) | 1) ^ np.uint32(v.min())
+    full = np.full(n, -77, np.int32)
+    full[:kept.size] = kept
+    yield from from_nvcc("warp_aggregate", [
+        read("x", x), update("counts", np.zeros(256, np.int32), counts), write("kept", full), update("total", np.int32([0]), np.int32([kept.size])),
+        write("words", words), i32("n", n)], grid=2, block=128, targets=("sm_80", "sm_90a"),
+        exercises="one atomic for the lanes that match, compaction by ballots, match.all, redux of every operation")
+
+
+@PROGRAMS
+def tensor_wmma():
+    random = rng("tensor_wmma")
+    a, b = random.integers(-4, 5, (32, 64)).astype(np.float16), random.integers(-4, 5, (32, 64)).astype(np.float16)
+    ab, bb = random.integers(-4, 5, (64, 32)).astype(BF16), random.integers(-4, 5, (64, 32)).astype(BF16)
+    ai, bi = random.integers(-128, 128, (32, 64)).astype(np.int8), random.integers(-128, 128, (64, 32)).astype(np.int8)
+    c = (a.astype(F) @ b.astype(F).T + 1) / 2
+    cb = ab.astype(F).T @ bb.astype(F)
+    yield from from_nvcc("tensor_wmma", [
+        read("a", a), read("b", b), read("ab", ab), read("bb", bb), read("ai", ai), read("bi", bi), write("c", c.astype(np.float32)),
+        write("cb", cb.T.astype(np.float32)), write("ci", ai.astype(np.int32) @ bi.astype(np.int32))], grid=1, block=128, targets=("sm_80", "sm_90a"),
+        exercises="wmma in f16, bf16 and int8, both layouts of both operands, elements of an accumulator, results through shared memory")
+
+
+@PROGRAMS
+def block_primitives():
+    n = 384
+    x = rng("block_primitives").integers(0, 1000, n).astype(np.int32)
+    keys = (x[:256].astype(np.uint64) << np.uint64(32) | np.arange(256, dtype=np.uint64)).reshape(4, 64)
+    difference = x[:128].copy()
+    difference[1:] -= x[:127]
+    # What a thread held together goes to every 128th place.
+    yield from from_nvcc("block_primitives", [
+        read("x", x), write("scan", x.cumsum().astype(np.int32)), write("histogram", np.bincount(x[:128] & 31, minlength=32).astype(np.uint32)),
+        write("flags", difference), write("sorted", np.sort(keys, 1)), write("moved", x[:256]), i32("n", n)], grid=1, block=128,
+        exercises="CUB: scan with a running prefix, histogram, adjacent difference, merge sort of a warp, exchange")
+
+
+@PROGRAMS
+def integer_corners():
+    n = 64
+    random = rng("integer_corners")
+    pick = lambda: [int(random.integers(0, 2 ** 63)) * 2 + int(random.integers(0, 2)) >> int(random.integers(0, 60)) for _ in range(n)]
+    x, d = pick(), [max(1, v) for v in pick()]
+    x[:4], d[:4] = [2 ** 64 - 1, 2 ** 63, 0, 2 ** 32], [1, 2 ** 64 - 1, 7, 2 ** 32 - 1]
+    word, long = (lambda v: v % 2 ** 32), (lambda v: v % 2 ** 64)
+    s32, s64 = (lambda v: (v + 2 ** 31) % 2 ** 32 - 2 ** 31), (lambda v: (v + 2 ** 63) % 2 ** 64 - 2 ** 63)
+    fields = lambda v, size, signed: [(f + (1 << size - 1)) % (1 << size) - (1 << size - 1) if signed else f
+                                      for f in (v >> k & ((1 << size) - 1) for k in range(0, 32, size))]
+    join = lambda values, size: sum((v & ((1 << size) - 1)) << size * k for k, v in enumerate(values))
+
+    def quotient(a, b):
+        q = abs(a) // abs(b)
+        return (q if (a < 0) == (b < 0) else -q), a - b * (q if (a < 0) == (b < 0) else -q)
+
+    import zlib
+    q, w, big = np.zeros((8, n), np.uint64), np.zeros((8, n), np.uint32), np.zeros((4, n), np.uint64)
+    for t in range(n):
+        a, b, c = x[t], d[t], x[(t + 1) % n]
+        sq, sr = quotient(s64(a), s64(b | 1))
+        wide = a << 64 | c
+        q[:, t] = [a // b, a % b, long(sq), long(sr), long(wide // b), wide // b >> 64, wide % b, a * c >> 64 ^ long(s64(a) * s64(c) >> 64)]
+        lo, hi = word(a), a >> 32
+        left = word((hi << 32 | lo) << (b & 31) >> 32)
+        right = word((hi << 32 | lo) >> min(32, c & 63))
+        source = lo.to_bytes(4, "little") + hi.to_bytes(4, "little")
+        perm = int.from_bytes(bytes(source[c >> 4 * k & 7] for k in range(4)), "little")
+        dot = lambda u, v, start: word(start + sum(p * r for p, r in zip(u, v)))
+        products = (dot(fields(lo, 8, True), fields(hi, 8, True), 77) ^ dot(fields(lo, 8, False), fields(hi, 8, False), 99)
+                    ^ dot(fields(lo, 16, True), fields(hi, 8, True)[:2], -5) ^ dot(fields(lo, 16, False), fields(hi, 8, False)[2:], 5))
+        clip = lambda v: max(-32768, min(32767, v))
+        pairs8, pairs8s = list(zip(fields(lo, 8, False), fields(hi, 8, False))), list(zip(fields(lo, 8, True), fields(hi, 8, True)))
+        simd = (join([clip(p + r) for p, r in zip(fields(lo, 16, True), fields(hi, 16, True))], 16) ^ join([abs(p - r) for p, r in pairs8], 8)
+                ^ join([255 if p > r else 0 for p, r in pairs8s], 8) ^ join([max(p, r) for p, r in zip(fields(lo, 16, False), fields(hi, 16, False))], 16)
+                ^ sum(abs(p - r) for p, r in pairs8s))
+        f = np.float32
+        scaled = float(f(a) * f(1e-9))
+        down = float(f(hi))
+        casts = (int(min(max(scaled, 0), 2 ** 32 - 1)) ^ word(int(max(-2 ** 31, min(2 ** 31 - 1, np.rint(float(s64(a)) * 1e-10)))))
+                 ^ word(max(-2 ** 31, int(-down))))
+        shifted = a >> (b & 63)
+        counts = (64 - shifted.bit_length()) | ((c & -c).bit_length()) << 8 | bin(a ^ c).count("1") << 16
+        reverse = int(format(a, "064b")[::-1], 2)
+        mixed = word(reverse >> 17) ^ word((s32(lo) + s32(hi) + 1) >> 1) ^ word((s32(lo) + s32(hi)) >> 1) ^ word(abs(lo - hi) + 3)
+        w[:, t] = [left ^ right, perm, products, simd, casts, zlib.crc32(a.to_bytes(8, "little")), word(counts), mixed]
+        big[:, t] = [a ** 4 >> 64 * k & 2 ** 64 - 1 for k in range(4)]
+    yield from from_nvcc("integer_corners", [
+        read("x", np.array(x, np.uint64)), read("d", np.array(d, np.uint64)), write("q", q), write("w", w), write("big", big), i32("n", n)], grid=2, block=32,
+        exercises="64- and 128-bit division, funnel shifts, byte permutes, dot products, byte SIMD, CRC, products of 256 bits")
+
+
+@PROGRAMS
+def sparse_tree():
+    n = 128
+    x = rng("sparse_tree").integers(0, 90, n).astype(np.int32)
+    keys, counts = np.unique(x, return_counts=True)
+    pad = lambda v: np.concatenate([v, np.full(n - v.size, -77)]).astype(np.int32)
+    yield from from_nvcc("sparse_tree", [
+        read("x", x), write("sorted", pad(keys)), write("counts", pad(counts)), write("facts", np.int32([keys.size, 1])), i32("n", n)], grid=1, block=n,
+        exercises="a search tree in module memory: links by compare-and-swap, fences, recursion, a stack in local memory")
+
+
+@PROGRAMS
+def multicast():
+    rounds = 5
+    x = rng("multicast").integers(-1000, 1000, (2, rounds, 2, 64)).astype(np.int32)
+    sums = (x * np.arange(1, rounds + 1)[None, :, None, None]).sum(1)
+    yield from from_nvcc("multicast", [
+        read("x", x), write("y", sums.astype(np.int32)), write("z", sums[:, ::-1, ::-1].astype(np.int32)), i32("rounds", rounds)], grid=4, block=64,
+        exercises="multicast bulk copies in clusters of two, remote arrivals, st.async", **HOPPER)

@@ -277,7 +277,7 @@ def tma_reduce_kernel(x, y, N: tl.constexpr, W: tl.constexpr):
     i, j = tl.arange(0, 16), tl.arange(0, 32)
     v = tl.load(x + tl.program_id(0) * 512 + i[:, None] * 32 + j[None, :])
     sink.atomic_add([8, 0], v)
-    sink.atomic_add([0, 16], v)
+    sink.atomic_add([0, 16], v * 2)
 
 
 @PROGRAMS
@@ -288,7 +288,7 @@ def tma_reduce():
     y = start.copy()
     for v in x:
         y[8:24, 0:32] += v
-        y[0:16, 16:48] += v
+        y[0:16, 16:48] += v * 2
     yield from from_triton("tma_reduce", tma_reduce_kernel, [read("x", x), update("y", start, y)], dict(N=24, W=64), grid=3, targets=(90,),
                            exercises="descriptor additions: cp.reduce.async.bulk.tensor from three blocks at once")
 
