@@ -1,4 +1,4 @@
-//! How many mistakes the emulator finds: breaks programs in one place at a time, runs each mutant under four schedules, and
+//! How many mistakes the emulator finds: breaks programs in one place at a time, where they come by, runs each mutant under four schedules, and
 //! prints a table of what was found, by class, and the mutants that nothing gave away.
 //!
 //! `cargo run --release --example mutate -- [--at-most N] [--class NAME] FOLDER...`; a folder holds `kernel.ptx`, `meta.json` and
@@ -213,6 +213,18 @@ fn mutants(s: &Statement) -> Vec<(&'static str, String)> {
     list.into_iter().filter_map(|(class, text)| Some((class, text?))).collect()
 }
 
+/// Without blanks.
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+/// Lines of the text that the program executes, from its listing.
+fn reached(text: &str, meta: &Meta, data: &[u8]) -> Result<Vec<bool>, String> {
+    let module = Module::parse(text).map_err(|e| e.to_string())?;
+    let report = meta.launch(&module, data)?.run().map_err(|e| e.to_string())?;
+    Ok(report.listing().lines().skip(1).map(|l| !l.starts_with("          ")).collect())
+}
+
 /// How a mutant ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -253,9 +265,17 @@ fn campaign(
     if outcome(&text, &meta, &data) != End::Survived {
         return Err("the program itself does not pass".into());
     }
+    let reached = reached(&text, &meta, &data)?;
     let mut by_class: BTreeMap<&'static str, Vec<(usize, usize, String)>> = BTreeMap::new();
     for s in statements(&text) {
+        let line = text[..s.from].matches('\n').count();
+        if !reached.get(line).is_some_and(|r| *r) {
+            continue;
+        }
         for (class, new) in mutants(&s) {
+            if squeezed(&new) == squeezed(&text[s.from..s.to]) {
+                continue;
+            }
             by_class.entry(class).or_default().push((s.from, s.to, new));
         }
     }
@@ -274,7 +294,7 @@ fn campaign(
                 End::Mismatch => row[2] += 1,
                 End::Survived => {
                     row[3] += 1;
-                    let line = text[..*from].lines().count();
+                    let line = text[..*from].matches('\n').count() + 1;
                     println!(
                         "survived: {class}: {} line {line}: {} -> {new}",
                         folder.display(),

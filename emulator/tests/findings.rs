@@ -365,8 +365,10 @@ fn barriers() -> Vec<Row> {
     };
     let leave =
         |work: &str| format!("setp.lt.u32 %p1, %r1, 32; @%p1 bra A; {work} exit; A: bar.sync 0;");
-    let lanes =
-        |work: &str| format!("setp.lt.u32 %p1, %r1, 16; @%p1 bra A; {work} exit; A: bar.sync 0;");
+    let lanes = |work: &str| {
+        format!("setp.lt.u32 %p1, %r1, 16; @!%p1 bra W; bar.sync 0; exit; W: {work} exit;")
+    };
+    let cluster = |arrive: &str| format!("{arrive} barrier.cluster.wait;");
     vec![
         row(file, BadOperand, "not a multiple of the warp size", 32, count(40), count(32)),
         row(file, BadOperand, "there are sixteen", 32, id(16), id(15)),
@@ -394,6 +396,14 @@ fn barriers() -> Vec<Row> {
             32,
             lanes("st.global.u32 [%rd2], %r1;"),
             lanes(""),
+        ),
+        row(
+            file,
+            BarrierDivergence,
+            "without having arrived",
+            32,
+            cluster(""),
+            cluster("barrier.cluster.arrive;"),
         ),
     ]
 }

@@ -220,7 +220,7 @@ impl Unit {
             Op::WaitGroup(pending) => self.wait_group(engine, w, active, *pending),
             Op::Barrier(barrier) => self.barrier(engine, w, pc, (active, idle), barrier),
             Op::ClusterArrive => self.cluster_arrive(w, active),
-            Op::ClusterWait => self.cluster_wait(w, pc, active, idle),
+            Op::ClusterWait => self.cluster_wait(engine, w, pc, active, idle),
             Op::Fence { scope } => {
                 let wide = *scope >= crate::program::Scope::Gpu;
                 self.warps[w].clock.fence(wide);

@@ -249,10 +249,25 @@ impl Unit {
         }
     }
 
-    pub(crate) fn cluster_wait(&mut self, w: usize, pc: u32, active: u32, idle: u32) -> Then {
+    pub(crate) fn cluster_wait(
+        &mut self,
+        engine: &Engine,
+        w: usize,
+        pc: u32,
+        active: u32,
+        idle: u32,
+    ) -> Then {
         lanes_of(idle).for_each(|l| self.warps[w].pcs[l] = pc + 1);
-        let barrier = &self.cluster_barrier;
-        let early = lanes_of(active).any(|l| barrier.arrivals[w][l] == barrier.phase);
+        let barrier = &mut self.cluster_barrier;
+        let arrivals = &mut barrier.arrivals[w];
+        let early = lanes_of(active).any(|l| arrivals[l] == barrier.phase);
+        let absent = lanes_of(active).find(|&l| arrivals[l] == u64::MAX);
+        lanes_of(active).for_each(|l| arrivals[l] = u64::MAX);
+        if let Some(lane) = absent {
+            self.report(engine, FindingKind::BarrierDivergence, (w, lane, pc), None, || {
+                "waits at the cluster barrier without having arrived".into()
+            });
+        }
         if early {
             self.warps[w].wait(pc, active, Why::Cluster);
             return Then::Pick;

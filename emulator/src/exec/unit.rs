@@ -39,7 +39,7 @@ pub(crate) struct ClusterBarrier {
     pub(crate) phase: u64,
     pub(crate) joined: Joined,
     pub(crate) last: Joined,
-    /// Phase in which each warp's lanes arrived last.
+    /// Phase in which each warp's lanes arrived, until they wait for it; otherwise the largest number.
     pub(crate) arrivals: Vec<[u64; LANES]>,
 }
 

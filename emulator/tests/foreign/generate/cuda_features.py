@@ -228,7 +228,7 @@ def tensor_wmma():
     cb = ab.astype(F).T @ bb.astype(F)
     yield from from_nvcc("tensor_wmma", [
         read("a", a), read("b", b), read("ab", ab), read("bb", bb), read("ai", ai), read("bi", bi), write("c", c.astype(np.float32)),
-        write("cb", cb.T.astype(np.float32)), write("ci", ai.astype(np.int32) @ bi.astype(np.int32))], grid=1, block=128, targets=("sm_80", "sm_90a"),
+        write("cb", cb.T.astype(np.float32)), write("ci", ai.astype(np.int32) @ bi.astype(np.int32))], grid=1, block=128,
         exercises="wmma in f16, bf16 and int8, both layouts of both operands, elements of an accumulator, results through shared memory")
 
 

@@ -62,7 +62,7 @@ def sort_by_key():
     x, key = random.standard_normal(N).astype(np.float32), random.integers(0, 40, N).astype(np.int32)
     order = np.sort(key.astype(np.int64) * N + np.arange(N))[::-1]
     yield from from_triton("sort_by_key", segmented_kernel, [read("x", x), read("key", key), write("y", x[order % N])], dict(N=N), grid=1,
-                           warps=4, targets=(80, 90), exercises="descending sort of 64-bit keys over four warps, gather by what it gives")
+                           warps=4, targets=(90,), exercises="descending sort of 64-bit keys over four warps, gather by what it gives")
 
 
 @triton.jit
@@ -87,7 +87,7 @@ def locked_sum():
         total = total * 3 % 1000003 + x[0]
     yield from from_triton("locked_sum", ticket_kernel, [
         update("lock", np.int32([0]), np.int32([0])), update("total", np.zeros(N, np.int32), total.astype(np.int32)), read("x", x),
-        write("y", x + 1)], dict(N=N), grid=blocks, warps=2, targets=(80, 90), exercises="critical section behind atomic_cas and a released exchange")
+        write("y", x + 1)], dict(N=N), grid=blocks, warps=2, targets=(80,), exercises="critical section behind atomic_cas and a released exchange")
 
 
 @triton.jit
@@ -105,7 +105,7 @@ def hints():
     n = 777
     x = rng("hints").integers(-1000, 1000, n).astype(np.int16)
     yield from from_triton("hints", hints_kernel, [read("x", x), write("y", np.stack([x + x[::-1], x * x])), i32("n", n)], dict(B=256), grid=4,
-                           targets=(80, 90), exercises="cache modifiers, eviction policies and volatile loads of 16-bit elements, ragged")
+                           targets=(80,), exercises="cache modifiers, eviction policies and volatile loads of 16-bit elements, ragged")
 
 
 @triton.jit
@@ -157,12 +157,12 @@ def staged_kernel(a, b, c, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.c
 def matmul_depths():
     random = rng("matmul_depths")
     M, N, K = 64, 32, 160
-    for stages, warps, dtype in ((5, 1, np.float16), (4, 2, BF16), (3, 8, np.float16)):
+    for stages, warps, dtype, target in ((5, 1, np.float16, 80), (4, 2, BF16, 90), (3, 8, np.float16, 80)):
         rows = 128 if warps == 8 else M
         a, b = random.standard_normal((rows, K)).astype(dtype), random.standard_normal((K, N)).astype(dtype)
         yield from from_triton(f"matmul_stages{stages}_warps{warps}", staged_kernel, [
             read("a", a), read("b", b), write("c", (a.astype(F) @ b.astype(F)).astype(np.float32), 1e-4), i32("M", rows), i32("N", N), i32("K", K)],
-            dict(BM=64, BN=32, BK=32), grid=(rows // 64, 1), stages=stages, warps=warps, targets=(80, 90),
+            dict(BM=64, BN=32, BK=32), grid=(rows // 64, 1), stages=stages, warps=warps, targets=(target,),
             exercises=f"product with {stages} stages on {warps} warps")
 
 
@@ -179,7 +179,7 @@ def matmul_f64_units():
     random = rng("matmul_f64_units")
     a, b = random.standard_normal((16, 32)), random.standard_normal((32, 16))
     yield from from_triton("matmul_f64_triton", f64_kernel, [read("a", a), read("b", b), write("c", a @ b, 1e-14)], dict(N=16, K=32), grid=1,
-                           targets=(80, 90), exercises="tl.dot in f64")
+                           targets=(80,), exercises="tl.dot in f64")
 
 
 @triton.jit
@@ -219,7 +219,7 @@ def attention_paged():
         out[s] = weight @ v[at].astype(F) / weight.sum()
     yield from from_triton("attention_paged", paged_kernel, [
         read("q", q), read("k", k), read("v", v), read("table", table), read("lengths", lengths), write("out", out.astype(np.float32), 1e-4),
-        f32("scale", 0.25)], dict(P=P, D=D, MAX=MAX), grid=S, targets=(80, 90), exercises="decoding over pages of keys found through a table, lengths unlike")
+        f32("scale", 0.25)], dict(P=P, D=D, MAX=MAX), grid=S, targets=(80,), exercises="decoding over pages of keys found through a table, lengths unlike")
 
 
 @triton.jit
@@ -336,7 +336,7 @@ def inline_wide():
     low, high = product & np.uint64(2 ** 32 - 1), product >> np.uint64(32)
     rolled = (low << np.uint64(7) | high >> np.uint64(25)) & np.uint64(2 ** 32 - 1)
     yield from from_triton("inline_wide", asm_kernel, [read("x", x), write("y", np.stack([low, rolled]).astype(np.uint32))], dict(N=N), grid=1,
-                           warps=1, targets=(80, 90), exercises="inline assembly with two results, funnel shift, 64-bit temporaries")
+                           warps=1, targets=(80,), exercises="inline assembly with two results, funnel shift, 64-bit temporaries")
 
 
 @triton.jit
@@ -432,4 +432,4 @@ def median():
     N = 512
     x = rng("median").integers(0, 10 ** 9, (3, N)).astype(np.int32)
     yield from from_triton("median", median_kernel, [read("x", x), write("y", np.sort(x, 1)[:, (N - 1) // 2])], dict(N=N), grid=3, warps=8,
-                           targets=(80, 90), exercises="bisection: a while loop around reductions over eight warps")
+                           targets=(80,), exercises="bisection: a while loop around reductions over eight warps")
