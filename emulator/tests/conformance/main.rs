@@ -4,6 +4,7 @@
 //! The tests walk the table of forms, so a form without a model fails.
 
 mod compare;
+mod control;
 mod convert;
 mod copies;
 mod exact;
