@@ -280,7 +280,7 @@ fn hints_and_fences() {
             .filter(|o| !o.contains("local") && !o.contains("param") && !o.contains("const"))
         {
             let size = if base == "applypriority" { ", 128" } else { "" };
-            let address = if opcode.contains("global") || size != "" { "%l3" } else { "%l2" };
+            let address = if opcode.contains("global") || !size.is_empty() { "%l3" } else { "%l2" };
             keeps(&format!("{opcode} [{address}]{size};"));
         }
     }
