@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Main loops of gigac's matrix products on sm_80 beside Triton's, compiled in one run: no GPU is needed.
+"""Main loops of gigac's matrix products and attention on sm_80 beside Triton's, compiled in one run: no GPU is needed.
 
     python3 benches/ptx/run.py [--arch sm_80] [--keep DIR]
 
-Prints a table: registers of a thread, instructions of a warp in the main loop, how many of them are HMMA
+Prints a table: registers of a thread, instructions of a warp in the main loop and
+of these those of a turn that no mask cuts (gigac's loop of attention jumps over the mask then), how many of them are HMMA
 (`mma`) and LDSM (`ldmatrix`), and whether anything lies in local memory. Needs `ptxas` and `nvdisasm`, on
 PATH, in GIGAC_PTXAS and GIGAC_NVDISASM, or from the packages nvidia-cuda-nvcc and nvidia-cuda-nvdisasm of
 this Python; for Triton's rows also `triton`."""
@@ -12,6 +13,8 @@ from pathlib import Path
 
 # Rows, columns, depth; warps and stages, which gigac chooses itself.
 TILES = [((128, 128, 32), 4, 4), ((128, 256, 64), 8, 3), ((128, 128, 64), 4, 3), ((64, 128, 32), 4, 4)]
+# Queries, keys and width of heads of causal attention; warps and stages likewise.
+HEADS = [((128, 64, 64), 4, 3), ((128, 64, 128), 8, 2)]
 BRANCH = re.compile(r"BRA.*`\(\.(L_x_\d+)\)")
 
 
@@ -25,11 +28,11 @@ def tool(name):
     return str(path)
 
 
-def assemble(ptx, arch, folder):
-    """Registers of a thread, and the SASS, of a PTX file."""
+def assemble(ptx, arch, folder, strict):
+    """Registers of a thread, and the SASS, of a PTX file. `strict`: which may not use local memory."""
     cubin = folder / "kernel.cubin"
-    done = subprocess.run([tool("ptxas"), "-v", "-warn-spills", "-warn-lmem-usage", "-Werror", f"-arch={arch}",
-                           ptx, "-o", cubin], capture_output=True, text=True)
+    strictly = ["-warn-spills", "-warn-lmem-usage", "-Werror"] if strict else []
+    done = subprocess.run([tool("ptxas"), "-v", *strictly, f"-arch={arch}", ptx, "-o", cubin], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{ptx}: {done.stderr}")
     registers = int(re.search(r"Used (\d+) registers", done.stderr).group(1))
@@ -37,7 +40,8 @@ def assemble(ptx, arch, folder):
 
 
 def main_loop(sass):
-    """The instructions of the loop with most HMMA."""
+    """The instructions of the loop with most HMMA; second, how many of them a branch jumps over in blocks that neither
+    multiply nor move data: what only turns need that a mask cuts."""
     code, labels, loops = [], {}, []
     for line in sass.splitlines():
         if label := re.match(r"\.(L_x_\d+):", line.strip()):
@@ -47,16 +51,24 @@ def main_loop(sass):
     for at, text in enumerate(code):
         target = BRANCH.search(text)
         if target and labels.get(target.group(1), at) < at:
-            loops.append(code[labels[target.group(1)]:at + 1])
-    return max(loops, key=lambda body: sum("HMMA" in i for i in body))
+            loops.append((labels[target.group(1)], at + 1))
+    start, end = max(loops, key=lambda loop: sum("HMMA" in i for i in code[slice(*loop)]))
+    skipped = 0
+    for at in range(start, end):
+        target = BRANCH.search(code[at])
+        block = code[at + 1:labels.get(target.group(1), 0)] if target and code[at].startswith("@") else []
+        if labels.get(target and target.group(1), end) < end and not any(re.search("MMA|LDG|LDS|BAR|BRA", i) for i in block):
+            skipped += len(block)
+    return code[start:end], skipped
 
 
-def row(name, ptx, arch, folder):
-    registers, sass = assemble(ptx, arch, folder)
-    body = main_loop(sass)
+def row(name, ptx, arch, folder, strict):
+    registers, sass = assemble(ptx, arch, folder, strict)
+    body, skipped = main_loop(sass)
+    turn = len(body) - skipped
     count = lambda word: sum(word in i for i in body)
     local = sum(word in sass for word in ("LDL", "STL"))
-    return f"| {name} | {registers} | {count('HMMA')}/{len(body)} | {count('HMMA') / len(body):.2f} | " \
+    return f"| {name} | {registers} | {len(body)} | {count('HMMA')}/{turn} | {count('HMMA') / turn:.2f} | " \
            f"{count('LDSM')} | {'yes' if local else 'no'} |"
 
 
@@ -79,14 +91,49 @@ def triton_matmul():
     return matmul
 
 
-def triton_ptx(tile, warps, stages, arch):
+def triton_attention():
+    """Flash attention as Triton's tutorial has it: tiles of keys that all queries see, then those on the diagonal."""
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def turn(a, m, l, sums, k, v, s, rows, cols, depth, C: tl.constexpr, scale: tl.constexpr, masked: tl.constexpr):
+        x = tl.dot(a, tl.load(k + (s + cols)[None, :] * C + depth[:, None]))
+        if masked:
+            x = tl.where(rows[:, None] >= (s + cols)[None, :], x, float("-inf"))
+        largest = tl.maximum(m, tl.max(x, 1) * scale)
+        p = tl.math.exp2(x * scale - largest[:, None])
+        factor = tl.math.exp2(m - largest)
+        l = l * factor + tl.sum(p, 1)
+        sums = tl.dot(p.to(tl.bfloat16), tl.load(v + (s + cols)[:, None] * C + depth[None, :]), sums * factor[:, None])
+        return largest, l, sums
+
+    @triton.jit
+    def attention(q, k, v, o, lse, T: tl.constexpr, M: tl.constexpr, N: tl.constexpr, C: tl.constexpr):
+        first, head = tl.program_id(0) * M, tl.program_id(1)
+        rows, cols, depth = first + tl.arange(0, M), tl.arange(0, N), tl.arange(0, C)
+        q, k, v, o, lse = q + head * T * C, k + head * T * C, v + head * T * C, o + head * T * C, lse + head * T
+        a = tl.load(q + rows[:, None] * C + depth[None, :])
+        m, l = tl.full((M,), float("-inf"), tl.float32), tl.zeros((M,), tl.float32)
+        sums = tl.zeros((M, C), tl.float32)
+        for s in range(0, first, N):
+            m, l, sums = turn(a, m, l, sums, k, v, s, rows, cols, depth, C, 0.125 * 1.44269504, False)
+        for s in range(first, first + M, N):
+            m, l, sums = turn(a, m, l, sums, k, v, s, rows, cols, depth, C, 0.125 * 1.44269504, True)
+        tl.store(o + rows[:, None] * C + depth[None, :], (sums / l[:, None]).to(tl.bfloat16))
+        tl.store(lse + rows, m + tl.math.log2(l))
+
+    return attention
+
+
+def triton_ptx(function, pointers, constants, warps, stages, arch):
+    """What Triton makes of a function of pointers and constants."""
     import triton
     from triton.backends.compiler import GPUTarget
 
-    constants = dict(zip("KMND", (4096, *tile)))
-    signature = {"x": "*bf16", "w": "*bf16", "y": "*bf16"} | {name: "constexpr" for name in constants}
-    attributes = {(i,): [["tt.divisibility", 16]] for i in range(3)}
-    source = triton.compiler.ASTSource(fn=triton_matmul(), signature=signature, constexprs=constants, attrs=attributes)
+    signature = pointers | {name: "constexpr" for name in constants}
+    attributes = {(i,): [["tt.divisibility", 16]] for i in range(len(pointers))}
+    source = triton.compiler.ASTSource(fn=function(), signature=signature, constexprs=constants, attrs=attributes)
     target = GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
     return triton.compile(source, target=target, options={"num_warps": warps, "num_stages": stages}).asm["ptx"]
 
@@ -99,17 +146,21 @@ def main():
     folder = a.keep or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cargo", "bench", "-q", "--profile", "dev", "-p", "gigac-codegen", "--bench", "tiles", "--", folder.resolve()], check=True)
-    print("| tile | registers | HMMA/all | ratio | LDSM | local memory |\n|---|---|---|---|---|---|")
-    for tile, warps, stages in TILES:
-        name = "×".join(map(str, tile))
-        print(row(f"{name}, gigac", folder / f"matmul_{'x'.join(map(str, tile))}.ptx", a.arch, folder))
+    reals = lambda names: {name: "*bf16" for name in names}
+    products = [("matmul", triton_matmul, reals("xwy"), "KMND", *of) for of in TILES]
+    heads = [("attention", triton_attention, reals("qkvo") | {"lse": "*fp32"}, "TMNC", *of) for of in HEADS]
+    print("| kernel | registers | loop | HMMA/turn | ratio | LDSM | local memory |\n|---|---|---|---|---|---|---|")
+    for family, function, pointers, names, tile, warps, stages in products + heads:
+        name = f"{family} {'×'.join(map(str, tile))}"
+        file = f"{family}_{'x'.join(map(str, tile))}.ptx"
+        print(row(f"{name}, gigac", folder / file, a.arch, folder, True))
         try:
-            text = triton_ptx(tile, warps, stages, a.arch)
+            text = triton_ptx(function, pointers, dict(zip(names, (4096, *tile))), warps, stages, a.arch)
         except ImportError:
             continue
-        path = folder / f"triton_{'x'.join(map(str, tile))}.ptx"
+        path = folder / f"triton_{file}"
         path.write_text(text)
-        print(row(f"{name}, Triton", path, a.arch, folder))
+        print(row(f"{name}, Triton", path, a.arch, folder, False))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,6 @@ fn product([rows, cols, depth]: &[u64; 3]) -> Kernel {
 fn forward(width: u64) -> Kernel {
     let heads = Attention::heads(1, 4, SIZE, width, [128, 64], Mask::Causal(0));
     let text = Attention { half: true, ..heads }.forward();
-    let text = text.replace("kernel forward", &format!("kernel attention_{width}"));
+    let text = text.replace("kernel forward", &format!("kernel attention_128x64x{width}"));
     Kernel::parse(&text).expect("the text above is a kernel")
 }

@@ -1,7 +1,10 @@
 //! What matters in the PTX of kernels: instructions, widths of accesses, banks, determinism.
 
+#[path = "support/attention.rs"]
+mod attention;
 mod support;
 
+use attention::{Attention, Mask};
 use gigac_codegen::nvptx::{GpuTarget, compile_ptx};
 use gigac_emulator::{Launch, Module};
 use support::{gpu, kernel};
@@ -81,6 +84,61 @@ fn main_loops_meet_every_bank_once() {
         assert!(report.findings.is_empty(), "{:?}", report.findings);
         assert_eq!(report.profile.bank_conflicts, 0, "x[{x}], w[{w}]");
         assert_eq!(report.profile.tensor_multiply_adds, 256 * 256 * 256);
+    }
+}
+
+/// Forward and both halves of backward, causal.
+fn attention(width: u64, t: u64) -> [String; 3] {
+    let heads = Attention::heads(1, 1, t, width, [128, 64], Mask::Causal(0));
+    let heads = Attention { half: true, ..heads };
+    let keys = Attention { tiles: [if width > 64 { 32 } else { 64 }, 128], ..heads };
+    [heads.forward(), heads.queries(), keys.values([true; 2])]
+}
+
+#[test]
+fn attention_keeps_rows_in_registers() {
+    for text in attention(128, 256) {
+        let code = gpu::compiled(&kernel(&text));
+        assert_eq!(code.threads, 256);
+        for wanted in [
+            "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
+            "ldmatrix.sync.aligned.m8n8.x4.shared.b16",
+            "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16",
+            "cp.async.cg.shared.global",
+            "ex2.approx.ftz.f32",
+            "st.global.v4.b32",
+        ] {
+            assert!(code.ptx.contains(wanted), "no {wanted} in\n{}", code.ptx);
+        }
+        for unwanted in [".local", "st.shared", "ld.shared", "st.global.b16", "\tatom", "\tred"] {
+            assert!(!code.ptx.contains(unwanted), "{unwanted} in\n{}", code.ptx);
+        }
+    }
+}
+
+/// No access meets a bank twice, and of the tiles of keys that causal queries do not see none is multiplied: of two
+/// tiles of 128 queries the first takes two tiles of 64 keys, the second four.
+#[test]
+fn attention_leaves_out_masked_tiles_and_meets_every_bank_once() {
+    for width in [64, 128] {
+        let pairs = (2 + 4) * 128 * 64;
+        for (text, products) in attention(width, 256).iter().zip([2, 3, 4]) {
+            let kernel = kernel(text);
+            let code = gpu::compiled(&kernel);
+            let module = Module::parse(&code.ptx).expect("LLVM's PTX is understood");
+            let mut launch = Launch::new(&module, &code.name)
+                .grid([code.blocks as u32, 1, 1])
+                .block([code.threads as u32, 1, 1])
+                .dynamic_shared(code.shared_bytes as u32);
+            for buffer in &kernel.buffers {
+                let bytes = buffer.elements * buffer.storage.bytes();
+                launch = launch.buffer(&buffer.name, vec![0; bytes as usize]);
+            }
+            let report = launch.run().expect("the launch fits");
+            assert!(report.findings.is_empty(), "{:?}", report.findings);
+            assert_eq!(report.profile.bank_conflicts, 0, "{text}");
+            assert_eq!(report.profile.tensor_multiply_adds, products * pairs * width, "{text}");
+        }
     }
 }
 

@@ -145,16 +145,16 @@ impl Panel {
         for (at, _) in lowerer.starts(&shape, run) {
             let inside = lowerer.inside(&shape, &at);
             let (element, constant) = lowerer.element(shared, offset, (&shape, &at))?;
-            let element = gpu.plus_constant(element, constant);
-            let (element, size) = match inside {
-                None => (element, None),
+            let (place, size) = match inside {
+                None => ((element, constant), None),
                 Some(inside) => {
+                    let element = gpu.plus_constant(element, constant);
                     let element = gpu.select(inside, element.into(), gpu.i64(0).into());
                     let size = gpu.select(inside, gpu.int(bytes as i32, 1), gpu.int(0, 1));
-                    (element.into_int_value(), Some(size))
+                    ((element.into_int_value(), 0), Some(size))
                 }
             };
-            let from = lowerer.address(*buffer, (element, 0));
+            let from = lowerer.address(*buffer, place);
             let to = self.destination(lowerer, (&shape, &at), base);
             let copy = || gpu.copy_async(to, from, bytes, size);
             match self.takes_part(lowerer, &shape, &at) {

@@ -2,13 +2,14 @@
 //!
 //! - `exp(x)` is `2^(x·log₂e)`, by the unit for powers of two; a difference under it, or a scaled
 //!   one, becomes one multiply-add.
+//! - A maximum is one instruction; of zeros it is the positive one.
 //! - A quotient whose divisor varies along fewer variables is a product with the reciprocal.
 //! - `where(mask, x, constant)` is `x` where the mask holds in the whole tile: a branch that all threads
 //!   take alike decides, and the mask is computed in the other case alone.
 
 use std::f64::consts::LOG2_E;
 
-use gigac_ir::kernel::{Expr, TileId};
+use gigac_ir::kernel::{Expr, Scalar, TileId};
 use gigac_ir::pointwise::Pointwise;
 use inkwell::values::InstructionOpcode as Op;
 
@@ -29,6 +30,9 @@ impl<'c> Lowerer<'_, 'c> {
     ) -> Result<Option<Tile<'c>>, Refusal> {
         match function {
             Pointwise::Exp => self.power(of[0], shape).map(Some),
+            Pointwise::Max if self.kernel.ty(of[0]).scalar == Scalar::F32 => {
+                self.larger(of, shape).map(Some)
+            }
             Pointwise::Div if self.shape(of[1]).count() < shape.count() => {
                 self.divided(of, shape).map(Some)
             }
@@ -54,6 +58,16 @@ impl<'c> Lowerer<'_, 'c> {
         };
         let (from, further) = self.unscaled(x[0]);
         (from, by * further)
+    }
+
+    /// The larger of two by one instruction.
+    fn larger(&mut self, of: &[TileId], shape: &Shape) -> Result<Tile<'c>, Refusal> {
+        let operands = self.operands(of)?;
+        let element = |at: Vec<usize>| {
+            let x = [0, 1].map(|i| operands[i].0[operands[i].1.index(shape, &at)]);
+            self.gpu.intrinsic("llvm.maximum", &x)
+        };
+        Ok(shape.all().map(element).collect())
     }
 
     fn divided(&mut self, of: &[TileId], shape: &Shape) -> Result<Tile<'c>, Refusal> {
