@@ -103,12 +103,28 @@ fn writers<'f>(formed: &Formed, layer: &[&'f Launch], elements: u64) -> Vec<&'f 
 const X: u64 = 2 * 1024 * 64;
 const HIDDEN: u64 = 4 * X;
 
+/// Ways to say a norm with a gain, and some with a bias.
+const NORMS: &[&str] = &[
+    "rms_norm(x, g; D) + b",
+    "layer_norm(x, g, b; D)",
+    "g * (x * (sum(x ^ 2; D) / D + 1e-5) ^ (-1/2)) + b",
+    "b + x / sqrt(dot(x, x; D) / D + 1e-5) * (1 + g)",
+    "let r = 1 / sqrt(mean(x * x; D) + 1e-5)
+  x * r * g + b",
+    "sqrt(D) * x / max(sqrt(sum(x * x; D)), 1e-6) * g + b",
+    "let m = sum(x; D) / D
+  let v = sum(x ^ 2; D) / D - m ^ 2
+  (x - m) * (v + 1e-5) ^ (-1/2) * g + b",
+    "let m = mean(x; D)
+  let v = mean((x - m) ^ 2; D)
+  let r = 1 / sqrt(v + 1e-5)
+  g * (x * r - m * r) + b",
+];
+
 #[test]
 fn a_norm_is_one_kernel_and_so_is_the_cotangent_behind_it() {
-    for norm in
-        ["param g[D] = 1\n  rms_norm(x, g; D)", "param g[D], b[D] = 1\n  layer_norm(x, g, b; D)"]
-    {
-        let formed = step(norm, LOSS);
+    for norm in NORMS {
+        let formed = step(&format!("param g[D], b[D] = 1\n  {norm}"), LOSS);
         let [forward, back] = layers(&formed);
         assert_eq!(forward.len(), 1, "{}", show(&formed, &forward));
         // Beside it stand the gradients of gain and bias, and one number for each row.
@@ -118,16 +134,41 @@ fn a_norm_is_one_kernel_and_so_is_the_cotangent_behind_it() {
     }
 }
 
+/// Ways to say a gated MLP, of its two products `a` and `u`.
+const ACTIVATIONS: &[&str] = &[
+    "x + dot(silu(a) * u, down; F)",
+    "x + dot(down, swiglu(a, u); F)",
+    "x + dot(a / (1 + exp(-a)) * u, down; F)",
+    "dot(u * a * (1 / (1 + exp(-a))), down; F) + x",
+    "let s = exp(a) / (1 + exp(a))
+  x + dot(a * s * u, down; F)",
+    "x + 0.5 * dot((a + a * tanh(a / 2)) * u, down; F)",
+    "x + dot(gelu(a) * u, down; F)",
+    "x + dot(max(a, 0) ^ 2 * u, down; F)",
+];
+
+/// Ways to say an MLP of one product with a bias, `a`.
+const UNGATED: &[&str] = &[
+    "x + dot(gelu_tanh(a), wd; F) + bd",
+    "x + (dot(gelu(a), wd; F) + bd)",
+    "bd + dot(wd, a / 2 * (1 + erf(a * 2 ^ (-1/2))); F) + x",
+    "x + dot(where(a > 0, a, 0.01 * a), wd; F) + bd",
+    "x + 0.5 * (dot(relu(a) * relu(a), wd; F) + bd)",
+    "x + dot(where(a > 0, a, exp(a) - 1), wd; F) + bd",
+];
+
 #[test]
 fn activations_and_their_derivatives_are_epilogues() {
-    let swiglu = "param n[D] = 1, gate[F, D], up[F, D], down[D, F] ~ normal(0.02)
+    let gated = "param n[D] = 1, gate[F, D], up[F, D], down[D, F] ~ normal(0.02)
   let h = rms_norm(x, n; D)
-  x + dot(silu(dot(h, gate; D)) * dot(h, up; D), down; F)";
-    let gelu = "param n[D] = 1, wi[F, D], wd[D, F] ~ normal(0.02), bi[F], bd[D] = 0
+  let (a, u) = (dot(h, gate; D), dot(h, up; D))";
+    let plain = "param n[D] = 1, wi[F, D], wd[D, F] ~ normal(0.02), bi[F], bd[D] = 0
   let h = rms_norm(x, n; D)
-  x + dot(gelu_tanh(dot(h, wi; D) + bi), wd; F) + bd";
-    for (layer, most) in [(swiglu, 3), (gelu, 2)] {
-        let formed = step(layer, LOSS);
+  let a = dot(h, wi; D) + bi";
+    let swiglu = ACTIVATIONS.iter().map(|act| (format!("{gated}\n  {act}\n"), 3));
+    let gelu = UNGATED.iter().map(|act| (format!("{plain}\n  {act}\n"), 2));
+    for (layer, most) in swiglu.chain(gelu) {
+        let formed = step(&layer, LOSS);
         let [forward, back] = layers(&formed);
         let multiply = forward.iter().filter(|l| products(&formed, l) > 0).count();
         assert_eq!(multiply, most, "{}", show(&formed, &forward));
@@ -200,6 +241,17 @@ loss mean(-log(p[V = targets] + 1e-9))",
     "loss mean(cross_entropy(logits, targets; V) + 1e-4 * logsumexp(logits; V) ^ 2)",
     "let keep = targets > 7
 loss sum(where(keep, cross_entropy(logits, targets; V), 0)) per sum(keep)",
+    "let z = logits - stop(max(logits; V))
+let logp = z - log(sum(exp(z); V))
+loss -mean(logp[V = targets])",
+    "let logp = log(softmax(logits; V))
+loss -sum(where(pos(V) == targets, logp, 0)) / (B * T)",
+    "let hot = where(pos(V) == targets, 0.9, 0.1 / V)
+loss -sum(hot * (logits - logsumexp(logits; V))) / (B * T)",
+    "let nll = cross_entropy(logits, targets; V)
+loss mean((1 - exp(-nll)) ^ 2 * nll)",
+    "let p = exp(logits) / sum(exp(logits); V)
+loss mean(log(1 / p[V = targets]))",
     "loss mean(cross_entropy(logits / sqrt(D), targets; V))
 metric certainty = mean(max(softmax(logits; V); V))",
 ];

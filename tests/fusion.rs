@@ -261,6 +261,119 @@ const SPELLINGS: &[Spelling] = &[
   let s = dot(q + k[S = 0], c; K) / sqrt(K) + outer(alibi_slopes(H), pos(S) - pos(T))
   let a = dot(softmax(where(causal(T, S), s, -inf); S), u; S) + v[S = 0]",
     ),
+    Spelling(
+        "log-softmax, taken apart",
+        "",
+        "let s = where(causal(T, S), dot(k, q; K) / sqrt(K), -inf)
+  let c = s - max(s; S)
+  let a = dot(v, exp(c - log(sum(exp(c); S))); S)",
+    ),
+    Spelling(
+        "powers of two",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K) / sqrt(K) / log(2), -inf)
+  let e = 2 ^ (s - max(s; S))
+  let a = dot(e / sum(e; S), v; S)",
+    ),
+    Spelling(
+        "the least f32 as a mask",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K) * K ^ (-1/2), -3.4028234663852886e38)
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling(
+        "a mask of numbers that multiplies and fills",
+        "",
+        "let m = where(causal(T, S), 1, 0)
+  let s = dot(q, k; K) / sqrt(K)
+  let a = dot(softmax(s * m - 1e9 * (1 - m); S), v; S)",
+    ),
+    Spelling(
+        "scaled by half, squared head width",
+        "",
+        "let s = dot(0.5 * q, k; K) * (2 / sqrt(K))
+  let s = where(!(pos(T) < pos(S)), s, -inf)
+  let e = exp(s - stop(max(s; S)))
+  let a = dot(e, v; S) * sum(e; S) ^ -1",
+    ),
+    Spelling(
+        "products written as sums",
+        "",
+        "let s = sum(outer(q, k); K) / sqrt(K)
+  let p = softmax(where(causal(T, S), s, -inf); S)
+  let a = sum(outer(p, v); S)",
+    ),
+    Spelling(
+        "mean of exponentials",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K) / sqrt(K), -inf)
+  let e = exp(s - max(s; S))
+  let a = dot(e / mean(e; S), v; S) / S",
+    ),
+    Spelling(
+        "a band around the diagonal",
+        "",
+        "let a = attend(q, k, v, abs(pos(T) - pos(S)) < 3; S, K)",
+    ),
+    Spelling(
+        "every second position",
+        "",
+        "let a = attend(q, k, v, causal(T, S) & (pos(T) - pos(S)) % 2 == 0; S, K)",
+    ),
+    Spelling(
+        "ALiBi as a penalty of the distance",
+        "",
+        "let far = abs(pos(T) - pos(S))
+  let s = dot(q, k; K) / sqrt(K) - outer(2 ^ (-8 * (pos(H) + 1) / H), far)
+  let a = dot(softmax(s + where(causal(T, S), 0, -inf); S), v; S)",
+    ),
+    Spelling(
+        "soft-cap by hand, from exponentials",
+        "",
+        "let s = dot(q, k; K) / sqrt(K) / 20
+  let c = 20 * (2 / (1 + exp(-2 * s)) - 1)
+  let a = dot(softmax(where(causal(T, S), c, -inf); S), v; S)",
+    ),
+    Spelling(
+        "scaled after the maximum is subtracted",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K), -inf)
+  let e = exp((s - stop(max(s; S))) / sqrt(K))
+  let a = dot(e / sum(e; S), v; S)",
+    ),
+    Spelling(
+        "a bias of heads and positions",
+        "param bias[H, T, S] ~ normal(0.5)",
+        "let s = dot(q, k; K) / sqrt(K) + bias
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "a learnt temperature",
+        "param heat[H] = 0",
+        "let s = where(causal(T, S), dot(q * exp(heat), k; K), -inf)
+  let a = dot(softmax(s / sqrt(K); S), v; S)",
+    ),
+    Spelling(
+        "scores of two parts",
+        "param uq[H*K, D], uk[K, D] ~ normal(0.5)",
+        "let (f, g) = (dot(x, uq; D), dot(x, uk; D)[T -> S])
+  let s = (dot(q, k; K) + dot(f, g; K)) / sqrt(2 * K)
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "a gate behind it",
+        "param wg[H*K, D] ~ normal(0.5)",
+        "let g = sigmoid(dot(x, wg; D))
+  let s = where(causal(T, S), dot(q, k; K) / sqrt(K), -inf)
+  let a = g * dot(softmax(s; S), v; S)",
+    ),
+    Spelling(
+        "the mask turned around",
+        "axes C = T",
+        "let future = (pos(C) > pos(S))[S -> Z][C -> S]
+  axes Z = T
+  let a = attend(q, k, v, !future[Z -> T]; S, K)",
+    ),
     Spelling("rotated", "", "let a = attend(rope(q; T, K), rope(k; S, K), v, causal(T, S); S, K)"),
 ];
 
@@ -297,7 +410,9 @@ fn survey(graph: &Graph, region: &Region, found: &mut (usize, Vec<String>)) {
             (_, Some(body)) => survey(graph, body, found),
             _ => {}
         }
-        for result in &node.results {
+        // A bias for each pair is a parameter; it lies in memory anyway.
+        let made = if matches!(node.op, Op::Param(..)) { &[][..] } else { &node.results };
+        for result in made {
             let names = graph.ty(*result).axes.iter().map(|a| graph.axes[a.index()].name.as_str());
             let names: Vec<&str> = names.collect();
             let queries = names.iter().any(|n| ["T", "Q"].contains(n));

@@ -117,8 +117,11 @@ fn nothing_depends_on_the_host() {
 #[test]
 fn all_forms_say_the_same() {
     let phase = phase("nano.giga", &[]);
-    let said = Report::new(&phase, &Device::named("a100").expect("built in"));
+    let mut said = Report::new(&phase, &Device::named("a100").expect("built in"));
+    said.cluster = Some("of eight one is used".into());
     let (text, json, html) = (text::text(&said), json::json(&said), html::html(&said));
+    assert_eq!(json["cluster"].as_str(), said.cluster.as_deref());
+    assert!(text.contains("of eight one is used") && html.contains("of eight one is used"));
     let step = said.step.seconds;
     assert_eq!(json["step_s"].as_f64(), Some(step));
     assert_eq!(json["arena_bytes"].as_u64(), Some(said.memory.arena));

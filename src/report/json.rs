@@ -29,6 +29,7 @@ pub fn json(report: &Report) -> Value {
         "model": report.model,
         "target": report.device.name,
         "device": report.device.title,
+        "cluster": report.cluster,
         "arena_bytes": memory.arena,
         "live_bytes": memory.live,
         "arena_limit": memory.limit,

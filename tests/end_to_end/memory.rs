@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{CORPUS, Place, failed, metrics, model, passed, read};
+use crate::support::{CORPUS, Place, failed, metrics, model, passed, read, root};
 
 #[test]
 fn a_decoder() {
@@ -121,5 +121,25 @@ fn the_choice_explains_itself() {
         let field = |name: &str| outcome[name].as_f64().expect("a number");
         let promised = of("keep all", "step_s") + field("added_s");
         assert!((field("step_s") / promised - 1.0).abs() < 1e-6, "{outcome}");
+    }
+}
+
+/// The tables and plots of the documentation are what the compiler says; `BLESS=1` writes them.
+#[test]
+fn the_documented_frontiers_are_current() {
+    let place = Place::new();
+    let plot = place.path("frontier.svg");
+    for target in ["a100", "h100"] {
+        let file = model("gigachat-pro-29b");
+        let words = ["plan", &file, "--target", target, "--explain", "checkpoint", "--plot", &plot];
+        let text = passed(&place.gigac(&words)).stdout.clone();
+        for (made, end) in [(text, "txt"), (read(&plot), "svg")] {
+            let page = root().join(format!("docs/passes/frontier-29b-{target}.{end}"));
+            if std::env::var_os("BLESS").is_some() {
+                std::fs::write(&page, &made).expect("the documentation can be written");
+            }
+            let current = made == read(&page);
+            assert!(current, "{} is not what the compiler says: BLESS=1 writes it", page.display());
+        }
     }
 }

@@ -1,14 +1,16 @@
 //! Which layers take which choice: the least seconds for a number of bytes.
 //!
-//! Layers of one loop are alike, so only how many take a choice matters. A loop gets at most two
-//! choices, which become two segments: **the best such mixture is found exactly**, by trying all
-//! pairs of choices, for each of which the number of layers follows from the bytes. The **bound**
-//! is the linear relaxation, in which a fraction of a layer may take a choice: the lower convex
-//! hull of the choices. No assignment of choices to layers, of any number of choices, is below it.
+//! Layers of one loop are alike, so only how many take a choice matters; those that take the same
+//! become a segment. **The best mixture of two choices is found exactly**, by trying all pairs of
+//! choices, for each of which the number of layers follows from the bytes. The **bound** is the
+//! linear relaxation, in which a fraction of a layer may take a choice: the lower convex hull of the
+//! choices. No assignment of choices to layers, of any number of choices, is below it. Of many layers
+//! the two are close. Where layers are few, [`few`](super::few) finds the best assignment of all.
 //!
 //! Several loops share the bytes: fronts of bytes and seconds are merged one loop after another.
 
 use super::choices::Choices;
+use super::few::{self, FEW};
 
 /// Numbers of layers that are tried for a pair of choices when several loops share the bytes.
 const COUNTS: u64 = 32;
@@ -26,35 +28,67 @@ pub struct Layers {
     pub runs: u64,
 }
 
-/// What the layers of one loop do: so many take the first choice, the rest the second one.
+/// Layers of a loop that take the same choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mix {
+pub struct Share {
+    /// The choice.
+    pub choice: usize,
+    /// How many layers take it.
+    pub layers: u64,
+}
+
+/// Two choices for the layers of one loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mix {
     /// A choice with fewer bytes.
-    pub less: usize,
+    less: usize,
     /// A choice with more bytes, or the same.
-    pub more: usize,
+    more: usize,
     /// Layers that take `more`.
-    pub count: u64,
+    count: u64,
 }
 
 /// Mixtures for all loops.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixes {
-    /// One for each loop.
-    pub list: Vec<Mix>,
+    /// For each loop, from the choice of the least bytes on.
+    pub list: Vec<Vec<Share>>,
     /// Bytes of all stacks.
     pub bytes: u64,
     /// Seconds that a step takes longer than when everything is kept.
     pub seconds: f64,
 }
 
+impl Mixes {
+    /// Shares of the layers of each loop, with their bytes and seconds.
+    pub(super) fn of(loops: &[Layers], list: Vec<Vec<Share>>) -> Self {
+        let (mut bytes, mut seconds) = (0, 0.0);
+        for (one, shares) in loops.iter().zip(&list) {
+            let (b, s) = one.price(shares);
+            bytes += b;
+            seconds += s;
+        }
+        Self { list, bytes, seconds }
+    }
+}
+
 impl Layers {
-    /// Bytes and seconds of a mixture.
-    pub fn price(&self, mix: Mix) -> (u64, f64) {
-        let (less, more) = (&self.choices.list[mix.less], &self.choices.list[mix.more]);
-        let rest = self.count - mix.count;
-        let seconds = mix.count as f64 * more.seconds + rest as f64 * less.seconds;
-        (mix.count * more.bytes + rest * less.bytes, self.runs as f64 * seconds)
+    /// Bytes and seconds of shares of the layers.
+    fn price(&self, shares: &[Share]) -> (u64, f64) {
+        let (mut bytes, mut seconds) = (0, 0.0);
+        for share in shares {
+            let choice = &self.choices.list[share.choice];
+            bytes += share.layers * choice.bytes;
+            seconds += share.layers as f64 * choice.seconds;
+        }
+        (bytes, self.runs as f64 * seconds)
+    }
+
+    fn shares(&self, mix: Mix) -> [Share; 2] {
+        [
+            Share { choice: mix.less, layers: self.count - mix.count },
+            Share { choice: mix.more, layers: mix.count },
+        ]
     }
 
     /// The best mixture of at most two choices within so many bytes.
@@ -68,7 +102,7 @@ impl Layers {
                 let step = list[more].bytes - list[less].bytes;
                 let count = left.checked_div(step).map_or(self.count, |n| n.min(self.count));
                 let mix = Mix { less, more, count };
-                let (bytes, seconds) = self.price(mix);
+                let (bytes, seconds) = self.price(&self.shares(mix));
                 let better = best.is_none_or(|(s, b, _)| (seconds, bytes) < (s, b));
                 if better {
                     best = Some((seconds, bytes, mix));
@@ -87,14 +121,14 @@ impl Layers {
                 for n in 0..=self.count.min(COUNTS) {
                     let mix =
                         Mix { less, more, count: self.count * n / self.count.clamp(1, COUNTS) };
-                    let (bytes, seconds) = self.price(mix);
+                    let (bytes, seconds) = self.price(&self.shares(mix));
                     all.push((bytes, seconds, mix));
                 }
             }
         }
         if list.len() == 1 {
             let mix = Mix { less: 0, more: 0, count: self.count };
-            let (bytes, seconds) = self.price(mix);
+            let (bytes, seconds) = self.price(&self.shares(mix));
             all.push((bytes, seconds, mix));
         }
         undominated(all)
@@ -112,9 +146,23 @@ fn undominated<T>(mut all: Vec<(u64, f64, T)>) -> Vec<(u64, f64, T)> {
     best
 }
 
+/// The least seconds of all loops within so many bytes, and a bound below those of any assignment;
+/// none when even the least bytes are more.
+pub fn solve(loops: &[Layers], bytes: u64) -> Option<(Mixes, f64)> {
+    let (mixes, relaxed) = (best(loops, bytes)?, bound(loops, bytes)?);
+    if loops.iter().map(|l| l.count).sum::<u64>() > FEW {
+        return Some((mixes, relaxed));
+    }
+    let found = few::search(loops, bytes, mixes.seconds);
+    // What is kept unasked is in no choice: only the relaxation knows of it.
+    let all = loops.iter().all(|l| l.choices.unasked == 0);
+    let bound = if all { relaxed.max(found.bound) } else { relaxed };
+    Some((found.better.unwrap_or(mixes), bound))
+}
+
 /// The least seconds of all loops within so many bytes; none when even the least bytes are more.
 /// Exact among mixtures of two choices for one loop.
-pub fn best(loops: &[Layers], bytes: u64) -> Option<Mixes> {
+fn best(loops: &[Layers], bytes: u64) -> Option<Mixes> {
     let (last, others) = loops.split_last()?;
     let mut fronts = vec![(0_u64, 0.0_f64, Vec::new())];
     for one in others {
@@ -127,11 +175,12 @@ pub fn best(loops: &[Layers], bytes: u64) -> Option<Mixes> {
         });
         fronts = thin(undominated(merged.collect()));
     }
-    let whole = fronts.into_iter().filter_map(|(used, seconds, mut list)| {
-        let mix = last.best(bytes.checked_sub(used)?)?;
-        let (b, s) = last.price(mix);
-        list.push(mix);
-        Some(Mixes { list, bytes: used + b, seconds: seconds + s })
+    let whole = fronts.into_iter().filter_map(|(used, _, mut list)| {
+        list.push(last.best(bytes.checked_sub(used)?)?);
+        let shares = loops.iter().zip(&list).map(|(one, mix)| {
+            one.shares(*mix).into_iter().filter(|share| share.layers > 0).collect()
+        });
+        Some(Mixes::of(loops, shares.collect()))
     });
     whole.min_by(|a, b| a.seconds.total_cmp(&b.seconds).then(a.bytes.cmp(&b.bytes)))
 }
@@ -146,7 +195,7 @@ fn thin<T: Clone>(front: Vec<T>) -> Vec<T> {
 
 /// No assignment of choices to layers within so many bytes takes fewer seconds; none when there is
 /// no assignment.
-pub fn bound(loops: &[Layers], bytes: u64) -> Option<f64> {
+fn bound(loops: &[Layers], bytes: u64) -> Option<f64> {
     let mut left = bytes as f64;
     let mut seconds = 0.0;
     let mut steps: Vec<(f64, f64)> = Vec::new();
@@ -177,12 +226,12 @@ pub fn bound(loops: &[Layers], bytes: u64) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::choices::Choice;
     use super::super::problem::Kept;
     use super::*;
 
-    fn layers(count: u64, points: &[(u64, f64)]) -> Layers {
+    pub(crate) fn layers(count: u64, points: &[(u64, f64)]) -> Layers {
         let choice = |(bytes, seconds): &(u64, f64)| Choice {
             kept: Kept::all(0),
             bytes: *bytes,
@@ -193,7 +242,7 @@ mod tests {
     }
 
     /// The least seconds over all assignments of choices to layers, by trying them all.
-    fn brute_force(loops: &[Layers], bytes: u64) -> Option<f64> {
+    pub(crate) fn brute_force(loops: &[Layers], bytes: u64) -> Option<f64> {
         let each: Vec<&Layers> =
             loops.iter().flat_map(|l| std::iter::repeat_n(l, l.count as usize)).collect();
         fn go(each: &[&Layers], bytes: u64) -> Option<f64> {
@@ -238,7 +287,7 @@ mod tests {
             let all = (0..5).flat_map(|less| {
                 (less..5).flat_map(move |more| (0..=6).map(move |count| Mix { less, more, count }))
             });
-            let prices = all.map(|mix| one.price(mix)).filter(|(b, _)| *b <= bytes);
+            let prices = all.map(|mix| one.price(&one.shares(mix))).filter(|(b, _)| *b <= bytes);
             let least = prices.map(|(_, s)| s).min_by(f64::total_cmp).unwrap();
             assert_eq!(best(std::slice::from_ref(&one), bytes).unwrap().seconds, least);
         }

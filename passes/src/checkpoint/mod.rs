@@ -8,8 +8,8 @@
 //!    with their bytes, makers with their seconds on the target, and what each maker needs.
 //! 2. [`choices`] lists what a layer can do: all sets of stacks, without those that another beats
 //!    in both bytes and seconds.
-//! 3. [`mix`] finds how many layers do what: exact for two kinds of layers, with a bound that no
-//!    assignment at all can beat.
+//! 3. [`mix`] finds how many layers do what, with a bound that no assignment at all can beat: the
+//!    best assignment of few layers, the best of two kinds of layers for many.
 //! 4. [`apply`] rewrites the loops: layers that do the same are a segment, and whole kernels are
 //!    cloned, so that every bit of a gradient stays what it was.
 //! 5. Lifetimes decide what all this is worth, so the result is placed, and when it is too large
@@ -20,6 +20,7 @@
 
 pub mod apply;
 pub mod choices;
+mod few;
 pub mod mix;
 pub mod pair;
 pub mod problem;
@@ -31,7 +32,7 @@ use crate::form::Formed;
 use crate::pass::{Context, Need, Pass, Report, Run, Scope};
 use crate::place::place;
 use crate::reuse::reuse;
-use mix::{Layers, Mixes};
+use mix::{Layers, Mixes, Share};
 use pair::Pair;
 
 pub use apply::Part;
@@ -91,25 +92,19 @@ impl Program {
         self.layers.iter().map(|l| l.count * l.choices.list[0].bytes).sum()
     }
 
-    /// The least seconds within so many bytes of stacks.
-    pub fn best(&self, bytes: u64) -> Option<Mixes> {
-        mix::best(&self.layers, bytes)
-    }
-
-    /// A bound below the seconds of any assignment within so many bytes.
-    pub fn bound(&self, bytes: u64) -> Option<f64> {
-        mix::bound(&self.layers, bytes)
+    /// The least seconds within so many bytes of stacks, and a bound below the seconds of any
+    /// assignment.
+    pub fn solve(&self, bytes: u64) -> Option<(Mixes, f64)> {
+        mix::solve(&self.layers, bytes)
     }
 
     /// What each pair's layers keep in a mixture: the layers that the way back meets first keep
     /// more, so that their stacks are free when the others compute again.
     pub fn parts(&self, mixes: &Mixes) -> Vec<Vec<Part>> {
-        let of = |(layers, mix): (&Layers, &mix::Mix)| {
+        let of = |(layers, shares): (&Layers, &Vec<Share>)| {
             let kept = |choice: usize| layers.choices.list[choice].kept.clone();
-            vec![
-                Part { layers: layers.count - mix.count, kept: kept(mix.less) },
-                Part { layers: mix.count, kept: kept(mix.more) },
-            ]
+            let part = |share: &Share| Part { layers: share.layers, kept: kept(share.choice) };
+            shares.iter().map(part).collect()
         };
         self.layers.iter().zip(&mixes.list).map(of).collect()
     }
@@ -159,8 +154,7 @@ pub fn fit(formed: Formed, device: &Device, limit: u64) -> (Formed, Fitted) {
     let (mut high, mut low) = (program.all_bytes(), least);
     let mut budget = high.saturating_sub(all - limit).max(least);
     for _ in 0..ROUNDS {
-        let mixes = program.best(budget).expect("the least bytes are within the budget");
-        let bound = program.bound(budget).expect("as for the best");
+        let (mixes, bound) = program.solve(budget).expect("the least bytes are within the budget");
         let tried = program.apply(formed.clone(), &program.parts(&mixes));
         let arena = arena(&tried);
         let used = mixes.bytes;
@@ -182,8 +176,7 @@ pub fn fit(formed: Formed, device: &Device, limit: u64) -> (Formed, Fitted) {
         }
     }
     best.unwrap_or_else(|| {
-        let mixes = program.best(least).expect("the least bytes are within the budget");
-        let bound = program.bound(least).expect("as for the best");
+        let (mixes, bound) = program.solve(least).expect("the least bytes are within the budget");
         let smallest = program.apply(formed, &program.parts(&mixes));
         let arena = arena(&smallest);
         let chosen = Chosen { all, budget: least, mixes, bound };

@@ -94,7 +94,7 @@ pub fn compare(formed: &Formed, device: &Device, limit: Option<u64>) -> Comparis
     if let Some(parts) = rules.greedy(budget) {
         outcomes.push(rules.outcome("greedy by seconds per byte", &parts));
     }
-    if let Some(mixes) = program.best(budget) {
+    if let Some((mixes, _)) = program.solve(budget) {
         outcomes.push(rules.outcome("ours", &program.parts(&mixes)));
     }
     let (least, all) = (program.least_bytes(), program.all_bytes());
@@ -103,7 +103,7 @@ pub fn compare(formed: &Formed, device: &Device, limit: Option<u64>) -> Comparis
     let mut budgets: Vec<u64> = budgets.collect();
     budgets.dedup();
     let frontier = budgets.iter().filter_map(|budget| {
-        let (best, bound) = (program.best(*budget)?, program.bound(*budget)?);
+        let (best, bound) = program.solve(*budget)?;
         Some(Point { budget: *budget, stacks: best.bytes, added: best.seconds, bound })
     });
     let greedy = budgets.iter().filter_map(|bytes| {
@@ -223,7 +223,7 @@ impl Rules<'_> {
             arena: placed.plan.arena_bytes,
             step: seconds(simulate(&schedule).end),
             added: self.added(parts),
-            bound: self.program.bound(stacks),
+            bound: self.program.solve(stacks).map(|(_, bound)| bound),
             parts: parts
                 .iter()
                 .map(|p| p.iter().filter(|p| p.layers > 0).map(count).collect())

@@ -10,9 +10,10 @@
 use std::collections::HashMap;
 
 use egg::Id;
-use gigac_ir::graph::AxisId;
+use gigac_ir::graph::{AxisId, Builder, ValueId};
 
-use super::facts::{Terms, known, listed};
+use super::certify::certify;
+use super::facts::{Terms, known, listed, operation};
 use super::price::{Price, elements, operations};
 use super::term::{Head, Term};
 
@@ -57,8 +58,10 @@ impl Attention {
     }
 }
 
-/// Adds all attentions of an e-graph to the classes that they compute.
-pub(crate) fn find(terms: &mut Terms, price: &Price) {
+/// Adds all attentions of an e-graph, if they are certified, to the classes that they compute.
+/// Gives the number of those that are not.
+pub(crate) fn find(terms: &mut Terms, price: &Price) -> usize {
+    let mut refused = 0;
     let mut found = Vec::new();
     for class in terms.classes() {
         for term in class.iter() {
@@ -66,15 +69,50 @@ pub(crate) fn find(terms: &mut Terms, price: &Price) {
         }
     }
     for (class, attention) in found {
+        let Some(certificate) = certify(terms, &attention) else {
+            refused += 1;
+            continue;
+        };
         let number = terms.analysis.attentions.len() as u32;
         let operands: Vec<Id> = attention.operands().collect();
         let facts = known(terms, class).clone();
         terms.analysis.attentions.push(attention);
+        terms.analysis.certificates.push(certificate);
         terms.analysis.outputs.push(facts);
         let term = terms.add(Term::new(Head::Attend(number), &operands));
         terms.union(class, term);
     }
     terms.rebuild();
+    refused
+}
+
+/// Builds a class of the score function of an attention. `built` holds the captured values.
+pub(crate) fn score(
+    builder: &mut Builder,
+    terms: &Terms,
+    attention: &Attention,
+    class: Id,
+    product: ValueId,
+    built: &mut HashMap<Id, ValueId>,
+) -> ValueId {
+    if let Some(value) = built.get(&class) {
+        return *value;
+    }
+    let value = match &attention.recipe[&class] {
+        Step::Product => product,
+        Step::Captured => unreachable!("captured values are there"),
+        Step::Term(term) => {
+            let mut operands = Vec::new();
+            for operand in term.operands() {
+                let operand = terms.find(*operand);
+                operands.push(score(builder, terms, attention, operand, product, built));
+            }
+            let op = operation(terms, term).expect("a score function is made of operations");
+            builder.op(op, &operands).unwrap_or_else(|e| panic!("a score is ill-typed: {e}"))
+        }
+    };
+    built.insert(class, value);
+    value
 }
 
 /// The attentions that a term is.
@@ -130,7 +168,7 @@ fn products(terms: &Terms, score: Id, keys: AxisId) -> Vec<(Id, Vec<Factors>)> {
 }
 
 /// The classes that a score is made of, itself included, through scalar functions.
-fn inside(terms: &Terms, score: Id) -> Vec<Id> {
+pub(crate) fn inside(terms: &Terms, score: Id) -> Vec<Id> {
     let axes = &known(terms, score).axes;
     let mut found = vec![score];
     let mut next = 0;

@@ -5,10 +5,12 @@ use std::collections::{HashMap, HashSet};
 use egg::{Id, Rewrite};
 use gigac_ir::graph::{Builder, Graph, Node, Op, Region, ValueId};
 
-use super::attend::{self, Attention, Step};
+use super::attend::{self, Attention};
+use super::certify::Certificate;
 use super::extract::{Candidate, Problem, Solution, extract};
 use super::facts::{Context, Terms, operation};
 use super::import::{Imported, captured, import};
+use super::joined::join;
 use super::price::Price;
 use super::search::{rewrites, saturate};
 use super::term::{Head, Term};
@@ -86,9 +88,13 @@ impl<'g> Fuse<'g> {
         let before = terms.total_number_of_nodes();
         let searched = saturate(terms, &self.rules, self.options.nodes, self.options.iterations);
         let mut terms = searched.terms;
-        if self.options.attention && !self.options.exact {
-            attend::find(&mut terms, &self.price);
-        }
+        let find = self.options.attention && !self.options.exact;
+        let refused = if find {
+            join(&mut terms);
+            attend::find(&mut terms, &self.price)
+        } else {
+            0
+        };
         let roots: Vec<Id> = region.results.iter().map(|v| terms.find(classes[v])).collect();
         let choice = Choice::new(&terms, &self.price, &originals, &roots);
         self.builder.graph.axes.clone_from(&terms.analysis.graph.axes);
@@ -100,7 +106,8 @@ impl<'g> Fuse<'g> {
             iterations: searched.iterations,
             stop: searched.stop,
             applied: searched.applied,
-            attentions: choice.attentions(),
+            attentions: choice.attentions(&terms),
+            refused,
             seconds: choice.seconds,
             optimal: choice.optimal,
         });
@@ -200,37 +207,9 @@ impl<'g> Fuse<'g> {
         let args = must(self.builder.open_score(&op, &operands));
         let mut built: HashMap<Id, ValueId> =
             attention.captured.iter().copied().zip(args[1..].iter().copied()).collect();
-        let score = self.score(&rebuilt.terms, attention, attention.score, args[0], &mut built);
+        let (terms, root) = (&rebuilt.terms, attention.score);
+        let score = attend::score(&mut self.builder, terms, attention, root, args[0], &mut built);
         must(self.builder.close_score(op, &operands, &[score]))[0]
-    }
-
-    /// A class of a score function.
-    fn score(
-        &mut self,
-        terms: &Terms,
-        attention: &Attention,
-        class: Id,
-        product: ValueId,
-        built: &mut HashMap<Id, ValueId>,
-    ) -> ValueId {
-        if let Some(value) = built.get(&class) {
-            return *value;
-        }
-        let value = match &attention.recipe[&class] {
-            Step::Product => product,
-            Step::Captured => unreachable!("captured values are there"),
-            Step::Term(term) => {
-                let mut operands = Vec::new();
-                for operand in term.operands() {
-                    let operand = terms.find(*operand);
-                    operands.push(self.score(terms, attention, operand, product, built));
-                }
-                let op = operation(terms, term).expect("a score function is made of operations");
-                must(self.builder.op(op, &operands))
-            }
-        };
-        built.insert(class, value);
-        value
     }
 
     /// Gives a value the name and place that it had.
@@ -306,8 +285,15 @@ impl Choice {
         Self { terms, seconds, optimal: solution.optimal }
     }
 
-    fn attentions(&self) -> usize {
-        self.terms.values().filter(|t| matches!(t.head, Head::Attend(_))).count()
+    /// The certificates of the attentions that were chosen.
+    fn attentions(&self, terms: &Terms) -> Vec<Certificate> {
+        let number = |t: &Term| match t.head {
+            Head::Attend(number) => Some(number as usize),
+            _ => None,
+        };
+        let mut numbers: Vec<usize> = self.terms.values().filter_map(number).collect();
+        numbers.sort_unstable();
+        numbers.into_iter().map(|number| terms.analysis.certificates[number]).collect()
     }
 }
 

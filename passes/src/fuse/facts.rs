@@ -15,6 +15,7 @@ use gigac_ir::pointwise::Pointwise;
 use smallvec::SmallVec;
 
 use super::attend::Attention;
+use super::certify::Certificate;
 use super::range::{self, Range};
 use super::term::{Head, Term};
 
@@ -78,8 +79,9 @@ pub(crate) struct Context {
     pub(crate) graph: Graph,
     /// Types of the values that terms name.
     pub(crate) types: HashMap<ValueId, Type>,
-    /// Attentions of [`Head::Attend`], and what is known of their outputs.
+    /// Attentions of [`Head::Attend`], their certificates, and what is known of their outputs.
     pub(crate) attentions: Vec<Attention>,
+    pub(crate) certificates: Vec<Certificate>,
     pub(crate) outputs: Vec<Known>,
     /// Operations of [`Head::Other`].
     ops: Vec<Op>,
@@ -96,6 +98,7 @@ impl Context {
             graph,
             types: HashMap::new(),
             attentions: Vec::new(),
+            certificates: Vec::new(),
             outputs: Vec::new(),
             ops: Vec::new(),
             numbers: HashMap::new(),

@@ -6,8 +6,8 @@
 //! 1. `import`: the region's values become classes of terms;
 //! 2. `rules` add equal terms until nothing is new, or a limit of nodes or iterations is reached
 //!    (never a clock); `facts` proves the conditions of rules: axes, ranges, constness;
-//! 3. `attend` finds attention, whose score may be any function of one product of queries and
-//!    keys;
+//! 3. `joined` makes one product of scores of several parts; `attend` finds attention, whose score may be any function of one product of queries and
+//!    keys, and `certify` compares its gradient with that of what it stands for;
 //! 4. `extract` chooses a term for each class that the results need, at the least `price`;
 //!    what is shared counts once;
 //! 5. `export` builds the region again.
@@ -16,10 +16,12 @@
 //! the others change rounding, and with `exact` they do not run.
 
 mod attend;
+mod certify;
 mod export;
 mod extract;
 mod facts;
 mod import;
+mod joined;
 mod price;
 mod range;
 mod rules;
@@ -34,6 +36,7 @@ use std::fmt;
 use gigac_cost::target::{CpuFacts, Device, cpu};
 use gigac_ir::graph::Graph;
 
+pub use certify::Certificate;
 pub use rules::{Set, catalogue};
 pub use search::Stop;
 
@@ -104,8 +107,10 @@ pub struct RegionReport {
     pub stop: Stop,
     /// How often each rule found something new, by name.
     pub applied: Vec<(String, usize)>,
-    /// Attentions in the result.
-    pub attentions: usize,
+    /// Attentions in the result: each with its certificate.
+    pub attentions: Vec<Certificate>,
+    /// Attentions that were not certified, and could not be chosen.
+    pub refused: usize,
     /// Price before and after, in seconds of the device.
     pub seconds: [f64; 2],
     /// Whether it is proved that no choice of terms is cheaper.
@@ -124,8 +129,11 @@ impl fmt::Display for RegionReport {
             None => f.write_str("root: ")?,
         }
         write!(f, "{} terms became {}, {stop} after {}", self.values, self.nodes, self.iterations)?;
-        if self.attentions > 0 {
-            write!(f, "; {} attention", self.attentions)?;
+        if let Some(worst) = self.attentions.iter().reduce(|a, b| Certificate::worse(a, b)) {
+            write!(f, "; {} attention, {worst}", self.attentions.len())?;
+        }
+        if self.refused > 0 {
+            write!(f, "; {} attention refused: no certificate", self.refused)?;
         }
         let [before, after] = self.seconds;
         write!(f, "; priced {:.1} % less", 100.0 * (1.0 - after / before.max(f64::MIN_POSITIVE)))

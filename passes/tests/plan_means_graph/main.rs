@@ -312,7 +312,7 @@ fn computing_again_keeps_every_bit() {
         let whole = place::place(formed.clone(), "test").plan;
         let mut mixed = 0;
         for bytes in (0..=12).map(|i| least + (all - least) * i / 12) {
-            let mixes = program.best(bytes).expect("the least is within");
+            let (mixes, _) = program.solve(bytes).expect("the least is within");
             let dropped = program.apply(formed.clone(), &program.parts(&mixes));
             assert!(dropped.interpret(&bindings, Arithmetic::F64) == expected, "{bytes}: kernels");
             let placed = place::place(reuse::reuse(dropped), "test");

@@ -46,6 +46,7 @@ const INSTANCES: &[(&str, &str)] = &[
     ("loose-shift", "(loose ?S (sub ?x (stop (largest ?S ?x))))"),
     ("merge-of-where-split", "(where (le (pos ?d) ?e) (merge ?f ?d ?x) ?k)"),
     ("int-sub-same", "(sub (pos ?T) (pos ?T))"),
+    ("exp-scaled-difference", "(exp (mul (sub ?a ?b) 0.7))"),
 ];
 
 const GUARDED: &str = "(div (exp (sub ?x (where (eq (stop (largest ?S ?x)) -inf) 0.0 (stop (largest ?S ?x))))) \

@@ -96,6 +96,8 @@ pub(crate) enum When {
     Is(&'static str, f64),
     /// All elements are one number.
     Number(&'static str),
+    /// It is no number that is known.
+    Varies(&'static str),
     /// No element is infinite or NaN.
     Finite(&'static str),
     /// Finite and not zero.
@@ -148,6 +150,7 @@ impl When {
             Self::Covers(x, y) => value(y).axes.iter().all(|a| value(x).has(*a)),
             Self::Is(x, number) => value(x).number() == Some(number),
             Self::Number(x) => value(x).constant.is_some(),
+            Self::Varies(x) => value(x).constant.is_none(),
             Self::Finite(x) => range(x).finite(),
             Self::Divisor(x) => range(x).finite() && !range(x).zero,
             Self::Positive(x) => range(x).positive(),
@@ -203,6 +206,7 @@ impl fmt::Display for When {
             Self::Covers(x, y) => write!(f, "{x} has the axes of {y}"),
             Self::Is(x, number) => write!(f, "{x} is {number}"),
             Self::Number(x) => write!(f, "{x} is a number"),
+            Self::Varies(x) => write!(f, "{x} is no number"),
             Self::Finite(x) => write!(f, "{x} is finite"),
             Self::Divisor(x) => write!(f, "{x} is finite and not 0"),
             Self::Positive(x) => write!(f, "{x} is above 0"),
