@@ -4,6 +4,7 @@ use gigac::compile::{self, CompiledPhase, Request};
 use gigac::report::{Report, html, json, text};
 use gigac_cost::schedule::seconds;
 use gigac_cost::target::{CpuFacts, Device, cpu};
+use gigac_ir::kernel::{Access, BufferId, Expr, Stmt};
 use gigac_passes::driver::Alone;
 use gigac_passes::options::Options;
 use std::path::Path;
@@ -77,6 +78,39 @@ fn arenas_are_near_their_lower_bounds() {
             }
         }
     }
+}
+
+/// Whether a kernel reads what lies in a buffer before it has written there; none when it does neither.
+fn reads_first(body: &[Stmt], buffer: BufferId) -> Option<bool> {
+    body.iter().find_map(|stmt| match stmt {
+        Stmt::Let(_, Expr::Load { buffer: b, .. }) => (*b == buffer).then_some(true),
+        Stmt::Store { buffer: b, accumulate, .. } => (*b == buffer).then_some(*accumulate),
+        Stmt::Loop { body, .. } => reads_first(body, buffer),
+        _ => None,
+    })
+}
+
+/// What a kernel reads and writes it has written itself: nothing of what lay there before comes in. So runs
+/// that watch memory need to look at nothing but what is only read.
+#[test]
+fn kernels_write_first_what_they_update() {
+    let mut updates = 0;
+    for name in ["bench-s", "gpt2-124m", "moe-nano", "gigachat-pro-29b"] {
+        for precision in ["f32", "bf16"] {
+            let sets = [format!("train.precision={precision}")];
+            let phase = phase_with(&format!("{name}.giga"), &sets, Options::default());
+            for kernel in &phase.programs.step.kernels {
+                for (i, buffer) in kernel.buffers.iter().enumerate() {
+                    if buffer.access == Access::ReadWrite {
+                        let first = reads_first(&kernel.body, BufferId(i as u32));
+                        assert_eq!(first, Some(false), "{name} {precision}: {kernel}");
+                        updates += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(updates > 8, "attention and lookups update in every model");
 }
 
 #[test]

@@ -6,8 +6,8 @@
 
 use super::problem::{Kept, Problem};
 
-/// Stacks that are chosen among: 65,536 sets.
-const MOST: usize = 16;
+/// Stacks that are chosen among: 262,144 sets.
+const MOST: usize = 18;
 
 /// What a layer can do.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,30 +37,36 @@ pub fn choices(problem: &Problem) -> Choices {
     free.sort_by_key(|i| (std::cmp::Reverse(problem.stacks[*i].bytes), *i));
     let unasked = free.split_off(free.len().min(MOST));
     let unasked = unasked.iter().map(|i| problem.stacks[*i].bytes).sum();
-    let sets = (0..1_u32 << free.len()).filter_map(|set| {
+    // Sets in binary, each of which differs from the one before in few stacks.
+    let mut kept = Kept::all(count);
+    let mut sets = Vec::new();
+    for set in 0..1_u32 << free.len() {
+        for (bit, stack) in free.iter().enumerate().take(set.trailing_zeros() as usize + 1) {
+            kept.set(*stack, set >> bit & 1 == 0);
+        }
+        if let Some(seconds) = problem.seconds(&kept) {
+            sets.push((problem.bytes(&kept), seconds, set));
+        }
+    }
+    let choice = |(bytes, seconds, set): (u64, f64, u32)| {
         let dropped = |stack: usize| {
             free.iter().position(|f| *f == stack).is_some_and(|bit| set >> bit & 1 == 1)
         };
-        let kept = Kept::only(count, |stack| !dropped(stack));
-        let seconds = problem.seconds(&kept)?;
-        Some(Choice { bytes: problem.bytes(&kept), seconds, kept })
-    });
-    Choices { list: undominated(sets.collect()), unasked }
+        Choice { kept: Kept::only(count, |stack| !dropped(stack)), bytes, seconds }
+    };
+    Choices { list: undominated(sets).into_iter().map(choice).collect(), unasked }
 }
 
-/// Those that no other equals or beats in both bytes and seconds.
-fn undominated(mut all: Vec<Choice>) -> Vec<Choice> {
-    let order = |a: &Choice, b: &Choice| {
-        a.bytes.cmp(&b.bytes).then(a.seconds.total_cmp(&b.seconds)).then(b.kept.cmp(&a.kept))
-    };
-    all.sort_by(order);
-    let mut best: Vec<Choice> = Vec::new();
-    for choice in all {
-        if best.last().is_none_or(|last| choice.seconds < last.seconds) {
-            best.push(choice);
-        }
-    }
-    best
+/// Those that no other equals or beats in both bytes and seconds; of equals the first.
+fn undominated(mut all: Vec<(u64, f64, u32)>) -> Vec<(u64, f64, u32)> {
+    all.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
+    let mut least = f64::INFINITY;
+    all.retain(|(_, seconds, _)| {
+        let better = *seconds < least;
+        least = least.min(*seconds);
+        better
+    });
+    all
 }
 
 impl Choices {
@@ -126,12 +132,12 @@ mod tests {
 
     #[test]
     fn too_many_stacks_keep_the_smallest() {
-        let mut problem = chain(20);
+        let mut problem = chain(22);
         problem.stacks.iter_mut().for_each(|s| s.bytes *= 1000);
-        (17..21).for_each(|i| problem.stacks[i].bytes = 1);
+        (19..23).for_each(|i| problem.stacks[i].bytes = 1);
         let found = choices(&problem);
         assert_eq!(found.unasked, 4);
-        assert!(found.list.iter().all(|c| (17..21).all(|i| c.kept.has(i))));
+        assert!(found.list.iter().all(|c| (19..23).all(|i| c.kept.has(i))));
     }
 
     #[test]

@@ -198,9 +198,14 @@ fn thin<T: Clone>(front: Vec<T>) -> Vec<T> {
 fn bound(loops: &[Layers], bytes: u64) -> Option<f64> {
     let mut left = bytes as f64;
     let mut seconds = 0.0;
+    let mut least = 0.0;
     let mut steps: Vec<(f64, f64)> = Vec::new();
     for one in loops {
         let (list, count) = (&one.choices.list, one.count as f64);
+        // The most bytes take the least seconds, as far as choices go.
+        let fastest = list[list.len() - 1].seconds;
+        let known = one.choices.unasked == 0;
+        least += if known { one.runs as f64 * count * fastest } else { f64::NEG_INFINITY };
         let hull = one.choices.hull();
         let first = &list[hull[0]];
         // What is kept unasked might not be kept.
@@ -222,7 +227,7 @@ fn bound(loops: &[Layers], bytes: u64) -> Option<f64> {
         seconds -= part * gain;
         left -= part * cost;
     }
-    Some(seconds.max(0.0))
+    Some(seconds.max(least))
 }
 
 #[cfg(test)]

@@ -73,6 +73,11 @@ impl Kept {
         self.0[stack]
     }
 
+    /// Keeps a stack, or drops it.
+    pub fn set(&mut self, stack: usize, keep: bool) {
+        self.0[stack] = keep;
+    }
+
     /// The same without one.
     #[must_use]
     pub fn without(&self, stack: usize) -> Self {

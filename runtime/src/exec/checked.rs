@@ -3,7 +3,7 @@
 //! After the last use of a buffer its bytes are poisoned; in a loop, those of a turn's own buffers in
 //! every turn. Before every launch and copy, all that it only reads must have been written since. So
 //! what is used too late, or before it is there, stops the run at the kernel that reads it. (What a
-//! kernel reads and writes it may write first; there NaN in the results tell.)
+//! kernel both reads and writes it writes first; if not, NaN in the results tell.)
 
 use gigac_ir::kernel::Access;
 use gigac_ir::plan::{BEGINNING, Category, Item, Plan};
