@@ -6,7 +6,7 @@ mod attention;
 mod support;
 
 use attention::{Attention, Mask, Score};
-use gigac_ir::kernel::AttentionTiles;
+use gigac_ir::kernel::{AttentionKernel, Machine};
 use support::{check_cpu, check_cpu_with, check_gpu_with, content, kernel};
 
 /// The programs of the page on the kernel IR.
@@ -76,14 +76,14 @@ fn wide_heads() {
     let (t, s) = (70, 45);
     for (c, e) in [(80, 80), (96, 96), (112, 112), (128, 128), (192, 128), (256, 256)] {
         let mask = if c % 3 == 0 { Mask::Window(20) } else { Mask::Causal(0) };
-        let heads = |tiles: AttentionTiles| {
+        let heads = |kernel: AttentionKernel| {
+            let tiles = Machine::Cpu.attention(kernel, [t, s], c.max(e));
             let tiles = [tiles.queries, tiles.keys];
             Attention { s, e, r: 2, ..Attention::heads(1, 1, t, c, tiles, mask) }
         };
-        for text in [
-            heads(AttentionTiles::forward(t, s)).forward(),
-            heads(AttentionTiles::backward(t, s)).backward(),
-        ] {
+        for text in
+            [heads(AttentionKernel::Forward).forward(), heads(AttentionKernel::Backward).backward()]
+        {
             check_cpu_with(&text, &arguments(&text), &[], 5e-4);
         }
     }
