@@ -455,18 +455,18 @@ impl Emit<'_, '_, '_> {
         let heads = self.heads;
         let (q, k) = (self.operand(0, &heads.inner), self.operand(1, &heads.inner));
         let dout = self.operand(3, &heads.outer);
+        let v = whole.then(|| self.operand(2, &heads.outer));
         let lse = self.operand(4, &heads.outer);
+        let delta = whole.then(|| self.operand(5, &heads.outer));
         let raw = self.dot(q, k, heads.c);
         let score = self.score(raw);
         let shifted = self.map(Pointwise::Sub, &[score, lse]);
         let p = self.map(Pointwise::Exp, &[shifted]);
         let p = self.whole(p);
         let narrow = self.factor(p, 0);
-        if !whole {
+        let (Some(v), Some(delta)) = (v, delta) else {
             return Pair { q, k, dout, p: narrow, draw: None };
-        }
-        let v = self.operand(2, &heads.outer);
-        let delta = self.operand(5, &heads.outer);
+        };
         let dp = self.dot(dout, v, heads.e);
         let centred = self.map(Pointwise::Sub, &[dp, delta]);
         let dscore = self.map(Pointwise::Mul, &[p, centred]);
