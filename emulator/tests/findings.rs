@@ -296,6 +296,21 @@ fn mbarriers() -> Vec<Row> {
     ]
 }
 
+/// What one lane wrote into a map that the warp then copies.
+#[test]
+fn a_map_is_copied_by_the_whole_warp() {
+    let copy = |sync: &str| {
+        format!(
+            "st.shared.u32 [%r3], 0; bar.warp.sync -1; @%p7 st.shared.u64 [tile+120], %rd1; {sync}
+             tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%rd1], [tile], 128;"
+        )
+    };
+    let found = run(&copy(""), 32).findings;
+    assert!(found.iter().any(|f| f.kind == Race), "{found:#?}");
+    let twin = run(&copy("bar.warp.sync -1;"), 32).findings;
+    assert!(twin.is_empty(), "{twin:#?}");
+}
+
 fn reports() -> Vec<Row> {
     let file = "report.rs";
     let exchange = |sync: &str| {

@@ -722,14 +722,16 @@ impl Unit {
         from: &Address,
     ) -> Then {
         let (dst, src) = (self.addresses(w, to), self.addresses(w, from));
-        let lane = active.trailing_zeros() as usize;
-        let who = (w, lane, pc);
-        for at in (0..TensorMap::BYTES as u64).step_by(16) {
-            let mut data = [0; 16];
+        // The lanes share the work, so what one of them put into the map needs `bar.warp.sync` first.
+        let lanes: Vec<usize> = lanes_of(active).collect();
+        for (at, &lane) in (0..TensorMap::BYTES as u64).step_by(16).zip(lanes.iter().cycle()) {
+            let (who, mut data) = ((w, lane, pc), [0; 16]);
             self.read(engine, who, (from.space, src[lane] + at), &mut data, 16, Order::default());
             self.write(engine, who, (to.space, dst[lane] + at), &data, (16, 0), Order::default());
         }
-        self.warps[w].clock.fence(true);
+        let warp = &mut self.warps[w];
+        warp.clock.sync_lanes(active, warp.live);
+        warp.clock.fence(true);
         Then::Next
     }
 }

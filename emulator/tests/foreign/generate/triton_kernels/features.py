@@ -433,3 +433,39 @@ def median():
     x = rng("median").integers(0, 10 ** 9, (3, N)).astype(np.int32)
     yield from from_triton("median", median_kernel, [read("x", x), write("y", np.sort(x, 1)[:, (N - 1) // 2])], dict(N=N), grid=3, warps=8,
                            targets=(80,), exercises="bisection: a while loop around reductions over eight warps")
+
+
+@triton.jit
+def special_kernel(q, k, v, o, scale, T, BM: tl.constexpr, BN: tl.constexpr, D: tl.constexpr, WS: tl.constexpr):
+    """Flash attention through descriptors; producers, products and softmax on warps of their own."""
+    dq = tl.make_tensor_descriptor(q, shape=[T, D], strides=[D, 1], block_shape=[BM, D])
+    dk = tl.make_tensor_descriptor(k, shape=[T, D], strides=[D, 1], block_shape=[BN, D])
+    dv = tl.make_tensor_descriptor(v, shape=[T, D], strides=[D, 1], block_shape=[BN, D])
+    do = tl.make_tensor_descriptor(o, shape=[T, D], strides=[D, 1], block_shape=[BM, D])
+    m0 = tl.program_id(0) * BM
+    qq = dq.load([m0, 0])
+    m = tl.full((BM,), -1e30, tl.float32)
+    l = tl.zeros((BM,), tl.float32)
+    acc = tl.zeros((BM, D), tl.float32)
+    for n in tl.range(0, T, BN, warp_specialize=WS):
+        s = tl.dot(qq, dk.load([n, 0]).T) * scale
+        new = tl.maximum(m, tl.max(s, 1))
+        p = tl.exp2(s - new[:, None])
+        keep = tl.exp2(m - new)
+        l = l * keep + tl.sum(p, 1)
+        acc = acc * keep[:, None]
+        acc = tl.dot(p.to(tl.float16), dv.load([n, 0]), acc)
+        m = new
+    do.store([m0, 0], (acc / l[:, None]).to(tl.float16))
+
+@PROGRAMS
+def attention_specialised():
+    random = rng("attention_specialised")
+    T, D = 128, 64
+    q, k, v = (random.standard_normal((T, D)).astype(np.float16) for _ in range(3))
+    s = q.astype(F) @ k.astype(F).T * np.float32(0.2)
+    weight = 2.0 ** (s - s.max(1, keepdims=True))
+    o = (weight @ v.astype(F) / weight.sum(1, keepdims=True)).astype(np.float16)
+    yield from from_triton("attention_specialised", special_kernel, [
+        read("q", q), read("k", k), read("v", v), write("o", o, 5e-3), f32("scale", 0.2), i32("T", T)], dict(BM=64, BN=64, D=D, WS=True), grid=2,
+        stages=2, targets=(90,), exercises="warp specialisation: descriptors, mbarriers and named barriers between warps, setmaxnreg, wgmma")
