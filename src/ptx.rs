@@ -3,13 +3,16 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use gigac_codegen::CodegenError;
 use gigac_codegen::nvptx::{GpuTarget, PtxKernel, compile_ptx};
 use gigac_cost::work::Work;
 use gigac_emulator::meta::{GUARD, Meta, Param};
+use gigac_frontend::SourceMap;
+use gigac_ir::graph::Span;
 use gigac_ir::kernel::{Access, Buffer, Kernel, Storage, VarId};
+use gigac_passes::place::Placed;
 use rayon::prelude::*;
 
 use crate::failure::Failure;
@@ -18,21 +21,37 @@ use crate::failure::Failure;
 pub struct Emitted {
     /// Its name.
     pub name: String,
-    /// PTX with a header.
-    pub text: String,
+    /// What it is, as comments.
+    pub header: String,
+    /// PTX.
+    pub ptx: String,
     /// How `gigac emulate` launches it.
     pub meta: Meta,
 }
 
-/// Compiles kernels on all cores. What code generation refuses comes second, a line for each.
-pub fn emit(kernels: &[Kernel], target: GpuTarget) -> (Vec<Emitted>, Vec<String>) {
-    let compiled: Vec<Result<Emitted, CodegenError>> = kernels
+impl Emitted {
+    /// PTX with its header.
+    pub fn text(&self) -> String {
+        format!("{}\n{}", self.header, self.ptx.trim_start())
+    }
+}
+
+/// Compiles the kernels of a program on all cores. What code generation refuses comes second, a
+/// line for each.
+pub fn emit(
+    placed: &Placed,
+    sources: &SourceMap,
+    target: GpuTarget,
+) -> (Vec<Emitted>, Vec<String>) {
+    let compiled: Vec<Result<Emitted, CodegenError>> = placed
+        .kernels
         .par_iter()
-        .map(|kernel| {
+        .zip(&placed.places)
+        .map(|(kernel, places)| {
             let code = compile_ptx(std::slice::from_ref(kernel), target)?.remove(0);
-            let text = format!("{}\n{}", header(kernel, &code, target), code.ptx.trim_start());
+            let header = header(kernel, &code, target) + &lines(places, sources);
             let meta = meta(kernel, &code, target);
-            Ok(Emitted { name: code.name, text, meta })
+            Ok(Emitted { name: code.name, header, ptx: code.ptx, meta })
         })
         .collect();
     let (mut emitted, mut refused) = (Vec::new(), Vec::new());
@@ -81,6 +100,31 @@ fn header(kernel: &Kernel, code: &PtxKernel, target: GpuTarget) -> String {
         work.read,
         work.written
     ));
+    text
+}
+
+/// Most lines of the model in a header.
+const LINES: usize = 8;
+
+/// The lines of the model that a kernel comes from, as comments.
+fn lines(places: &[Span], sources: &SourceMap) -> String {
+    let mut found: Vec<String> = Vec::new();
+    for place in places {
+        let Some(file) = sources.file(place.source) else { continue };
+        let (number, _) = sources.position(*place);
+        let line = file.text.lines().nth(number - 1).unwrap_or_default().trim();
+        let line = format!("//   {}:{number}: {line}\n", file.name);
+        if found.last() != Some(&line) {
+            found.push(line);
+        }
+    }
+    let more = found.len().saturating_sub(LINES);
+    found.truncate(LINES);
+    let mut text = if found.is_empty() { String::new() } else { "// from\n".to_owned() };
+    text.extend(found);
+    if more > 0 {
+        text += &format!("//   and {more} more lines\n");
+    }
     text
 }
 
@@ -184,13 +228,24 @@ impl Tool {
     }
 }
 
-/// Assembles a PTX file.
+/// Assembles a PTX file. Returns what the assembler says of registers and memory.
 ///
 /// # Errors
 /// What the assembler says.
-pub fn assemble(ptxas: &Path, from: &Path, to: &Path, target: GpuTarget) -> Result<(), Failure> {
+pub fn assemble(
+    ptxas: &Path,
+    from: &Path,
+    to: &Path,
+    target: GpuTarget,
+) -> Result<String, Failure> {
     let arch = format!("-arch={}", target.name());
-    output(Command::new(ptxas).arg(arch).arg(from).arg("-o").arg(to)).map(|_| ())
+    let said = output(Command::new(ptxas).arg("-v").arg(arch).arg(from).arg("-o").arg(to))?.stderr;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let part = |line: &str| Some(line.trim().split_once("Used ")?.1.to_owned());
+    let spills = |line: &&str| line.contains("spill stores");
+    let used = said.lines().find_map(part).unwrap_or_default();
+    let spilt = said.lines().find(spills).unwrap_or_default().trim();
+    Ok(format!("used {used}; {spilt}"))
 }
 
 /// The instructions of an assembled file.
@@ -198,15 +253,16 @@ pub fn assemble(ptxas: &Path, from: &Path, to: &Path, target: GpuTarget) -> Resu
 /// # Errors
 /// What the disassembler says.
 pub fn disassemble(nvdisasm: &Path, cubin: &Path) -> Result<String, Failure> {
-    output(Command::new(nvdisasm).arg("-c").arg(cubin))
+    let text = output(Command::new(nvdisasm).arg("-c").arg(cubin))?.stdout;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn output(command: &mut Command) -> Result<String, Failure> {
+fn output(command: &mut Command) -> Result<Output, Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
     let ended =
         command.output().map_err(|e| Failure::Machine(format!("cannot run `{program}`: {e}")))?;
     if ended.status.success() {
-        return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
+        return Ok(ended);
     }
     let said = String::from_utf8_lossy(&ended.stderr);
     Err(Failure::Machine(format!("`{program}` failed:\n{}", said.trim_end())))

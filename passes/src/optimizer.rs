@@ -71,14 +71,18 @@ impl Step {
         let now = self.f(Pointwise::ToReal, &[step])?;
         let rate = self.schedule(&settings.schedule, settings.span, now)?;
         let mut bad = self.b.int(0);
-        for (_, g) in &gradients {
+        for (param, g) in &gradients {
+            self.comes_from(*param);
             let count = self.count_bad(*g)?;
             bad = self.f(Add, &[bad, count])?;
         }
         let zero = self.b.int(0);
         let finite = self.f(Pointwise::Eq, &[bad, zero])?;
         let gradients: Vec<(ParamId, ValueId)> = if settings.on_nan == OnNan::Zero {
-            let clean = |(p, g)| Ok((p, self.zero_bad(g)?));
+            let clean = |(param, g)| {
+                self.comes_from(param);
+                Ok((param, self.zero_bad(g)?))
+            };
             gradients.into_iter().map(clean).collect::<Result<_, OpError>>()?
         } else {
             gradients
@@ -94,12 +98,18 @@ impl Step {
         let bias = [self.bias(beta1, turn)?, self.bias(beta2, turn)?];
         let scalars = Scalars { rate, clip, finite, bias };
         for (param, gradient) in gradients {
+            self.comes_from(param);
             self.update(param, gradient, &scalars, settings)?;
         }
         self.b.result(Role::GradNorm, norm);
         self.b.result(Role::LearningRate, rate);
         self.b.result(Role::NanGradients, bad);
         Ok(())
+    }
+
+    /// What is built from now on has its place at the declaration of a parameter.
+    fn comes_from(&mut self, param: ParamId) {
+        self.b.span = self.b.graph.params[param.index()].span;
     }
 
     fn f(&mut self, function: Pointwise, operands: &[ValueId]) -> Result<ValueId, OpError> {
@@ -227,11 +237,13 @@ impl Step {
 
     fn norm(&mut self, gradients: &[(ParamId, ValueId)]) -> Result<ValueId, OpError> {
         let mut sum = self.b.real(0.0);
-        for (_, g) in gradients {
+        for (param, g) in gradients {
+            self.comes_from(*param);
             let square = self.f(Mul, &[*g, *g])?;
             let part = self.total(square)?;
             sum = self.f(Add, &[sum, part])?;
         }
+        self.b.span = None;
         self.f(Sqrt, &[sum])
     }
 

@@ -52,6 +52,7 @@ fn region(
             continue;
         }
         let operands: Vec<ValueId> = node.operands.iter().map(|v| map[v]).collect();
+        builder.span = builder.graph.values[node.results[0].index()].span;
         let results = match rule(builder, node, &operands)? {
             Some(results) => results,
             None => builder.copy(node, &operands)?,

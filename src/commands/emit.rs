@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use gigac_codegen::nvptx::GpuTarget;
 use gigac_codegen::x86;
+use gigac_frontend::SourceMap;
 use gigac_ir::kernel::Kernel;
 use gigac_passes::pass::{Purpose, Stage as Compiled};
 use gigac_passes::pipeline;
 use gigac_passes::place::Placed;
 
+use rayon::prelude::*;
 use serde_json::json;
 
 use super::build::TargetName;
@@ -131,21 +133,21 @@ fn compiled(args: &EmitArgs, request: &Request, watch: &mut Watch) -> Result<Str
             _ if args.stage == Stage::Passes => watch.table(),
             Compiled::Graph(graph) => format!("{graph}\n"),
             Compiled::Formed(_) => unreachable!("no stage ends here"),
-            Compiled::Placed(placed) => stage_of(args, &placed)?,
+            Compiled::Placed(placed) => stage_of(args, &placed, &phase.sources)?,
         };
     }
     Ok(text)
 }
 
 /// The text of a stage that begins with a plan; empty when it went to files.
-fn stage_of(args: &EmitArgs, placed: &Placed) -> Result<String, Failure> {
+fn stage_of(args: &EmitArgs, placed: &Placed, sources: &SourceMap) -> Result<String, Failure> {
     match (args.stage, args.target().gpu()) {
         (Stage::Plan, _) => Ok(format!("{}\n", placed.plan)),
         (Stage::Kernels, _) => files(args, placed, "kernel", &|kernels| {
             Ok(kernels.iter().map(|k| format!("{k}\n")).collect())
         }),
         (Stage::Llvm | Stage::Asm, _) => native(args, placed),
-        (_, Some((target, _))) => device_code(args, placed, target),
+        (_, Some((target, _))) => device_code(args, placed, sources, target),
         (stage, None) => {
             let name = stage.to_possible_value().map(|v| v.get_name().to_owned());
             let name = name.unwrap_or_default();
@@ -193,16 +195,21 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 
 /// PTX, and what the tools make of it. What can be compiled is written before what is refused is
 /// said.
-fn device_code(args: &EmitArgs, placed: &Placed, target: GpuTarget) -> Result<String, Failure> {
-    let (emitted, refused) = ptx::emit(&placed.kernels, target);
+fn device_code(
+    args: &EmitArgs,
+    placed: &Placed,
+    sources: &SourceMap,
+    target: GpuTarget,
+) -> Result<String, Failure> {
+    let (mut emitted, refused) = ptx::emit(placed, sources, target);
     let text = match (args.stage, &args.output) {
-        (Stage::Ptx, None) => emitted.iter().map(|k| format!("{}\n", k.text)).collect(),
+        (Stage::Ptx, None) => emitted.iter().map(|k| format!("{}\n", k.text())).collect(),
         (Stage::Ptx, Some(folder)) => {
             create(folder)?;
             emitted.iter().try_for_each(|k| write_ptx(folder, k))?;
             String::new()
         }
-        (_, Some(folder)) => assembled(args.stage, folder, &emitted, target)?,
+        (_, Some(folder)) => assembled(args.stage, folder, &mut emitted, target)?,
         (_, None) => {
             return Err(Failure::Usage("`emit cubin` and `emit sass`: add `-o DIR`".into()));
         }
@@ -217,29 +224,33 @@ fn device_code(args: &EmitArgs, placed: &Placed, target: GpuTarget) -> Result<St
 }
 
 fn write_ptx(folder: &Path, kernel: &ptx::Emitted) -> Result<(), Failure> {
-    write(&folder.join(format!("{}.ptx", kernel.name)), &kernel.text)?;
+    write(&folder.join(format!("{}.ptx", kernel.name)), &kernel.text())?;
     let meta = serde_json::to_string_pretty(&kernel.meta);
     let meta = meta.map_err(|e| Failure::Machine(format!("cannot write JSON: {e}")))?;
     write(&folder.join(format!("{}.meta.json", kernel.name)), &format!("{meta}\n"))
 }
 
-/// Writes PTX, its launches, machine code, and for `sass` the instructions.
+/// Writes machine code, for `sass` its instructions, PTX with the registers that it takes, and
+/// launches.
 fn assembled(
     stage: Stage,
     folder: &Path,
-    emitted: &[ptx::Emitted],
+    emitted: &mut [ptx::Emitted],
     target: GpuTarget,
 ) -> Result<String, Failure> {
     let ptxas = ptx::PTXAS.find()?;
     let nvdisasm = (stage == Stage::Sass).then(|| ptx::NVDISASM.find()).transpose()?;
     create(folder)?;
-    for kernel in emitted {
-        write_ptx(folder, kernel)?;
+    emitted.par_iter_mut().try_for_each(|kernel| {
         let path = |suffix: &str| folder.join(format!("{}.{suffix}", kernel.name));
-        ptx::assemble(&ptxas, &path("ptx"), &path("cubin"), target)?;
+        let (ptx, cubin, sass) = (path("ptx"), path("cubin"), path("sass"));
+        write(&ptx, &kernel.ptx)?;
+        let used = ptx::assemble(&ptxas, &ptx, &cubin, target)?;
+        kernel.header += &format!("// ptxas: {used}\n");
         if let Some(nvdisasm) = &nvdisasm {
-            write(&path("sass"), &ptx::disassemble(nvdisasm, &path("cubin"))?)?;
+            write(&sass, &ptx::disassemble(nvdisasm, &cubin)?)?;
         }
-    }
+        write_ptx(folder, kernel)
+    })?;
     Ok(String::new())
 }

@@ -98,6 +98,7 @@ impl<'a> Reverse<'a> {
 
     fn node(&mut self, node: &Node, g: &[Option<ValueId>], cotangents: &mut Cotangents) {
         let wanted: Vec<bool> = node.operands.iter().map(|v| self.active.contains(v)).collect();
+        self.b.span = self.b.graph.values[node.results[0].index()].span;
         let available = &mut self.available;
         let mut fetch = |b: &mut Builder, v: ValueId| available.fetch(b, v);
         let mut vjp = Vjp { builder: self.b, node, wanted: &wanted, fetch: &mut fetch };

@@ -21,7 +21,7 @@ mod trace;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use gigac_ir::graph::{AxisId, Graph, Node, Op, Region, ValueId};
+use gigac_ir::graph::{AxisId, Graph, Node, Op, Region, Span, ValueId};
 use gigac_ir::kernel::{Kernel, Machine};
 
 pub(crate) use attention::has_kernels;
@@ -60,6 +60,8 @@ pub struct Launch {
     pub flops: u64,
     /// What it computes, in the model's words.
     pub origin: String,
+    /// The expressions of the model that it comes from.
+    pub places: Vec<Span>,
 }
 
 /// A unit of a region.
@@ -264,8 +266,10 @@ impl<'g> Former<'g, '_> {
             self.kernels.push(new);
         }
         let flops = nodes.iter().map(|n| self.flops(n)).sum();
+        let info = |node: &&Node| self.context.graph.values[node.results[0].index()].span;
+        let places = nodes.iter().filter_map(info).collect();
         let (arguments, turns) = (traced.arguments, traced.turns);
-        Unit::Launch(Launch { kernel, arguments, turns, flops, origin })
+        Unit::Launch(Launch { kernel, arguments, turns, flops, origin, places })
     }
 
     fn flops(&self, node: &Node) -> u64 {

@@ -10,13 +10,13 @@ mod arena;
 mod interpret;
 mod walk;
 
-use gigac_ir::graph::{Feed, Graph, NamePart, Param, Role, Slot, ValueId};
+use gigac_ir::graph::{Feed, Graph, NamePart, Param, Role, Slot, Span, ValueId};
 use gigac_ir::kernel::{Access, Kernel};
 use gigac_ir::plan::{
     ALIGNMENT, Argument, COMPUTE, Item, KernelInfo, Plan, PlanInput, PlanParam, PlanResult, State,
 };
 
-use crate::form::{Formed, Unit, storage};
+use crate::form::{Formed, Launch, Unit, storage};
 use crate::pass::{Need, Pass, Report, Run, Scope};
 
 /// The pass.
@@ -41,6 +41,8 @@ pub struct Placed {
     pub plan: Plan,
     /// Its kernels.
     pub kernels: Vec<Kernel>,
+    /// For each kernel: the expressions of the model that its launches come from.
+    pub places: Vec<Vec<Span>>,
 }
 
 /// Slots of every parameter, in the order in which they lie in the arena.
@@ -70,7 +72,8 @@ pub fn place(formed: Formed, name: &str) -> Placed {
         events: 0,
         items,
     };
-    Placed { plan, kernels: formed.kernels }
+    let places = places(&formed);
+    Placed { plan, kernels: formed.kernels, places }
 }
 
 /// The next multiple of the alignment.
@@ -180,16 +183,8 @@ fn results(formed: &Formed, walk: &walk::Walk<'_>, offsets: &[u64]) -> Vec<PlanR
 }
 
 fn infos(formed: &Formed) -> Vec<KernelInfo> {
-    fn flops(units: &[Unit], found: &mut [u64]) {
-        for unit in units {
-            match unit {
-                Unit::Launch(launch) => found[launch.kernel] = launch.flops,
-                Unit::Repeat(inner) => inner.segments.iter().for_each(|s| flops(&s.body, found)),
-            }
-        }
-    }
     let mut all = vec![0; formed.kernels.len()];
-    flops(&formed.units, &mut all);
+    each_launch(&formed.units, &mut |launch| all[launch.kernel] = launch.flops);
     let info = |(kernel, flops): (&Kernel, u64)| KernelInfo {
         name: kernel.name.clone(),
         origin: kernel.origin.clone(),
@@ -207,6 +202,26 @@ fn infos(formed: &Formed) -> Vec<KernelInfo> {
         flops,
     };
     formed.kernels.iter().zip(all).map(info).collect()
+}
+
+/// Where the launches of each kernel come from, in the order of the text.
+fn places(formed: &Formed) -> Vec<Vec<Span>> {
+    let mut all = vec![Vec::new(); formed.kernels.len()];
+    each_launch(&formed.units, &mut |launch| all[launch.kernel].extend(&launch.places));
+    for places in &mut all {
+        places.sort_unstable_by_key(|p: &Span| (p.source, p.start, p.end));
+        places.dedup();
+    }
+    all
+}
+
+fn each_launch(units: &[Unit], visit: &mut dyn FnMut(&Launch)) {
+    for unit in units {
+        match unit {
+            Unit::Launch(launch) => visit(launch),
+            Unit::Repeat(inner) => inner.segments.iter().for_each(|s| each_launch(&s.body, visit)),
+        }
+    }
 }
 
 /// Number of launches of a program, loops unrolled.

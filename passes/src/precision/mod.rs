@@ -111,6 +111,7 @@ impl Rewrite<'_> {
     }
 
     fn node(&mut self, b: &mut Builder, node: &Node, map: &mut Map) -> Result<(), OpError> {
+        b.span = b.graph.values[node.results[0].index()].span;
         let mut operands: Vec<ValueId> = node.operands.iter().map(|v| map[v]).collect();
         let multiplied = match self.facts.depends(node.results[0]) {
             true => factors(&b.graph, node),
