@@ -5,6 +5,7 @@
 mod architectures;
 mod command;
 mod emulate;
+mod machine_code;
 mod memory;
 mod passes_off;
 mod precision;
