@@ -185,3 +185,88 @@ fn what_is_not_lowered_is_refused_with_a_reason() {
     let error = compile_ptx(&[kernel(&wide)], GpuTarget::Sm80).expect_err("is refused");
     assert!(error.to_string().contains("registers of each thread"), "{error}");
 }
+
+/// How often each instruction that touches memory, threads or tensor cores stands in the text.
+fn instructions(ptx: &str) -> String {
+    const KINDS: [&str; 11] = [
+        "ld.",
+        "st.",
+        "cp.",
+        "mma",
+        "ldmatrix",
+        "atom",
+        "red.",
+        "bar",
+        "shfl",
+        "cvt.rn.bf16",
+        "ex2",
+    ];
+    let mut counts = std::collections::BTreeMap::new();
+    for line in ptx.lines() {
+        let line = line.trim();
+        let line =
+            if line.starts_with('@') { line.split_once(' ').map_or("", |l| l.1) } else { line };
+        let name = line.split([' ', '\t', ';']).next().unwrap_or_default();
+        if KINDS.iter().any(|kind| name.starts_with(kind)) && !name.starts_with("ld.param") {
+            *counts.entry(name).or_insert(0) += 1;
+        }
+    }
+    counts.into_iter().map(|(name, count)| format!("{count:4} {name}\n")).collect()
+}
+
+#[test]
+fn instructions_of_a_product() {
+    let code = gpu::compiled(&kernel(&row_by_row(256)));
+    let found = instructions(&code.ptx);
+    let count = |name: &str| -> usize {
+        let of = found.lines().filter(|l| l.contains(name));
+        of.map(|l| l.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)).sum()
+    };
+    // Per warp 64 × 64 sums and 32 positions: 4 × 8 tiles in two steps. Copies stand in front of the
+    // loop once for each stage but the last one, and in it once.
+    let stages = code.shared_bytes / (2 * 128 * 32 * 2);
+    assert_eq!((count("mma.sync"), count("ldmatrix")), (64, 16));
+    assert_eq!(count("cp.async.cg.shared.global") as u64, 8 * stages);
+    assert_eq!(count("cp.async.commit_group") as u64, stages);
+    for unwanted in ["atom.", " red.", ".local", "ld.global.b16", "st.global.b16"] {
+        assert_eq!(count(unwanted), 0, "{unwanted} in\n{found}");
+    }
+    insta::assert_snapshot!(found);
+}
+
+#[test]
+fn instructions_of_a_norm() {
+    let text = r#"kernel norm "" {
+  read x: bf16[65536]
+  read w: f32[1024]
+  write y: bf16[65536]
+  var t: 64 / 1
+  var d: 1024 / 1024
+  var e: 1024 / 1024
+  grid t
+  %0: f32 = 0.0
+  loop d carry (%1: f32[t, d] = %0 -> %2) {
+    %3: f32[t, d] = load x[1024*t + d]
+    %4: f32[t, d] = mul %3, %3
+    %5: f32[t, d] = add %1, %4
+    next %5
+  }
+  %6: f32[t] = reduce sum %2 along d
+  %7: f32[t] = sqrt %6
+  loop e {
+    %8: f32[t, e] = load x[1024*t + e]
+    %9: f32[t, e] = div %8, %7
+    %10: f32[e] = load w[e]
+    %11: f32[t, e] = mul %9, %10
+    store y[1024*t + e] = %11
+  }
+}"#;
+    let found = instructions(&gpu::compiled(&kernel(text)).ptx);
+    let global = found.lines().filter(|line| line.contains(".global"));
+    assert!(
+        global.clone().count() >= 2 && global.clone().all(|l| l.contains(".v4.b32")),
+        "{found}"
+    );
+    assert!(!found.contains(".local") && !found.contains("atom"), "{found}");
+    insta::assert_snapshot!(found);
+}
