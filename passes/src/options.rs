@@ -16,7 +16,8 @@ pub struct Options {
     disabled: BTreeSet<&'static str>,
     /// Only rewrites that keep every bit: no sum is added in another order.
     pub exact: bool,
-    /// The device that choices are made for.
+    /// The device that choices are made for: a GPU, or the CPU of [`Options::default`], never one
+    /// whose figures were measured, so that the same text gives the same program everywhere.
     pub device: Device,
     /// The kind of machine that kernels are formed for. Not told by the device: plans for a GPU
     /// price the kernels of attention, which code generation for GPUs does not have yet.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use gigac_cost::target::{Cluster, Device, TargetError, cpu};
+use gigac_cost::target::{Cluster, Device, Kind, TargetError, cpu};
 use gigac_cost::trace;
 use gigac_passes::checkpoint::{CHECKPOINT, compare};
 use gigac_passes::driver::{Alone, Observer, Ran};
@@ -70,7 +70,9 @@ pub fn run(args: &PlanArgs) -> Result<(), Failure> {
     let given = request.options.memory;
     let limit = given.unwrap_or(device.arena_limit());
     request.options.memory = Some(limit);
-    request.options.device = device.clone();
+    if device.kind == Kind::Gpu {
+        request.options.device = device.clone();
+    }
     if args.explain.is_some() {
         return explain(args, &request, given);
     }

@@ -49,7 +49,8 @@ pub const FUSE: Pass = Pass {
     need: Need::Optional,
     scope: Scope::All,
     run: Run::Graph(|graph, context| {
-        let options = Options { exact: context.options.exact, ..Options::default() };
+        let (exact, device) = (context.options.exact, context.options.device.clone());
+        let options = Options { exact, device, ..Options::default() };
         let (graph, regions) = fuse(&graph, &options);
         (graph, regions.iter().fold(Report::new(), |report, r| report.note(r.to_string())))
     }),
@@ -78,12 +79,10 @@ const ITERATIONS: usize = 40;
 impl Default for Options {
     /// For a CPU of two threads: what is chosen does not depend on the machine that compiles.
     fn default() -> Self {
-        let facts =
-            CpuFacts { threads: 2, avx512: false, memory: None, peak: None, bandwidth: None };
         Self {
             exact: false,
             attention: true,
-            device: cpu(&facts),
+            device: cpu(&CpuFacts::default()),
             nodes: NODES,
             iterations: ITERATIONS,
         }
