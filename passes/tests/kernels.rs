@@ -76,6 +76,16 @@ fn a_product_that_others_read_is_stored_beside_its_epilogue() {
 }
 
 #[test]
+fn what_reads_only_what_an_epilogue_reads_joins_it() {
+    let more = "  %7 = tanh %4\n  result output y = %6\n  result output z = %7";
+    let alike = product(&format!("  %5 = add %3, %2\n  %6 = mul %5, %4\n{more}"));
+    assert_eq!(alike.len(), 1, "{alike:#?}");
+    assert_eq!(written(&alike[0]), 2, "{}", alike[0]);
+    let other = product(&format!("  %5 = add %3, %2\n  %6 = exp %5\n{more}"));
+    assert_eq!(other.len(), 2, "the epilogue does not read the residual: {other:#?}");
+}
+
+#[test]
 fn an_epilogue_waits_for_nothing_that_needs_the_product() {
     // The second product reads the first one's sums over rows, which must be finished before.
     let formed = product(

@@ -10,8 +10,8 @@
 //!
 //! So softmax, normalisations and their gradients each become one kernel over rows.
 //!
-//! A pointwise task that reads a product at its own position is part of the product's epilogue. A
-//! sum of products over the same rows and columns (what reaches `h` from queries, keys and
+//! A pointwise task that reads a product at its own position is part of the product's epilogue, and
+//! so is one that reads nothing but what the epilogue reads. A sum of products over the same rows and columns (what reaches `h` from queries, keys and
 //! values) is one kernel, which adds them up in registers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -218,7 +218,7 @@ impl<'g> Grouping<'_, 'g> {
                 let related = if producers_only {
                     produces
                 } else {
-                    self.shares_large(*index, &task, &reads)
+                    self.shares_large(*index, &task, &reads) || self.reads_alike(*index, &reads)
                 };
                 if related && self.fits(*index, &task, &reads) && self.acyclic(*index, &makers) {
                     self.join(*index, task, node);
@@ -322,6 +322,14 @@ impl<'g> Grouping<'_, 'g> {
         theirs.any(|r| r.keys().any(|v| large(v) && task_reads.contains_key(v)))
     }
 
+    /// Whether a product's epilogue reads all that a task reads: then the task costs a store.
+    fn reads_alike(&self, index: NodeIndex, task_reads: &BTreeMap<ValueId, bool>) -> bool {
+        let Some(Work::Contract(product)) = &self.work[index.index()] else { return false };
+        let theirs: BTreeSet<ValueId> =
+            product.epilogue.iter().flat_map(|t| reads(self.context, t.node).into_keys()).collect();
+        !task_reads.is_empty() && task_reads.keys().all(|value| theirs.contains(value))
+    }
+
     fn fits(&self, index: NodeIndex, task: &Task<'g>, reads: &BTreeMap<ValueId, bool>) -> bool {
         match &self.work[index.index()] {
             Some(Work::Group(group)) => self.fits_group(group, task, reads),
@@ -331,7 +339,7 @@ impl<'g> Grouping<'_, 'g> {
     }
 
     /// Whether a task may be part of a product's epilogue: it is pointwise, has the product's
-    /// axes, and reads what the kernel computes at its own position.
+    /// axes, and what it reads of the kernel's values it reads at its own position.
     fn ends(
         &self,
         product: &Product<'g>,
@@ -340,12 +348,11 @@ impl<'g> Grouping<'_, 'g> {
     ) -> bool {
         let axes = &self.context.graph.ty(product.sum()).axes;
         let made = product.epilogue.iter().map(|t| t.value).chain([product.sum()]);
-        let mut read = made.filter_map(|v| reads.get(&v)).peekable();
+        let mut read = made.filter_map(|v| reads.get(&v));
         task.reduced.is_empty()
             && !matches!(task.node.op, Op::Cat { .. })
             && product.epilogue.len() < MOST_TASKS
             && axes.iter().copied().collect::<BTreeSet<_>>() == task.set()
-            && read.peek().is_some()
             && read.all(|aligned| *aligned)
     }
 
