@@ -11,22 +11,37 @@ use super::convert::{elem_of, from_memory, to_memory};
 use super::emit::{Elem, Value};
 use super::region::Region;
 
+/// Bytes between what is loaded and what is fetched ahead: far enough to hide memory's latency, near
+/// enough for rows of a few hundred elements.
+const AHEAD: u64 = 1024;
+
+/// Bytes of a line of the cache.
+const LINE: u64 = 64;
+
 /// Lanes that span more than this many times their number are loaded one by one.
 const SHUFFLED_SPAN: u64 = 4;
 
 impl<'c> Region<'_, 'c> {
-    /// Loads lanes as what is computed with; masked lanes are 0.
+    /// Loads lanes as what is computed with; masked lanes are 0. What lies ahead is fetched where the
+    /// kernel `walks` along memory.
     pub(super) fn load(
         &self,
         buffer: BufferId,
         address: &Address<'c>,
         mask: Option<Value<'c>>,
+        walks: bool,
     ) -> Value<'c> {
         let storage = self.storage(buffer);
         let (elem, lanes) = (elem_of(storage), address.fixed.len() as u64);
         let at = |base| self.emit.at(self.frame.buffer(buffer), elem, base);
         let raw = match (address.stride(), mask) {
-            (Some(1), None) => self.emit.load(at(address.base), elem, lanes),
+            (Some(1), None) => {
+                let at = at(address.base);
+                if walks && lanes > 1 {
+                    self.fetch_ahead(at, lanes * storage.bytes());
+                }
+                self.emit.load(at, elem, lanes)
+            }
             (Some(1), Some(mask)) if lanes > 1 => self.masked_load(at(address.base), elem, mask),
             (Some(0), None) => self.emit.splat(self.emit.load(at(address.base), elem, 1), lanes),
             _ => match (self.shuffled_load(buffer, address), mask) {
@@ -35,6 +50,19 @@ impl<'c> Region<'_, 'c> {
             },
         };
         from_memory(self.emit, storage, raw)
+    }
+
+    /// Brings the lines into the second cache that a walk along memory comes to next. The first
+    /// cache has too few buffers for lines that are so far away.
+    fn fetch_ahead(&self, at: PointerValue<'c>, bytes: u64) {
+        let emit = self.emit;
+        // A read of data, kept in all caches but the first.
+        let [read, locality, data] = [0, 2, 1].map(|n| emit.int(n, 1));
+        for line in (0..bytes).step_by(LINE as usize) {
+            let at = emit.at(at, Elem::I8, emit.i64((AHEAD + line).cast_signed()));
+            let arguments = [at.into(), read, locality, data];
+            emit.intrinsic_call("llvm.prefetch", &[at.get_type().into()], &arguments);
+        }
     }
 
     fn masked_load(&self, at: PointerValue<'c>, elem: Elem, mask: Value<'c>) -> Value<'c> {

@@ -135,6 +135,8 @@ pub(super) struct Region<'a, 'c> {
     pub(super) window: Option<(VarId, Span)>,
     positions: Vec<Option<Position<'c>>>,
     values: Vec<Option<Tile<'c>>>,
+    /// The variables of the loops in hand, the innermost last.
+    loops: Vec<VarId>,
 }
 
 impl<'a, 'c> Region<'a, 'c> {
@@ -147,7 +149,8 @@ impl<'a, 'c> Region<'a, 'c> {
     ) -> Self {
         let positions = vec![None; kernel.vars.len()];
         let values = vec![None; kernel.values.len()];
-        Self { emit, kernel, frame, vectors, window: None, positions, values }
+        let loops = Vec::new();
+        Self { emit, kernel, frame, vectors, window: None, positions, values, loops }
     }
 
     /// Puts a variable at a position.
@@ -247,7 +250,8 @@ impl<'a, 'c> Region<'a, 'c> {
             Expr::Index(offset) => self.index(offset, at, lanes),
             Expr::Load { buffer, offset, mask } => {
                 let address = self.address(offset, at, lanes);
-                self.load(*buffer, &address, mask.as_ref().map(operand))
+                let mask = mask.as_ref().map(operand);
+                self.load(*buffer, &address, mask, self.walks(offset))
             }
             Expr::Pointwise(function, operands) => {
                 let last = operands.last().expect("pointwise functions have operands");
@@ -279,6 +283,20 @@ impl<'a, 'c> Region<'a, 'c> {
     /// Lanes of a value made before, at some coordinates.
     fn operand(&self, tile: TileId, at: &Coordinates, lanes: u64) -> Value<'c> {
         self.tile(tile).row(at).lanes(self.emit, self.span(lanes))
+    }
+
+    /// Whether accesses go along memory from turn to turn of the innermost loop, and on from grid
+    /// point to grid point: what every point reads again is in the caches.
+    fn walks(&self, offset: &Offset) -> bool {
+        let Some(fastest) = self.kernel.grid.last() else { return false };
+        let inner = self.loops.last().unwrap_or(fastest);
+        let along = |var: &VarId| {
+            let of =
+                |term: &&Term| matches!(term.factor, Factor::Digit { var: v, .. } if v == *var);
+            offset.terms.iter().find(of)
+        };
+        along(fastest).is_some()
+            && along(inner).is_some_and(|term| contiguous(term) == Some(inner.0 as usize))
     }
 
     fn unsupported(&self, what: &str) -> CodegenError {
@@ -331,6 +349,7 @@ impl<'a, 'c> Region<'a, 'c> {
     fn looped(&mut self, var: VarId, carried: &[Carry], body: &[Stmt]) -> Result<(), CodegenError> {
         let emit = self.emit;
         let tiles = Tiles::of(self.kernel, var);
+        self.loops.push(var);
         let mut args: Vec<Tile> = carried.iter().map(|c| self.spread(c.init, c.arg)).collect();
         if tiles.whole == 1 {
             args = self.turn(
@@ -356,6 +375,7 @@ impl<'a, 'c> Region<'a, 'c> {
             args = self.turn(Position { var, base, lanes: tiles.ragged }, carried, args, body)?;
         }
         self.leave(var);
+        self.loops.pop();
         carried.iter().zip(args).for_each(|(carry, tile)| self.set(carry.result, tile));
         Ok(())
     }

@@ -19,6 +19,10 @@ use super::micro::Shape;
 /// Bytes of a line of the cache.
 const LINE: u64 = 64;
 
+/// An epilogue that reads and writes in so many places is fetched to the second cache: its lines
+/// would take the buffers through which the first one gets the columns.
+const MANY_PLACES: usize = 4;
+
 /// Lines that a tile fetches, beside its first steps.
 #[derive(Clone, Debug)]
 pub(super) struct Stream<'k> {
@@ -141,6 +145,8 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         last: IntValue<'c>,
     ) -> Vec<Fetch<'c>> {
         let (emit, con) = (self.emit, self.contraction);
+        let places = self.finish_places();
+        let cache = if places.len() < MANY_PLACES { Cache::First } else { Cache::Second };
         let fetch = |place| {
             let [by_row, by_col] = [con.rows, con.cols].map(|var| self.bytes_apart(place, var));
             let (by_row, by_col) = (by_row?, by_col?);
@@ -150,9 +156,24 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
             let at = [(con.rows, first_row), (con.cols, first_col)];
             let stride = emit.choose(last, emit.int(by_row.cast_signed()), emit.int(0));
             let from = self.address(frame, place, &at);
-            Some(Fetch { from, stride, walk, cache: Cache::First })
+            Some(Fetch { from, stride, walk, cache })
         };
-        self.finish_places().into_iter().filter_map(fetch).collect()
+        places.into_iter().filter_map(fetch).collect()
+    }
+
+    /// The sums of earlier turns that a full tile adds its own to, fetched over the first half of its
+    /// loop: a block of them lies in the second cache.
+    pub(super) fn sums_fetch(&self, product: usize, sums: PointerValue<'c>) -> Option<Fetch<'c>> {
+        let tile = self.layout.tile;
+        if self.layout.turns() == 1 {
+            return None;
+        }
+        let stride = self.layout.sum_stride * 4;
+        let over = self.product(product).1.main_turns() / 2;
+        let rows = (tile.cols() * 4).div_ceil(LINE);
+        let walk = Walk { stride, strides: tile.rows, apart: LINE, rows, over };
+        let stride = self.emit.int(stride.cast_signed());
+        Some(Fetch { from: sums, stride, walk, cache: Cache::First })
     }
 
     /// What the epilogue loads and stores.

@@ -39,6 +39,7 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         });
         let mut fetches = fetches(emit, function, &of_rows, &of_cols);
         fetches.extend(self.finish_fetches(product, &frame, shape, corner, last));
+        fetches.extend(self.sums_fetch(product, sums));
         let micro = Micro {
             emit,
             strides: self.layout.strides(product),

@@ -7,7 +7,8 @@
 //! - **Packing.** Fetching and copying the rows costs `16 / cols`. Copying the columns costs
 //!   `3 / rows of all points`, or `4 / rows` where they are too many to be kept for the next point.
 //! - **Caches.** The packed columns of one turn (`cols · depth`, at most 512 KiB) stay in the
-//!   second-level cache while rows pass by.
+//!   second-level cache while rows pass by. So should, in 2 MiB, the columns that are kept for the
+//!   next point, the sums that wait for the next turn, and the rows of a turn.
 //! - **Edges.** A remainder of fewer rows than hide the latency of an addition, and columns that
 //!   fill no register, are worked for in vain.
 //! - **Balance.** Threads take ranges of grid points; few points must share out evenly, first of all
@@ -49,6 +50,10 @@ const MANY: u64 = 64;
 /// more would come from as far away as the source.
 pub const KEPT_COLUMNS: u64 = 3 << 19;
 
+/// What a grid point holds in the second-level cache slows it down from so many bytes on: the rest
+/// is for what comes and goes.
+const HELD: u64 = 3 << 19;
+
 /// Four AVX-512 registers of floats hide the latency of additions; a grid point keeps half of the
 /// second cache of a small core.
 pub(super) const REGIONS: RegionTiles =
@@ -81,6 +86,7 @@ impl ContractionTiles {
         let points = self.points(product);
         self.copies(product)
             + self.edges()
+            + self.crowding(product)
             + self.excess(product, 2)
             + self.excess(product, 4) / 64.0
             + 0.04 / points as f64
@@ -94,6 +100,17 @@ impl ContractionTiles {
         let packers = product.rows.div_ceil(self.rows).min(2) as f64;
         let cols = if bytes <= KEPT_COLUMNS { 3.0 * packers / all } else { 4.0 / rows };
         16.0 / self.cols as f64 + cols
+    }
+
+    /// What leaves the second-level cache because packed columns, sums between turns and rows of a
+    /// turn do not fit in it together.
+    fn crowding(&self, product: &Extents) -> f64 {
+        let floats = |a: u64, b: u64| a.saturating_mul(b).saturating_mul(4);
+        let all = floats(self.cols, product.depth);
+        let cols = if all <= KEPT_COLUMNS { all } else { floats(self.cols, self.depth) };
+        let sums = if product.depth > self.depth { floats(self.rows, self.cols) } else { 0 };
+        let held = cols + sums + floats(self.rows, self.depth);
+        0.15 * held.saturating_sub(HELD) as f64 / f64::from(1 << 20)
     }
 
     /// Work on rows and columns that do not exist, and the detour of edges through memory.
