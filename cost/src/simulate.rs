@@ -106,6 +106,13 @@ struct History {
     keep: usize,
 }
 
+impl History {
+    /// All records that are kept, none where there is none yet.
+    fn all<T>(&self, read: impl Fn(Option<&Ticks>) -> T) -> impl Iterator<Item = T> {
+        (0..self.keep).map(move |i| read(self.times.get(i)))
+    }
+}
+
 struct Run {
     ready: Vec<Ticks>,
     events: Vec<History>,
@@ -128,7 +135,7 @@ struct After {
     /// The earliest that anything of the body can start.
     base: Ticks,
     /// Streams and events relative to it.
-    shape: Vec<Ticks>,
+    shape: Vec<Option<Ticks>>,
     labels: Vec<Usage>,
     busy: Vec<Ticks>,
 }
@@ -165,14 +172,12 @@ impl Run {
 
     fn turns(&mut self, axis: &str, count: u64, body: &[Step]) {
         let touched = Touched::by(body);
-        // Until then records from before the loop may still be waited for.
-        let settled = touched.recorded.iter().map(|e| self.events[*e].keep).max().unwrap_or(0);
         let mut before: VecDeque<After> = VecDeque::new();
         let (mut turn, mut skipped) = (0, false);
         while turn < count {
             self.steps(body);
             turn += 1;
-            if skipped || turn < settled as u64 {
+            if skipped {
                 continue;
             }
             let after = self.after(&touched);
@@ -190,16 +195,18 @@ impl Run {
 
     fn after(&self, touched: &Touched) -> After {
         let base = touched.streams.iter().map(|s| self.ready[*s]).min().unwrap_or(0);
-        // What happened before anything can start makes no difference.
-        let relative = |time: Ticks| time.saturating_sub(base);
-        let streams = touched.streams.iter().map(|s| relative(self.ready[*s]));
-        let events = touched.waited.iter().flat_map(|e| {
-            let history = &self.events[*e];
-            (0..history.keep).map(move |i| history.times.get(i).map_or(0, |t| relative(*t)))
-        });
+        let ready = touched.streams.iter().map(|s| Some(self.ready[*s] - base));
+        // What the body records moves on with its turns, and later steps may wait for it on any
+        // stream; of the rest, what happened before anything can start makes no difference.
+        let moved = |time: Option<&Ticks>| time.map(|t| t.wrapping_sub(base));
+        let fixed = |time: Option<&Ticks>| time.map(|t| t.saturating_sub(base));
+        let waited = touched.waited.iter().filter(|e| !touched.recorded.contains(e));
+        let shape = ready
+            .chain(touched.recorded.iter().flat_map(|e| self.events[*e].all(moved)))
+            .chain(waited.flat_map(|e| self.events[*e].all(fixed)));
         After {
             base,
-            shape: streams.chain(events).collect(),
+            shape: shape.collect(),
             labels: touched.labels.iter().map(|l| self.labels[*l]).collect(),
             busy: self.busy.clone(),
         }
@@ -350,6 +357,17 @@ mod tests {
         let run = simulate(&schedule(2, 1, steps));
         assert_eq!(run.end, 1001);
         assert_eq!(run.labels[1], Usage { tasks: 3, busy: 13, stalled: 988 });
+    }
+
+    /// The records before the loop end while nothing in it can start earlier.
+    #[test]
+    fn records_of_skipped_turns_are_those_of_the_turns() {
+        let steps = vec![
+            repeat(2, vec![task(1, 18, &[], &[0])]),
+            repeat(5, vec![task(0, 0, &[(0, 2)], &[0])]),
+            task(2, 0, &[(0, 2)], &[]),
+        ];
+        assert_eq!(simulate(&schedule(3, 1, steps)).labels[2].stalled, 36);
     }
 
     fn any_task() -> impl Strategy<Value = Step> {
