@@ -6,7 +6,7 @@ use gigac_ir::kernel::{Access, Buffer, Kernel, Storage};
 use half::bf16;
 
 /// The orders in which warps advance.
-const SCHEDULES: [Schedule; 3] =
+pub(crate) const SCHEDULES: [Schedule; 3] =
     [Schedule::LowestFirst, Schedule::HighestFirst, Schedule::Random(7)];
 
 pub(crate) fn compiled(kernel: &Kernel) -> PtxKernel {
@@ -46,7 +46,7 @@ pub(crate) fn run(
     schedules.iter().map(run).collect()
 }
 
-fn bytes(storage: Storage, numbers: &[f64]) -> Vec<u8> {
+pub(crate) fn bytes(storage: Storage, numbers: &[f64]) -> Vec<u8> {
     let bytes = |x: &f64| match storage {
         Storage::F32 => (*x as f32).to_le_bytes().to_vec(),
         Storage::Bf16 => bf16::from_f64(*x).to_le_bytes().to_vec(),
@@ -56,7 +56,7 @@ fn bytes(storage: Storage, numbers: &[f64]) -> Vec<u8> {
     numbers.iter().flat_map(bytes).collect()
 }
 
-fn numbers(storage: Storage, bytes: &[u8]) -> Vec<f64> {
+pub(crate) fn numbers(storage: Storage, bytes: &[u8]) -> Vec<f64> {
     let number = |b: &[u8]| match storage {
         Storage::F32 => f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
         Storage::Bf16 => bf16::from_le_bytes([b[0], b[1]]).to_f64(),

@@ -5,6 +5,7 @@
 //! f64 result gives the correctly rounded f32; other functions are the f64 value rounded. `Dot`
 //! adds by fused multiply-add in ascending order from zero; `sum` adds in ascending order.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use thiserror::Error;
@@ -41,6 +42,52 @@ pub enum InterpretError {
     },
 }
 
+/// Memory that a kernel runs over.
+trait Memory {
+    fn elements(&self) -> u64;
+    fn get(&self, at: usize) -> f64;
+    fn set(&mut self, at: usize, number: f64);
+}
+
+impl Memory for Vec<f64> {
+    fn elements(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn get(&self, at: usize) -> f64 {
+        self[at]
+    }
+
+    fn set(&mut self, at: usize, number: f64) {
+        self[at] = number;
+    }
+}
+
+/// A buffer too large to be held: what is in it at first is computed, and what is written is kept.
+pub struct Sparse<'f> {
+    /// Number of elements.
+    pub elements: u64,
+    /// The content before the launch.
+    pub initial: &'f dyn Fn(u64) -> f64,
+    /// What was written.
+    pub written: BTreeMap<u64, f64>,
+}
+
+impl Memory for Sparse<'_> {
+    fn elements(&self) -> u64 {
+        self.elements
+    }
+
+    fn get(&self, at: usize) -> f64 {
+        let at = at as u64;
+        self.written.get(&at).copied().unwrap_or_else(|| (self.initial)(at))
+    }
+
+    fn set(&mut self, at: usize, number: f64) {
+        self.written.insert(at as u64, number);
+    }
+}
+
 impl Kernel {
     /// Runs all grid points. `arguments` are the contents of all but local buffers, in order.
     ///
@@ -68,48 +115,72 @@ impl Kernel {
         scalars: &[i64],
         arithmetic: Arithmetic,
     ) -> Result<(), InterpretError> {
+        let memory = memory.iter_mut().map(|m| m as &mut dyn Memory).collect();
+        self.interpret_in(memory, over, scalars, arithmetic, 0..self.grid_points())
+    }
+
+    /// Runs some grid points. `arguments` are the contents of all but local buffers, in order.
+    ///
+    /// # Errors
+    /// Arguments that do not fit and accesses out of bounds.
+    pub fn interpret_points(
+        &self,
+        points: &[u64],
+        arguments: &mut [Sparse<'_>],
+        scalars: &[i64],
+        arithmetic: Arithmetic,
+    ) -> Result<(), InterpretError> {
+        let apart: Vec<usize> = (0..arguments.len()).collect();
+        let memory = arguments.iter_mut().map(|m| m as &mut dyn Memory).collect();
+        self.interpret_in(memory, &apart, scalars, arithmetic, points.iter().copied())
+    }
+
+    fn interpret_in(
+        &self,
+        arguments: Vec<&mut dyn Memory>,
+        over: &[usize],
+        scalars: &[i64],
+        arithmetic: Arithmetic,
+        mut points: impl Iterator<Item = u64>,
+    ) -> Result<(), InterpretError> {
         let is_local = |access| access == Access::Local;
         let declared: Vec<_> = self.buffers.iter().filter(|b| !is_local(b.access)).collect();
-        let lengths = |i: usize| Some(memory.get(*over.get(i)?)?.len() as u64);
+        let lengths = |i: usize| Some(arguments.get(*over.get(i)?)?.elements());
         if let Some(i) = (0..declared.len()).find(|i| lengths(*i) != Some(declared[*i].elements)) {
             return Err(InterpretError::Argument(i));
         }
         if scalars.len() != self.scalars.len() {
             return Err(InterpretError::Argument(declared.len()));
         }
-        let mut all: Vec<Vec<f64>> = memory.iter_mut().map(std::mem::take).collect();
-        let mut given = over.iter();
-        let mut of = Vec::new();
-        for buffer in &self.buffers {
-            of.push(match is_local(buffer.access) {
-                true => {
-                    all.push(vec![0.0; buffer.elements as usize]);
-                    all.len() - 1
-                }
-                false => *given.next().expect("arguments were counted"),
-            });
-        }
+        let local = self.buffers.iter().filter(|b| is_local(b.access));
+        let mut locals: Vec<_> = local.map(|b| vec![0.0; b.elements as usize]).collect();
+        let (mut given, mut own) = (over.iter().copied(), arguments.len()..);
+        let of = self.buffers.iter().map(|buffer| match is_local(buffer.access) {
+            true => own.next().expect("a range without an end"),
+            false => given.next().expect("arguments were counted"),
+        });
+        let of = of.collect();
+        let mut memory: Vec<_> = arguments.into_iter().map(|m| m as &mut dyn Memory).collect();
+        memory.extend(locals.iter_mut().map(|m| m as &mut dyn Memory));
         let mut machine = Machine {
             kernel: self,
-            memory: all,
+            memory,
             of,
             scalars,
             arithmetic,
             positions: vec![None; self.vars.len()],
             values: self.values.iter().map(|_| Rc::default()).collect(),
         };
-        let result = (0..self.grid_points()).try_for_each(|point| machine.point(point));
-        memory.iter_mut().zip(machine.memory).for_each(|(given, data)| *given = data);
-        result
+        points.try_for_each(|point| machine.point(point))
     }
 }
 
 /// The lanes of a value: row-major along its variables, `tile` lanes each.
 type Tile = Rc<Vec<f64>>;
 
-struct Machine<'k> {
+struct Machine<'k, 'm> {
     kernel: &'k Kernel,
-    memory: Vec<Vec<f64>>,
+    memory: Vec<&'m mut dyn Memory>,
     /// The memory of each buffer.
     of: Vec<usize>,
     scalars: &'k [i64],
@@ -119,7 +190,7 @@ struct Machine<'k> {
     values: Vec<Tile>,
 }
 
-impl Machine<'_> {
+impl Machine<'_, '_> {
     fn point(&mut self, mut point: u64) -> Result<(), InterpretError> {
         for var in self.kernel.grid.iter().rev() {
             let declared = self.kernel.var(*var);
@@ -258,7 +329,7 @@ impl Machine<'_> {
                     Expr::Load { .. } if operands == [0.0] => 0.0,
                     Expr::Load { buffer, offset, .. } => {
                         let at = self.offset(offset, &lanes, &lane, &read(&tiles, &lane));
-                        self.memory[self.of[buffer.0 as usize]][self.element(*buffer, at)?]
+                        self.memory[self.of[buffer.0 as usize]].get(self.element(*buffer, at)?)
                     }
                     Expr::Pointwise(op, _) => self.pointwise(value, *op, &operands),
                     Expr::Noise { key, .. } => self.noise(*key, &operands),
@@ -389,9 +460,13 @@ impl Machine<'_> {
             let tiles: Vec<f64> = tiles.iter().map(|(t, s)| self.lane(*t, s, &lane)).collect();
             let at = self.element(buffer, self.offset(offset, &lanes, &lane, &tiles))?;
             let number = self.lane(value, &strides, &lane);
-            let old = self.memory[self.of[buffer.0 as usize]][at];
-            let number = if accumulate { self.round(old + number) } else { number };
-            self.memory[self.of[buffer.0 as usize]][at] = self.stored(buffer, number);
+            let memory = self.of[buffer.0 as usize];
+            let number = match accumulate {
+                true => self.round(self.memory[memory].get(at) + number),
+                false => number,
+            };
+            let number = self.stored(buffer, number);
+            self.memory[memory].set(at, number);
         }
         Ok(())
     }
@@ -456,7 +531,7 @@ impl Lanes {
     }
 
     /// Strides of a value along these variables.
-    fn strides(&self, machine: &Machine<'_>, value: TileId) -> Vec<u64> {
+    fn strides(&self, machine: &Machine<'_, '_>, value: TileId) -> Vec<u64> {
         self.vars.iter().map(|var| machine.stride(value, *var)).collect()
     }
 }

@@ -40,7 +40,7 @@ mod tests;
 mod tiles;
 mod verify;
 
-pub use interpret::{Arithmetic, InterpretError};
+pub use interpret::{Arithmetic, InterpretError, Sparse};
 pub use offset::{Factor, Offset, Term};
 pub use tiles::{
     AttentionKernel, AttentionTiles, ContractionTiles, KEPT_COLUMNS, Machine, RegionTiles,

@@ -1,8 +1,9 @@
 //! Every kernel of a training step as PTX, on the emulator with all checks, beside the kernel
 //! interpreter.
 
-#[path = "../codegen/tests/support/gpu.rs"]
+#[path = "../../codegen/tests/support/gpu.rs"]
 mod gpu;
+mod sampled;
 
 use std::path::Path;
 
