@@ -5,7 +5,7 @@
 //! choices, for each of which the number of layers follows from the bytes. The **bound** is the
 //! linear relaxation, in which a fraction of a layer may take a choice: the lower convex hull of the
 //! choices. No assignment of choices to layers, of any number of choices, is below it. Of many layers
-//! the two are close. Where layers are few, [`few`](super::few) finds the best assignment of all.
+//! the two are close. Where layers are few, `few` finds the best assignment of all.
 //!
 //! Several loops share the bytes: fronts of bytes and seconds are merged one loop after another.
 
