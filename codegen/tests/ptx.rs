@@ -6,7 +6,8 @@ mod support;
 
 use attention::{Attention, Mask};
 use gigac_codegen::nvptx::{GpuTarget, compile_ptx};
-use gigac_emulator::{Launch, Module};
+use gigac_emulator::{Launch, Module, Profile};
+use gigac_ir::kernel::Kernel;
 use support::{gpu, kernel};
 
 /// `y = x·wᵀ + bias` in bf16, with a tile of 128 × 128 × 32.
@@ -59,6 +60,23 @@ fn products_use_tensor_cores_and_wide_accesses() {
     }
 }
 
+/// What the emulator counts while a kernel runs on zeros; it may find nothing wrong.
+fn profile(kernel: &Kernel) -> Profile {
+    let code = gpu::compiled(kernel);
+    let module = Module::parse(&code.ptx).expect("LLVM's PTX is understood");
+    let mut launch = Launch::new(&module, &code.name)
+        .grid([code.blocks as u32, 1, 1])
+        .block([code.threads as u32, 1, 1])
+        .dynamic_shared(code.shared_bytes as u32);
+    for buffer in &kernel.buffers {
+        let bytes = buffer.elements * buffer.storage.bytes();
+        launch = launch.buffer(&buffer.name, vec![0; bytes as usize]);
+    }
+    let report = launch.run().expect("the launch fits");
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    report.profile
+}
+
 /// A result that lies across is stored without a detour through shared memory, so what is counted
 /// is the main loop's.
 #[test]
@@ -70,20 +88,9 @@ fn main_loops_meet_every_bank_once() {
         let text = text.replace("write y: bf16[65536]", "write y: bf16[262144]");
         let text = text.replace("load x[256*t + d]", &format!("load x[{x}]"));
         let kernel = kernel(&text.replace("load w[256*f + d]", &format!("load w[{w}]")));
-        let code = gpu::compiled(&kernel);
-        let module = Module::parse(&code.ptx).expect("LLVM's PTX is understood");
-        let mut launch = Launch::new(&module, &code.name)
-            .grid([code.blocks as u32, 1, 1])
-            .block([code.threads as u32, 1, 1])
-            .dynamic_shared(code.shared_bytes as u32);
-        for buffer in &kernel.buffers {
-            let bytes = buffer.elements * buffer.storage.bytes();
-            launch = launch.buffer(&buffer.name, vec![0; bytes as usize]);
-        }
-        let report = launch.run().expect("the launch fits");
-        assert!(report.findings.is_empty(), "{:?}", report.findings);
-        assert_eq!(report.profile.bank_conflicts, 0, "x[{x}], w[{w}]");
-        assert_eq!(report.profile.tensor_multiply_adds, 256 * 256 * 256);
+        let profile = profile(&kernel);
+        assert_eq!(profile.bank_conflicts, 0, "x[{x}], w[{w}]");
+        assert_eq!(profile.tensor_multiply_adds, 256 * 256 * 256);
     }
 }
 
@@ -123,21 +130,9 @@ fn attention_leaves_out_masked_tiles_and_meets_every_bank_once() {
     for width in [64, 128] {
         let pairs = (2 + 4) * 128 * 64;
         for (text, products) in attention(width, 256).iter().zip([2, 3, 4]) {
-            let kernel = kernel(text);
-            let code = gpu::compiled(&kernel);
-            let module = Module::parse(&code.ptx).expect("LLVM's PTX is understood");
-            let mut launch = Launch::new(&module, &code.name)
-                .grid([code.blocks as u32, 1, 1])
-                .block([code.threads as u32, 1, 1])
-                .dynamic_shared(code.shared_bytes as u32);
-            for buffer in &kernel.buffers {
-                let bytes = buffer.elements * buffer.storage.bytes();
-                launch = launch.buffer(&buffer.name, vec![0; bytes as usize]);
-            }
-            let report = launch.run().expect("the launch fits");
-            assert!(report.findings.is_empty(), "{:?}", report.findings);
-            assert_eq!(report.profile.bank_conflicts, 0, "{text}");
-            assert_eq!(report.profile.tensor_multiply_adds, products * pairs * width, "{text}");
+            let profile = profile(&kernel(text));
+            assert_eq!(profile.bank_conflicts, 0, "{text}");
+            assert_eq!(profile.tensor_multiply_adds, products * pairs * width, "{text}");
         }
     }
 }

@@ -6,8 +6,9 @@
 //! 1. `import`: the region's values become classes of terms;
 //! 2. `rules` add equal terms until nothing is new, or a limit of nodes or iterations is reached
 //!    (never a clock); `facts` proves the conditions of rules: axes, ranges, constness;
-//! 3. `joined` makes one product of scores of several parts; `attend` finds attention, whose score may be any function of one product of queries and
-//!    keys, and `certify` compares its gradient with that of what it stands for;
+//! 3. `joined` makes one product of scores of several parts; `attend` finds attention, whose score
+//!    may be any function of one product of queries and keys, and `certify` compares its gradient
+//!    with that of what it stands for;
 //! 4. `extract` chooses a term for each class that the results need, at the least `price`;
 //!    what is shared counts once;
 //! 5. `export` builds the region again.
