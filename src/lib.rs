@@ -9,6 +9,7 @@ pub mod commands;
 pub mod compile;
 pub mod emulate;
 pub mod failure;
+pub mod line;
 pub mod machine;
 pub mod ptx;
 pub mod report;

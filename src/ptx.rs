@@ -16,6 +16,7 @@ use gigac_passes::place::Placed;
 use rayon::prelude::*;
 
 use crate::failure::Failure;
+use crate::line::Line;
 
 /// A kernel in all forms that are written.
 pub struct Emitted {
@@ -110,10 +111,8 @@ const LINES: usize = 8;
 fn lines(places: &[Span], sources: &SourceMap) -> String {
     let mut found: Vec<String> = Vec::new();
     for place in places {
-        let Some(file) = sources.file(place.source) else { continue };
-        let (number, _) = sources.position(*place);
-        let line = file.text.lines().nth(number - 1).unwrap_or_default().trim();
-        let line = format!("//   {}:{number}: {line}\n", file.name);
+        let Some(line) = Line::of(*place, sources) else { continue };
+        let line = format!("//   {line}\n");
         if found.last() != Some(&line) {
             found.push(line);
         }

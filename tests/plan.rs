@@ -1,10 +1,11 @@
 //! `gigac plan`: what it says is about the plan that it describes.
 
 use gigac::compile::{self, CompiledPhase, Request};
-use gigac::report::{Report, html, json, text};
+use gigac::report::{Live, Report, html, json, text};
 use gigac_cost::schedule::seconds;
 use gigac_cost::target::{CpuFacts, Device, cpu};
 use gigac_ir::kernel::{Access, BufferId, Expr, Stmt};
+use gigac_ir::plan::Category;
 use gigac_passes::driver::Alone;
 use gigac_passes::options::Options;
 use std::path::Path;
@@ -43,6 +44,31 @@ fn figures_agree_with_each_other() {
         assert!(kernels <= said.step.seconds * (1.0 + 1e-9));
         assert_eq!(said.simulation.busy, [said.simulation.end]);
         assert!(said.step.utilisation() > 0.0 && said.step.utilisation() < 1.0);
+    }
+}
+
+/// Whoever runs out of memory wants to know by which line of the model.
+#[test]
+fn buffers_and_kernels_are_called_what_the_model_calls_them() {
+    for (model, sets) in [("nano.giga", &[][..]), ("gigachat-pro-29b.giga", &[][..])] {
+        let phase = phase(model, sets);
+        let plan = &phase.programs.step.plan;
+        for param in plan.params.iter().filter(|param| !param.frozen) {
+            let (name, moment) = (&param.name, |n| format!("{}, {n} moment", param.name));
+            for name in [name.clone(), moment("first"), moment("second"), format!("d {name}")] {
+                let found = plan.buffers.iter().filter(|buffer| buffer.name == name).count();
+                assert_eq!(found, 1, "{model}: {name}");
+            }
+        }
+        let said = Report::new(&phase, &devices()[1]);
+        let line = |l: &Live| l.line.as_ref().map(|line| (line.number, line.text.clone()));
+        let saved = said.memory.peak.live.iter().filter(|l| l.category == Category::Saved);
+        let lines: Vec<_> = saved.map(line).collect();
+        assert!(lines.iter().all(Option::is_some), "{model}: {lines:?}");
+        let gate = |(_, text): &(usize, String)| text == "dot(h, gate; D)";
+        assert!(lines.iter().flatten().any(gate), "{model}: {lines:?}");
+        let dear = &said.kernels[0];
+        assert!(dear.line.as_ref().is_some_and(|line| line.text.contains("dot(")), "{model}");
     }
 }
 

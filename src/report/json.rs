@@ -11,13 +11,19 @@ pub fn json(report: &Report) -> Value {
     let (memory, step) = (&report.memory, &report.step);
     let categories: BTreeMap<String, u64> =
         memory.rows.iter().map(|(category, bytes)| (word(*category), *bytes)).collect();
-    let live = memory.peak.live.iter().map(|(name, category, bytes)| {
-        json!({ "name": name, "category": word(*category), "bytes": bytes })
+    let live = memory.peak.live.iter().map(|live| {
+        json!({
+            "name": live.name,
+            "category": word(live.category),
+            "bytes": live.bytes,
+            "line": live.line.as_ref().map(ToString::to_string),
+        })
     });
     let kernels = report.kernels.iter().map(|row| {
         json!({
             "name": row.name,
             "origin": row.origin,
+            "line": row.line.as_ref().map(ToString::to_string),
             "launches": row.launches,
             "seconds": row.seconds,
             "bound": row.time.bound.name(),

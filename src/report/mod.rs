@@ -12,7 +12,8 @@ use gigac_cost::simulate::{Simulation, simulate};
 use gigac_cost::target::{Device, Figure};
 use gigac_cost::time::{Bound, Time, time};
 use gigac_cost::work::Work;
-use gigac_ir::graph::Slot;
+use gigac_frontend::SourceMap;
+use gigac_ir::graph::{Slot, Span};
 use gigac_ir::kernel::Storage;
 use gigac_ir::plan::{Category, Plan, PlanBuffer, What, moments};
 use gigac_passes::desync::{Certificate, Dependence, certify};
@@ -20,6 +21,7 @@ use gigac_passes::place::Placed;
 use gigac_passes::price;
 
 use crate::compile::{CheckedPhase, CompiledPhase, tokens_of};
+use crate::line::Line;
 
 /// What `gigac plan` says of one phase's step.
 pub struct Report {
@@ -71,8 +73,20 @@ pub struct Peak {
     pub last: u32,
     /// What happens there.
     pub what: String,
-    /// What lives there, largest first: name, category, bytes.
-    pub live: Vec<(String, Category, u64)>,
+    /// What lives there, largest first.
+    pub live: Vec<Live>,
+}
+
+/// A buffer that is live.
+pub struct Live {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub category: Category,
+    /// Its length.
+    pub bytes: u64,
+    /// The expression of the model that it holds the value of.
+    pub line: Option<Line>,
 }
 
 /// The time of a step.
@@ -104,6 +118,8 @@ pub struct KernelRow {
     pub name: String,
     /// What it computes.
     pub origin: String,
+    /// The first expression of the model that it comes from; a gradient's is what it is the gradient of.
+    pub line: Option<Line>,
     /// How often it is launched.
     pub launches: u64,
     /// Seconds of all launches.
@@ -132,7 +148,7 @@ impl Report {
             precision,
             launches: schedule.tasks(),
         };
-        let kernels = kernels(&placed.plan, &times, &simulation);
+        let kernels = kernels(placed, &phase.checked.sources, &times, &simulation);
         let mut bounds: BTreeMap<Bound, f64> = BTreeMap::new();
         for row in &kernels {
             *bounds.entry(row.time.bound).or_default() += row.seconds;
@@ -142,7 +158,7 @@ impl Report {
         Self {
             model: graph.name.clone(),
             device: device.clone(),
-            memory: Memory::new(&placed.plan, device.arena_limit()),
+            memory: Memory::new(placed, &phase.checked.sources, device.arena_limit()),
             step,
             kernels,
             bounds,
@@ -161,8 +177,6 @@ fn at_place(checked: &CheckedPhase, dependence: &Dependence) -> String {
     let param = dependence.param().map(|param| &checked.graph.params[param]);
     match param.and_then(|param| param.span) {
         Some(span) => {
-            let span =
-                gigac_frontend::Span { source: span.source, start: span.start, end: span.end };
             let file = checked.sources.file(span.source).map_or("", |file| &file.name);
             let (line, column) = checked.sources.position(span);
             format!("{file}:{line}:{column}: {dependence}")
@@ -194,10 +208,17 @@ fn precision(works: &[Work], run: &Simulation, device: &Device) -> (&'static str
     }
 }
 
-fn kernels(plan: &Plan, times: &[Time], run: &Simulation) -> Vec<KernelRow> {
+fn kernels(
+    placed: &Placed,
+    sources: &SourceMap,
+    times: &[Time],
+    run: &Simulation,
+) -> Vec<KernelRow> {
+    let infos = &placed.plan.kernels;
     let row = |(i, time): (usize, &Time)| KernelRow {
-        name: plan.kernels[i].name.clone(),
-        origin: plan.kernels[i].origin.clone(),
+        name: infos[i].name.clone(),
+        origin: infos[i].origin.clone(),
+        line: placed.places[i].first().and_then(|place| Line::expression(*place, sources)),
         launches: run.labels[i].tasks,
         seconds: seconds(run.labels[i].busy),
         time: *time,
@@ -208,7 +229,8 @@ fn kernels(plan: &Plan, times: &[Time], run: &Simulation) -> Vec<KernelRow> {
 }
 
 impl Memory {
-    fn new(plan: &Plan, limit: u64) -> Self {
+    fn new(placed: &Placed, sources: &SourceMap, limit: u64) -> Self {
+        let plan = &placed.plan;
         let moments = moments(plan);
         let last = moments.last().map_or(0, |m| m.position);
         let live_at = |at: u32| plan.buffers.iter().filter(move |b| moving(b) && lives(b, at));
@@ -223,9 +245,16 @@ impl Memory {
             }
             rows
         };
-        let mut live: Vec<(String, Category, u64)> =
-            live_at(position).map(|b| (b.name.clone(), b.category, b.bytes)).collect();
-        live.sort_by_key(|(.., bytes)| std::cmp::Reverse(*bytes));
+        let place = |(buffer, place): (&PlanBuffer, &Option<Span>)| Live {
+            name: buffer.name.clone(),
+            category: buffer.category,
+            bytes: buffer.bytes,
+            line: place.and_then(|place| Line::expression(place, sources)),
+        };
+        let there = |(b, _): &(&PlanBuffer, _)| moving(b) && lives(b, position);
+        let mut live: Vec<Live> =
+            plan.buffers.iter().zip(&placed.sources).filter(there).map(place).collect();
+        live.sort_by_key(|live| std::cmp::Reverse(live.bytes));
         let what = match moments.iter().find(|m| m.position == position) {
             None => "before the first launch".to_owned(),
             Some(moment) => {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{KernelRow, Memory, Report, Step, mib, word};
+use super::{KernelRow, Live, Memory, Report, Step, mib, word};
 
 /// Rows of the tables of kernels and of live buffers.
 const ROWS: usize = 12;
@@ -34,11 +34,14 @@ fn memory(text: &mut String, memory: &Memory) {
     }
     let peak = &memory.peak;
     let _ = writeln!(text, "  peak at position {} of {}: {}", peak.position, peak.last, peak.what);
-    for (name, category, bytes) in peak.live.iter().take(ROWS) {
-        let _ = writeln!(text, "    {:>12.2} MiB {:<10} {name}", mib(*bytes), word(*category));
+    for Live { name, category, bytes, line } in peak.live.iter().take(ROWS) {
+        let (mib, word) = (mib(*bytes), word(*category));
+        let line = line.as_ref().map_or_else(String::new, ToString::to_string);
+        let row = format!("    {mib:>12.2} MiB {word:<10} {name:<20} {line}");
+        let _ = writeln!(text, "{}", row.trim_end());
     }
     if let Some(rest) = peak.live.get(ROWS..).filter(|rest| !rest.is_empty()) {
-        let bytes = rest.iter().map(|(.., bytes)| bytes).sum();
+        let bytes = rest.iter().map(|live| live.bytes).sum();
         let _ = writeln!(text, "    {:>12.2} MiB in {} more buffers", mib(bytes), rest.len());
     }
 }
@@ -88,16 +91,16 @@ fn step(text: &mut String, report: &Report) {
 fn kernels(text: &mut String, rows: &[KernelRow], all: f64) {
     let _ = writeln!(text, "\n     seconds  share  launches  waits for  kernel");
     for row in rows.iter().take(ROWS) {
-        let _ = writeln!(
-            text,
-            "  {:>10.6} {:>5.1}% {:>9}  {:<9}  {} ({})",
+        let line = row.line.as_ref().map_or_else(String::new, ToString::to_string);
+        let line = format!(
+            "  {:>10.6} {:>5.1}% {:>9}  {:<9}  {:<32}  {line}",
             row.seconds,
             100.0 * row.seconds / all.max(f64::MIN_POSITIVE),
             row.launches,
             row.time.bound.name(),
-            row.name,
-            row.origin,
+            format!("{} ({})", row.name, row.origin),
         );
+        let _ = writeln!(text, "{}", line.trim_end());
     }
     if let Some(rest) = rows.get(ROWS..).filter(|rest| !rest.is_empty()) {
         let seconds: f64 = rest.iter().map(|r| r.seconds).sum();

@@ -98,7 +98,7 @@ mod tests {
     use gigac_ir::plan::Category;
 
     fn buffer(bytes: u64, live: (u32, u32)) -> Buffer {
-        Buffer { name: String::new(), category: Category::Transient, bytes, live, fixed: None }
+        Buffer { category: Category::Transient, bytes, live, fixed: None }
     }
 
     #[test]

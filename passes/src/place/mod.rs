@@ -8,6 +8,7 @@
 
 mod arena;
 mod interpret;
+mod names;
 mod walk;
 
 use gigac_ir::graph::{Feed, Graph, NamePart, Param, Role, Slot, Span, ValueId};
@@ -43,6 +44,8 @@ pub struct Placed {
     pub kernels: Vec<Kernel>,
     /// For each kernel: the expressions of the model that its launches come from.
     pub places: Vec<Vec<Span>>,
+    /// For each buffer of the plan: the expression of the model that it holds the value of.
+    pub sources: Vec<Option<Span>>,
 }
 
 /// Slots of every parameter, in the order in which they lie in the arena.
@@ -57,7 +60,7 @@ pub fn place(formed: Formed, name: &str) -> Placed {
     walk::resolve(&mut items, &offsets);
     let results = results(&formed, &walk, &offsets);
     let inputs = inputs(&formed, &walk, &offsets);
-    let buffers = walk.describe(&offsets);
+    let (buffers, sources) = walk.describe(&offsets);
     let plan = Plan {
         name: name.to_owned(),
         arena_bytes: bytes,
@@ -73,7 +76,7 @@ pub fn place(formed: Formed, name: &str) -> Placed {
         items,
     };
     let places = places(&formed);
-    Placed { plan, kernels: formed.kernels, places }
+    Placed { plan, kernels: formed.kernels, places, sources }
 }
 
 /// The next multiple of the alignment.

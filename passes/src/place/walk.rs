@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 
-use gigac_ir::graph::{AxisId, Op, Role, ValueId};
+use gigac_ir::graph::{AxisId, Op, Role, Span, ValueId};
 use gigac_ir::plan::{Address, BEGINNING, Category, Item, Order, PlanBuffer, State, TurnTerm};
 
+use super::names::Names;
 use super::{aligned, state_of};
 use crate::form::{Formed, Launch, Loop, Segment, Stack, Unit};
 use crate::reuse::state;
 
 /// Bytes that are live for a while.
 pub(crate) struct Buffer {
-    pub(crate) name: String,
     pub(crate) category: Category,
     pub(crate) bytes: u64,
     /// First and last position.
@@ -146,15 +146,13 @@ impl<'f> Walk<'f> {
         category: Category,
         fixed: Option<u64>,
     ) -> usize {
-        let info = &self.formed.graph.values[value.index()];
-        let name = info.name.clone().unwrap_or_else(|| value.to_string());
         let live = (self.position, self.position);
         let category = match state_of(&self.formed.graph, value) {
             Some((_, gigac_ir::graph::Slot::Weight)) => Category::Weights,
             Some(_) => Category::Optimizer,
             None => category,
         };
-        self.buffers.push(Buffer { name, category, bytes, live, fixed });
+        self.buffers.push(Buffer { category, bytes, live, fixed });
         self.extents.push(Extent { depth: self.open.len() });
         let buffer = self.buffers.len() - 1;
         self.places.insert(value, Place { buffer, turns: Vec::new() });
@@ -354,19 +352,23 @@ impl<'f> Walk<'f> {
         address.base
     }
 
-    /// The buffers for the plan.
-    pub(crate) fn describe(&self, offsets: &[u64]) -> Vec<PlanBuffer> {
-        self.buffers
-            .iter()
-            .zip(offsets)
-            .map(|(b, offset)| PlanBuffer {
-                name: b.name.clone(),
-                category: b.category,
-                offset: *offset,
-                bytes: b.bytes,
-                live: b.live,
-            })
-            .collect()
+    /// The buffers for the plan, and the expressions of the model that they hold the values of.
+    pub(crate) fn describe(&self, offsets: &[u64]) -> (Vec<PlanBuffer>, Vec<Option<Span>>) {
+        let mut values = vec![Vec::new(); self.buffers.len()];
+        for (value, place) in &self.places {
+            values[place.buffer].push(*value);
+        }
+        values.iter_mut().for_each(|inside| inside.sort_unstable());
+        let names = Names::of(&self.formed.graph);
+        let buffer = |((b, offset), inside): ((&Buffer, &u64), &Vec<ValueId>)| PlanBuffer {
+            name: names.name(inside),
+            category: b.category,
+            offset: *offset,
+            bytes: b.bytes,
+            live: b.live,
+        };
+        let buffers = self.buffers.iter().zip(offsets).zip(&values).map(buffer).collect();
+        (buffers, values.iter().map(|inside| names.source(inside)).collect())
     }
 }
 

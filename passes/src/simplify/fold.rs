@@ -123,11 +123,13 @@ impl Rebuild<'_> {
         };
         let count = carried as usize;
         let operands = self.mapped(&node.operands);
-        let changes: Vec<usize> =
-            (0..count).filter(|i| body.results[*i] != body.args[1 + i]).collect();
+        let (changes, kept): (Vec<usize>, Vec<usize>) =
+            (0..count).partition(|i| body.results[*i] != body.args[1 + i]);
         let inits: Vec<ValueId> = changes.iter().map(|i| operands[*i]).collect();
         let args = self.b.open_repeat(axis, &inits, &operands[count..]);
-        self.define(&body.args[1..=count], &operands[..count]);
+        for i in &kept {
+            self.define(&[body.args[1 + i], node.results[*i]], &[operands[*i]; 2]);
+        }
         self.define(&body.args[..1], &args[..1]);
         for (i, arg) in changes.iter().zip(&args[1..]) {
             self.define(&[body.args[1 + i]], &[*arg]);
@@ -138,7 +140,6 @@ impl Rebuild<'_> {
         let stack = self.mapped(&body.results[count..]);
         let shape = (axis, reversed);
         let results = self.b.close_repeat(shape, &inits, &operands[count..], &next, &stack)?;
-        self.define(&node.results[..count], &operands[..count]);
         for (i, result) in changes.iter().zip(&results) {
             self.define(&[node.results[*i]], &[*result]);
         }
