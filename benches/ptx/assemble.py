@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Gives every kernel of models' training steps to `ptxas`, which must find no spills and no local memory.
 
-    python3 benches/ptx/assemble.py GIGAC [MODEL.giga ...] [--target sm_80 sm_90]
+    python3 benches/ptx/assemble.py GIGAC [MODEL.giga ...] [--target sm_80 sm_90] [--optional]
 
-Without models: all of models/. In bf16. Tools are found as in run.py; exits 1 when a kernel is refused."""
+Without models: all of models/. In bf16. Tools are found as in run.py; exits 1 when a kernel is refused, or when there is
+no `ptxas`, unless it is optional."""
 import argparse, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from run import tool
+from run import find, tool
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
@@ -25,7 +26,10 @@ def main():
     parser.add_argument("gigac")
     parser.add_argument("models", nargs="*", type=Path)
     parser.add_argument("--target", nargs="+", default=["sm_80", "sm_90"])
+    parser.add_argument("--optional", action="store_true", help="only say so when there is no ptxas")
     a = parser.parse_args()
+    if a.optional and not find("ptxas"):
+        return print("skipped: no ptxas; the CUDA toolkit has it, and the Python package nvidia-cuda-nvcc")
     models = a.models or sorted(p for p in MODELS.glob("*.giga") if p.stem != "prelude")
     refused = 0
     for target in a.target:

@@ -18,11 +18,16 @@ HEADS = [((128, 64, 64), 4, 3), ((128, 64, 128), 8, 2)]
 BRANCH = re.compile(r"BRA.*`\(\.(L_x_\d+)\)")
 
 
-def tool(name):
-    """The path of a tool of the CUDA toolkit."""
+def find(name):
+    """The path of a tool of the CUDA toolkit, if there is one."""
     given = os.environ.get(f"GIGAC_{name.upper()}") or shutil.which(name)
     packaged = (p for base in sys.path for p in sorted(Path(base).glob(f"nvidia/*/bin/{name}")))
-    path = given or next(packaged, None)
+    return given or next(packaged, None)
+
+
+def tool(name):
+    """The path of a tool of the CUDA toolkit, which is needed."""
+    path = find(name)
     if path is None:
         sys.exit(f"no {name}: put it on PATH or name it in GIGAC_{name.upper()}")
     return str(path)
