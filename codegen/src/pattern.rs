@@ -1,47 +1,57 @@
-//! Recognises the contraction pattern in a kernel.
+//! Recognises matrix products in a kernel.
 //!
 //! ```text
 //! lets                                        ; grid level: row scalars, masks, constants
 //! %zero = 0.0
-//! loop k carry (%acc = %zero -> %sum) {
+//! loop k carry (%acc = %zero -> %sum, …) {
 //!   lets                                      ; loads and pointwise prologue
-//!   %d = dot %a, %b along k
+//!   %d = dot %a, %b along k                   ; one for each sum
 //!   %n = add %acc, %d
-//!   next %n
+//!   next %n, …
 //! }
-//! ...                                         ; further loops, each from the sum before on
+//! ...                                         ; further loops, each from sums before on or from 0
 //! lets and stores                             ; epilogue
 //! ```
-//! The grid has a row variable and a column variable; all others are batch variables with tile 1.
-//! Several loops make a sum of products: all have the same rows and columns.
+//! A sum has a row variable and a column variable in the grid. Several sums of one kernel have rows or
+//! columns in common: products of one operand with several others. All other variables of the grid are
+//! batch variables with tile 1. Several loops into one sum make a sum of products.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 use gigac_ir::kernel::{
     Access, BufferId, Carry, Expr, Factor, Kernel, Offset, Stmt, Term, TileId, VarId,
 };
 use gigac_ir::pointwise::Pointwise;
 
-/// A kernel with its parts named.
-pub(crate) struct Contraction<'k> {
+/// A kernel of products with its parts named.
+pub(crate) struct Products<'k> {
     pub(crate) kernel: &'k Kernel,
-    /// The variable whose positions are rows of the result.
-    pub(crate) rows: VarId,
-    /// The variable along which the result is contiguous.
-    pub(crate) cols: VarId,
-    /// What is summed, in order.
-    pub(crate) products: Vec<Product>,
-    /// The finished sum, as the epilogue sees it.
-    pub(crate) sum: TileId,
+    pub(crate) sums: Vec<Sum>,
+    /// The products of each loop, in order; at most one for each sum.
+    pub(crate) loops: Vec<Vec<Product>>,
     /// How every other value is made.
     pub(crate) exprs: BTreeMap<TileId, &'k Expr>,
     /// The epilogue's stores, in order.
     pub(crate) stores: Vec<Store<'k>>,
 }
 
-/// One product of the sum.
+/// A sum of products.
+#[derive(Clone, Copy)]
+pub(crate) struct Sum {
+    /// The finished sum, as the epilogue sees it.
+    pub(crate) value: TileId,
+    /// The variable whose positions are rows of the result.
+    pub(crate) rows: VarId,
+    /// The variable along which the result is contiguous.
+    pub(crate) cols: VarId,
+}
+
+/// One product of a sum.
 #[derive(Clone, Copy)]
 pub(crate) struct Product {
+    /// The sum that it is added to, by number.
+    pub(crate) sum: usize,
     /// The contracted variable.
     pub(crate) k: VarId,
     /// The operand that varies along rows and k.
@@ -60,10 +70,17 @@ pub(crate) struct Store<'k> {
     pub(crate) accumulate: bool,
 }
 
+impl Store<'_> {
+    /// The values that it reads.
+    pub(crate) fn operands(&self) -> impl Iterator<Item = TileId> {
+        self.offset.tiles().into_iter().chain(self.mask).chain([self.value])
+    }
+}
+
 /// Why a kernel is not of the pattern.
 type Reason = &'static str;
 
-impl<'k> Contraction<'k> {
+impl<'k> Products<'k> {
     /// Names the parts of a verified kernel.
     ///
     /// # Errors
@@ -71,52 +88,26 @@ impl<'k> Contraction<'k> {
     pub(crate) fn recognise(kernel: &'k Kernel) -> Result<Self, Reason> {
         let mut parts = Parts::default();
         kernel.body.iter().try_for_each(|stmt| parts.statement(stmt))?;
-        let Parts { mut exprs, stores, loops } = parts;
-        let (_, first, _) = *loops.first().ok_or("it has no loop")?;
-        require(
-            matches!(exprs.get(&first.init), Some(Expr::Real(0.0))),
-            "its sum starts not at 0",
-        )?;
-        let chained = loops.windows(2).all(|w| w[1].1.init == w[0].1.result);
-        require(chained, "a later loop starts not at the sum before")?;
-        for (_, _, body) in &loops {
-            for stmt in *body {
-                let Stmt::Let(value, expr) = stmt else {
-                    return Err("its loop holds more than lets");
-                };
-                exprs.insert(*value, expr);
-            }
-        }
-        let sum = loops[loops.len() - 1].1.result;
-        let mut hidden = Vec::new();
-        let mut dots = Vec::new();
-        for (k, carry, _) in &loops {
-            let dot = accumulated(&exprs, carry)?;
-            let Expr::Dot(a, b, along) = *exprs[&dot] else {
-                return Err("its carry adds no `dot`");
-            };
-            require(along == *k, "its `dot` is not along the loop's variable")?;
-            exprs.remove(&dot);
-            exprs.remove(&carry.next);
-            hidden.extend([carry.arg, carry.next, dot, carry.result]);
-            dots.push((*k, a, b));
-        }
-        hidden.retain(|value| *value != sum);
-        let (k, a, b) = dots[0];
-        let (mut rows, mut cols) = own_vars(kernel, k, a, b)?;
-        if stores.first().is_some_and(|s| is_contiguous(s.offset, rows)) {
-            (rows, cols) = (cols, rows);
-        }
-        let products = dots.into_iter().map(|dot| product(kernel, dot, [rows, cols]));
-        let products = products.collect::<Result<_, _>>()?;
-        let found = Self { kernel, rows, cols, products, sum, exprs, stores };
+        let Parts { exprs, stores, loops } = parts;
+        require(!loops.is_empty(), "it has no loop")?;
+        let mut chains = Chains { exprs, ends: Vec::new(), hidden: Vec::new(), loops: Vec::new() };
+        loops.into_iter().try_for_each(|(k, carried, body)| chains.turns(k, carried, body))?;
+        let sums = chains.sums(kernel, &stores)?;
+        let Chains { exprs, hidden, loops, .. } = chains;
+        let of = |dot: &Dot| product(kernel, dot, &sums[dot.sum]);
+        let loops = loops.iter().map(|dots| dots.iter().map(of).collect());
+        let loops = loops.collect::<Result<_, _>>()?;
+        let found = Self { kernel, sums, loops, exprs, stores };
         found.check(&hidden)?;
         Ok(found)
     }
 
     fn check(&self, hidden: &[TileId]) -> Result<(), Reason> {
         let kernel = self.kernel;
-        let sized = [self.rows, self.cols];
+        let rows: BTreeSet<VarId> = self.sums.iter().map(|s| s.rows).collect();
+        let cols: BTreeSet<VarId> = self.sums.iter().map(|s| s.cols).collect();
+        require(rows.is_disjoint(&cols), "a variable is rows and columns")?;
+        let sized: BTreeSet<VarId> = rows.union(&cols).copied().collect();
         let whole = |v: &VarId| sized.contains(v) || kernel.var(*v).tile == 1;
         require(kernel.grid.iter().all(whole), "a batch variable has a tile above 1")?;
         require(
@@ -125,11 +116,13 @@ impl<'k> Contraction<'k> {
         )?;
         let locals = kernel.buffers.iter().any(|b| b.access == Access::Local);
         require(!locals, "it uses local buffers")?;
+        let multiplied = || self.loops.iter().flatten().flat_map(|p| [p.lhs, p.rhs]);
+        let computed = self.exprs.values().flat_map(|expr| expr_operands(expr));
+        let mut read =
+            computed.chain(multiplied()).chain(self.stores.iter().flat_map(Store::operands));
+        require(read.all(|value| !hidden.contains(&value)), "it uses a partial sum")?;
+        require(self.sums_of(multiplied()).is_empty(), "it multiplies a sum")?;
         for expr in self.exprs.values() {
-            require(
-                !expr_operands(expr).iter().any(|o| hidden.contains(o)),
-                "it uses a partial sum",
-            )?;
             let lanewise = !matches!(expr, Expr::Reduce(..) | Expr::Dot(..));
             require(lanewise, "it has a second reduction")?;
             self.check_load(expr)?;
@@ -145,14 +138,33 @@ impl<'k> Contraction<'k> {
         require(self.stores.iter().all(alike), "it loads what it stores elsewhere")
     }
 
-    /// How a value is made; the sum is made by the loop.
+    /// How a value is made; sums are made by the loops.
     pub(crate) fn expr(&self, value: TileId) -> &'k Expr {
         self.exprs.get(&value).unwrap_or_else(|| panic!("{value} has no definition"))
     }
 
-    /// Loads that a value is computed from, beside the sum.
+    /// The sums that values are computed from, by number.
+    pub(crate) fn sums_of(&self, values: impl IntoIterator<Item = TileId>) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<TileId> = values.into_iter().collect();
+        let mut seen: BTreeSet<TileId> = open.iter().copied().collect();
+        while let Some(value) = open.pop() {
+            match self.sums.iter().position(|s| s.value == value) {
+                Some(sum) => {
+                    found.insert(sum);
+                }
+                None => {
+                    let operands = expr_operands(self.expr(value)).into_iter();
+                    open.extend(operands.filter(|o| seen.insert(*o)));
+                }
+            }
+        }
+        found
+    }
+
+    /// Loads that a value is computed from, beside the sums.
     pub(crate) fn loads(&self, value: TileId) -> Vec<(BufferId, &'k Offset)> {
-        if value == self.sum {
+        if self.sums.iter().any(|s| s.value == value) {
             return Vec::new();
         }
         let expr = self.expr(value);
@@ -163,13 +175,56 @@ impl<'k> Contraction<'k> {
         }
         loads
     }
+
+    /// A number that divides every position at which vectors along a variable start, if they
+    /// start every `step` positions of a block.
+    pub(crate) fn start_align(&self, var: VarId, step: u64) -> u64 {
+        let declared = self.kernel.var(var);
+        if declared.tiles() == 1 { step } else { greatest_divisor(declared.tile, step) }
+    }
+}
+
+/// A kernel of one sum.
+pub(crate) struct Contraction<'k> {
+    of: Products<'k>,
+    /// The variable whose positions are rows of the result.
+    pub(crate) rows: VarId,
+    /// The variable along which the result is contiguous.
+    pub(crate) cols: VarId,
+    /// What is summed, in order.
+    pub(crate) products: Vec<Product>,
+    /// The finished sum, as the epilogue sees it.
+    pub(crate) sum: TileId,
+}
+
+impl<'k> Deref for Contraction<'k> {
+    type Target = Products<'k>;
+
+    fn deref(&self) -> &Products<'k> {
+        &self.of
+    }
+}
+
+impl<'k> Contraction<'k> {
+    /// Names the parts of a verified kernel.
+    ///
+    /// # Errors
+    /// The first part that does not fit.
+    pub(crate) fn recognise(kernel: &'k Kernel) -> Result<Self, Reason> {
+        let of = Products::recognise(kernel)?;
+        let &[Sum { value: sum, rows, cols }] = &of.sums[..] else {
+            return Err("it has several sums");
+        };
+        let products = of.loops.concat();
+        Ok(Self { of, rows, cols, products, sum })
+    }
 }
 
 #[derive(Default)]
 struct Parts<'k> {
     exprs: BTreeMap<TileId, &'k Expr>,
     stores: Vec<Store<'k>>,
-    loops: Vec<(VarId, &'k Carry, &'k [Stmt])>,
+    loops: Vec<(VarId, &'k [Carry], &'k [Stmt])>,
 }
 
 impl<'k> Parts<'k> {
@@ -181,10 +236,8 @@ impl<'k> Parts<'k> {
             Stmt::When(_) => return Err("it leaves turns out"),
             Stmt::Loop { var, carried, body } => {
                 require(self.stores.is_empty(), "it stores before its loop")?;
-                let [carry] = carried.as_slice() else {
-                    return Err("its loop carries not one sum");
-                };
-                self.loops.push((*var, carry, body));
+                require(!carried.is_empty(), "its loop carries no sum")?;
+                self.loops.push((*var, carried, body));
             }
             Stmt::Store { buffer, offset, value, mask, accumulate } => {
                 let (buffer, value, mask) = (*buffer, *value, *mask);
@@ -192,6 +245,90 @@ impl<'k> Parts<'k> {
             }
         }
         Ok(())
+    }
+}
+
+/// A product that is added to a sum.
+struct Dot {
+    sum: usize,
+    k: VarId,
+    a: TileId,
+    b: TileId,
+}
+
+/// Sums under way, from loop to loop.
+struct Chains<'k> {
+    exprs: BTreeMap<TileId, &'k Expr>,
+    /// What each sum is after the loops so far.
+    ends: Vec<TileId>,
+    /// Values that are no finished sums.
+    hidden: Vec<TileId>,
+    loops: Vec<Vec<Dot>>,
+}
+
+impl<'k> Chains<'k> {
+    /// Goes on with a loop.
+    fn turns(&mut self, k: VarId, carried: &[Carry], body: &'k [Stmt]) -> Result<(), Reason> {
+        for stmt in body {
+            let Stmt::Let(value, expr) = stmt else {
+                return Err("its loop holds more than lets");
+            };
+            self.exprs.insert(*value, expr);
+        }
+        let dots = carried.iter().map(|carry| self.carried(k, carry));
+        let dots = dots.collect::<Result<_, _>>()?;
+        self.loops.push(dots);
+        Ok(())
+    }
+
+    fn carried(&mut self, k: VarId, carry: &Carry) -> Result<Dot, Reason> {
+        let sum = match self.ends.iter().position(|end| *end == carry.init) {
+            Some(sum) => {
+                self.hidden.push(carry.init);
+                self.ends[sum] = carry.result;
+                sum
+            }
+            None => {
+                let zero = matches!(self.exprs.get(&carry.init), Some(Expr::Real(0.0)));
+                require(zero, "a sum starts not at 0")?;
+                self.ends.push(carry.result);
+                self.ends.len() - 1
+            }
+        };
+        let dot = accumulated(&self.exprs, carry)?;
+        let Expr::Dot(a, b, along) = *self.exprs[&dot] else {
+            return Err("its carry adds no `dot`");
+        };
+        require(along == k, "its `dot` is not along the loop's variable")?;
+        self.exprs.remove(&dot);
+        self.exprs.remove(&carry.next);
+        self.hidden.extend([carry.arg, carry.next, dot]);
+        Ok(Dot { sum, k, a, b })
+    }
+
+    /// The finished sums. Which of their variables are columns follows from the first store; the
+    /// others have rows or columns in common with the first one.
+    fn sums(&self, kernel: &Kernel, stores: &[Store<'_>]) -> Result<Vec<Sum>, Reason> {
+        let dots = || self.loops.iter().flatten();
+        let mut sums: Vec<Sum> = Vec::new();
+        for (number, value) in self.ends.iter().enumerate() {
+            let dot = dots().find(|d| d.sum == number).expect("every sum has a product");
+            let (rows, cols) = own_vars(kernel, dot.k, dot.a, dot.b)?;
+            let (rows, cols) = match sums.first() {
+                None => (rows, cols),
+                Some(first) if rows == first.rows || cols == first.cols => (rows, cols),
+                Some(first) if rows == first.cols || cols == first.rows => (cols, rows),
+                Some(_) => return Err("its sums have neither rows nor columns in common"),
+            };
+            sums.push(Sum { value: *value, rows, cols });
+        }
+        let across = |store: &Store<'_>| sums.iter().any(|s| is_contiguous(store.offset, s.rows));
+        if stores.first().is_some_and(across) {
+            for sum in &mut sums {
+                (sum.rows, sum.cols) = (sum.cols, sum.rows);
+            }
+        }
+        Ok(sums)
     }
 }
 
@@ -214,16 +351,13 @@ fn accumulated(exprs: &BTreeMap<TileId, &Expr>, carry: &Carry) -> Result<TileId,
 }
 
 /// A dot whose rows and columns are known.
-fn product(
-    kernel: &Kernel,
-    (k, a, b): (VarId, TileId, TileId),
-    [rows, cols]: [VarId; 2],
-) -> Result<Product, Reason> {
+fn product(kernel: &Kernel, dot: &Dot, of: &Sum) -> Result<Product, Reason> {
+    let Dot { sum, k, a, b } = *dot;
     let own = own_vars(kernel, k, a, b)?;
-    if own == (rows, cols) {
-        Ok(Product { k, lhs: a, rhs: b })
-    } else if own == (cols, rows) {
-        Ok(Product { k, lhs: b, rhs: a })
+    if own == (of.rows, of.cols) {
+        Ok(Product { sum, k, lhs: a, rhs: b })
+    } else if own == (of.cols, of.rows) {
+        Ok(Product { sum, k, lhs: b, rhs: a })
     } else {
         Err("its `dot`s have different rows and columns")
     }
@@ -263,15 +397,6 @@ pub(crate) fn expr_operands(expr: &Expr) -> Vec<TileId> {
         Expr::Pointwise(_, operands) | Expr::Noise { counter: operands, .. } => operands.clone(),
         Expr::Reduce(_, value, _) => vec![*value],
         Expr::Dot(a, b, _) => vec![*a, *b],
-    }
-}
-
-impl Contraction<'_> {
-    /// A number that divides every position at which vectors along a variable start, if they
-    /// start every `step` positions of a block.
-    pub(crate) fn start_align(&self, var: VarId, step: u64) -> u64 {
-        let declared = self.kernel.var(var);
-        if declared.tiles() == 1 { step } else { greatest_divisor(declared.tile, step) }
     }
 }
 

@@ -5,7 +5,7 @@
 mod support;
 
 use gigac_codegen::x86::{CpuTarget, compile_cpu, emit_asm, emit_llvm};
-use support::{check, check_cpu, kernel};
+use support::{check, check_cpu, kernel, number};
 
 /// Extents around register tiles and blocks.
 const EXTENTS: [u64; 6] = [1, 3, 17, 64, 65, 200];
@@ -98,28 +98,6 @@ next %more
     fn check(&self, tolerance: f64) {
         check(&self.text(), &[], tolerance);
     }
-}
-
-/// Replaces `%name` by `%number`.
-fn number(text: &str) -> String {
-    let mut names: Vec<String> = Vec::new();
-    let mut out = String::new();
-    for (i, piece) in text.split('%').enumerate() {
-        let end = piece.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(piece.len());
-        let name = &piece[..end];
-        // `m%8` is a modulus.
-        if i == 0 || name.starts_with(|c: char| c.is_ascii_digit()) {
-            out += if i == 0 { "" } else { "%" };
-            out += piece;
-            continue;
-        }
-        let at = names.iter().position(|n| n == name).unwrap_or_else(|| {
-            names.push(name.to_owned());
-            names.len() - 1
-        });
-        out += &format!("%{at}{}", &piece[end..]);
-    }
-    out
 }
 
 #[test]

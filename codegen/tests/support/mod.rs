@@ -245,3 +245,25 @@ pub(crate) fn check(text: &str, scalars: &[i64], tolerance: f64) {
 pub(crate) fn check_cpu(text: &str, scalars: &[i64], tolerance: f64) {
     check_cpu_with(text, &content(&kernel(text)), scalars, tolerance);
 }
+
+/// Replaces `%name` by `%number`.
+pub(crate) fn number(text: &str) -> String {
+    let mut names: Vec<String> = Vec::new();
+    let mut out = String::new();
+    for (i, piece) in text.split('%').enumerate() {
+        let end = piece.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(piece.len());
+        let name = &piece[..end];
+        // `m%8` is a modulus.
+        if i == 0 || name.starts_with(|c: char| c.is_ascii_digit()) {
+            out += if i == 0 { "" } else { "%" };
+            out += piece;
+            continue;
+        }
+        let at = names.iter().position(|n| n == name).unwrap_or_else(|| {
+            names.push(name.to_owned());
+            names.len() - 1
+        });
+        out += &format!("%{at}{}", &piece[end..]);
+    }
+    out
+}

@@ -84,10 +84,13 @@ pub(super) struct Number<'c> {
 }
 
 impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
-    /// What tiles fetch of a product's next rows.
+    /// What tiles fetch of a product's next rows; of rows that several share, the first one's tiles.
     pub(super) fn row_streams(&self, product: usize) -> Vec<Stream<'k>> {
         let (con, tile) = (self.contraction, self.layout.tile);
         let (terms, layout) = self.product(product);
+        if con.first_with_rows(product) != product {
+            return Vec::new();
+        }
         let across = self.layout.block[1].div_ceil(tile.cols());
         let (unit, tiles) = match layout.rows {
             Rows::InPlace { .. } => (tile.rows, across),
@@ -115,10 +118,11 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         self.distinct_loads(terms.lhs).into_iter().filter_map(stream).collect()
     }
 
-    /// What tiles fetch of a product's next columns.
+    /// What tiles fetch of a product's next columns, likewise.
     pub(super) fn col_streams(&self, product: usize) -> Vec<Stream<'k>> {
         let (terms, layout) = self.product(product);
-        if layout.turns == 1 || layout.transposed_cols {
+        let shared = self.contraction.first_with_cols(product) != product;
+        if layout.turns == 1 || layout.transposed_cols || shared {
             return Vec::new();
         }
         let tile = self.layout.tile;
@@ -145,7 +149,7 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         last: IntValue<'c>,
     ) -> Vec<Fetch<'c>> {
         let (emit, con) = (self.emit, self.contraction);
-        let places = self.finish_places();
+        let places = self.finish_places(product);
         let cache = if places.len() < MANY_PLACES { Cache::First } else { Cache::Second };
         let fetch = |place| {
             let [by_row, by_col] = [con.rows, con.cols].map(|var| self.bytes_apart(place, var));
@@ -165,7 +169,7 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
     /// loop: a block of them lies in the second cache.
     pub(super) fn sums_fetch(&self, product: usize, sums: PointerValue<'c>) -> Option<Fetch<'c>> {
         let tile = self.layout.tile;
-        if self.layout.turns() == 1 {
+        if self.layout.turns == 1 {
             return None;
         }
         let stride = self.layout.sum_stride * 4;
@@ -176,11 +180,11 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         Some(Fetch { from: sums, stride, walk, cache: Cache::First })
     }
 
-    /// What the epilogue loads and stores.
-    fn finish_places(&self) -> Vec<(BufferId, &'k Offset)> {
+    /// What the epilogue behind a product loads and stores.
+    fn finish_places(&self, product: usize) -> Vec<(BufferId, &'k Offset)> {
         let con = self.contraction;
         let mut distinct = Vec::new();
-        for store in &con.stores {
+        for store in con.stores_behind(product) {
             let values = [Some(store.value), store.mask].into_iter().flatten();
             let stored = (store.buffer, store.offset);
             for place in values.flat_map(|value| con.loads(value)).chain([stored]) {

@@ -1,15 +1,18 @@
 //! Sizes: the register tile of an instruction set, and where packed operands lie in scratch memory.
 //!
 //! ```text
-//! scratch: header │ panel of rows │ columns of every turn, or of one │ sums of a block, or of a tile
+//! scratch: header │ panels of rows │ columns of every turn, or of one │ sums of a block, or of a tile
 //! ```
+
+use std::ops::Range;
 
 use gigac_ir::kernel::{Expr, KEPT_COLUMNS, Offset, Storage, VarId};
 
 use super::super::CpuTarget;
 use super::access::{Access, Starts, boundaries, classify, slope};
 use super::micro::{Strides, UNROLL};
-use crate::pattern::{Contraction, Product};
+use super::shared::Contraction;
+use crate::pattern::Product;
 
 /// The part of the result that is summed in registers.
 ///
@@ -81,6 +84,8 @@ pub(super) struct ProductLayout {
     pub(super) group: u64,
     /// Whether columns are packed through a transposition: the source is contiguous along k.
     pub(super) transposed_cols: bool,
+    /// Byte offset of the packed rows.
+    pub(super) rows_at: u64,
     /// Size of the packed columns of one turn.
     pub(super) cols_size: u64,
     /// Byte offset of the packed columns of the first turn.
@@ -96,8 +101,12 @@ pub(super) struct Layout {
     pub(super) products: Vec<ProductLayout>,
     /// Whether the packed columns of all turns are kept for later grid points.
     pub(super) keep_cols: bool,
+    /// Turns of all loops.
+    pub(super) turns: u64,
     /// Byte offset of the sums.
     pub(super) sums_at: u64,
+    /// Bytes from the tile or block of a sum to that of the next one.
+    pub(super) sums_apart: u64,
     /// Distance of rows of sums.
     pub(super) sum_stride: u64,
 }
@@ -123,17 +132,24 @@ impl Layout {
                 rows: rows(contraction, product, tile),
                 group: block[0].div_ceil(block[0].div_ceil(GROUP)).next_multiple_of(tile.rows),
                 transposed_cols: prefers_k(contraction, product, tile, false),
+                rows_at: HEADER,
                 cols_size: padded_cols * depth.next_multiple_of(tile.lanes),
                 cols_at: 0,
             }
         };
-        let products = contraction.products.iter().map(product).collect();
+        let products: Vec<_> = contraction.products.iter().map(product).collect();
+        let turns = contraction.loops().map(|range| products[range.start].turns).sum();
+        let (sum_rows, sum_stride) = match turns {
+            1 => (tile.rows, tile.cols()),
+            _ => (block[0], padded_cols),
+        };
+        let own_cols = (0..products.len()).filter(|i| contraction.first_with_cols(*i) == *i);
+        let all: u64 = own_cols.map(|i| products[i].turns * products[i].cols_size * 4).sum();
+        let keep_cols = all <= KEPT_COLUMNS;
+        let sums_apart = sum_rows * sum_stride * 4;
         let mut layout =
-            Self { tile, block, products, keep_cols: false, sums_at: 0, sum_stride: 0 };
-        let all: u64 = layout.products.iter().map(|p| p.turns * p.cols_size * 4).sum();
-        layout.keep_cols = all <= KEPT_COLUMNS;
-        layout.sum_stride = if layout.turns() == 1 { tile.cols() } else { padded_cols };
-        layout.place();
+            Self { tile, block, products, keep_cols, turns, sums_at: 0, sums_apart, sum_stride };
+        layout.place(contraction);
         layout
     }
 
@@ -146,29 +162,49 @@ impl Layout {
         Strides { row_layout, rows, cols: self.tile.cols(), sums: self.sum_stride }
     }
 
-    /// Turns of all loops.
-    pub(super) fn turns(&self) -> u64 {
-        self.products.iter().map(|p| p.turns).sum()
-    }
-
-    fn place(&mut self) {
-        let panel = self.products.iter().map(|p| p.panel_size(self.tile)).max().unwrap_or(0);
-        let panels = self.products.iter().map(|p| p.group / self.tile.rows).max().unwrap_or(0);
-        let mut at = HEADER + (panels * panel * 4).next_multiple_of(HEADER);
-        let first = at;
-        let mut largest = 0;
-        for product in &mut self.products {
-            product.cols_at = if self.keep_cols { at } else { first };
-            at += product.turns * product.cols_size * 4;
-            largest = largest.max(product.cols_size * 4);
+    /// Places what is packed: products of one loop beside each other, but for operands that they
+    /// share; loops over each other, but for columns that are kept.
+    fn place(&mut self, contraction: &Contraction<'_>) {
+        let first_cols = contraction.loops().map(|range| self.place_rows(contraction, range));
+        let first_cols = first_cols.collect::<Vec<_>>().into_iter().max().unwrap_or(HEADER);
+        let mut at = first_cols;
+        for range in contraction.loops() {
+            let from = if self.keep_cols { at } else { first_cols };
+            at = at.max(self.place_cols(contraction, range, from));
         }
-        self.sums_at = if self.keep_cols { at } else { first + largest };
+        self.sums_at = at;
     }
 
-    /// Bytes of scratch memory for one thread.
-    pub(super) fn scratch_bytes(&self) -> u64 {
-        let rows = if self.turns() == 1 { self.tile.rows } else { self.block[0] };
-        self.sums_at + rows * self.sum_stride * 4
+    /// Gives a loop's rows their places; returns the end of them.
+    fn place_rows(&mut self, contraction: &Contraction<'_>, products: Range<usize>) -> u64 {
+        products.fold(HEADER, |at, i| {
+            let first = contraction.first_with_rows(i);
+            let (panel, groups) = (self.products[i].panel_size(self.tile), self.products[i].group);
+            self.products[i].rows_at = if first == i { at } else { self.products[first].rows_at };
+            let bytes = (groups / self.tile.rows * panel * 4).next_multiple_of(HEADER);
+            if first == i { at + bytes } else { at }
+        })
+    }
+
+    /// Gives a loop's columns their places; returns the end of them.
+    fn place_cols(
+        &mut self,
+        contraction: &Contraction<'_>,
+        products: Range<usize>,
+        from: u64,
+    ) -> u64 {
+        products.fold(from, |at, i| {
+            let first = contraction.first_with_cols(i);
+            let ProductLayout { turns, cols_size, .. } = self.products[i];
+            self.products[i].cols_at = if first == i { at } else { self.products[first].cols_at };
+            let kept = if self.keep_cols { turns } else { 1 };
+            if first == i { at + kept * cols_size * 4 } else { at }
+        })
+    }
+
+    /// Bytes of scratch memory for one thread, with so many sums.
+    pub(super) fn scratch_bytes(&self, sums: usize) -> u64 {
+        self.sums_at + sums as u64 * self.sums_apart
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kernel function: walks grid points, packs what changed, runs register tiles.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use gigac_ir::kernel::{Access, TileId, VarId};
 use inkwell::IntPredicate;
@@ -9,12 +10,13 @@ use inkwell::types::BasicMetadataTypeEnum;
 use inkwell::values::{BasicValueEnum, FunctionValue, IntValue, PointerValue};
 
 use super::ahead::{Next, Number};
-use super::blocking::{HEADER, Layout, ProductLayout, Rows};
+use super::blocking::{Layout, ProductLayout, Rows};
 use super::emit::{Emit, sound};
 use super::lanewise::Frame;
 use super::micro::{self, Shape};
 use super::pack::Pack;
-use crate::pattern::{Contraction, Product, expr_operands};
+use super::shared::Contraction;
+use crate::pattern::{Product, expr_operands};
 
 pub(super) struct Driver<'e, 'c, 'm, 'k> {
     pub(super) emit: &'e Emit<'c, 'm>,
@@ -22,25 +24,20 @@ pub(super) struct Driver<'e, 'c, 'm, 'k> {
     pub(super) layout: Layout,
 }
 
-/// Functions that the kernel function calls.
+/// Functions of one product that the kernel function calls.
 struct Callees<'c> {
-    /// By product.
-    products: Vec<ProductCallees<'c>>,
-    /// The epilogue of a tile whose sums lie in memory.
-    finish: FunctionValue<'c>,
-}
-
-/// Functions of one product of the sum.
-struct ProductCallees<'c> {
-    /// Packs a panel of rows; none when rows are read in place.
+    /// Packs a panel of rows; none when rows are read in place, or an earlier product packs them.
     pack_rows: Option<FunctionValue<'c>>,
-    pack_cols: FunctionValue<'c>,
+    /// Packs the columns; none when an earlier product does.
+    pack_cols: Option<FunctionValue<'c>>,
     /// A full register tile with its epilogue.
     tile: FunctionValue<'c>,
     /// The same, of columns that are not packed yet.
     copying: Option<FunctionValue<'c>>,
     /// Sums of tiles at the edges of blocks.
     edges: Vec<(Shape, FunctionValue<'c>)>,
+    /// The epilogue behind it of a tile whose sums lie in memory, if there is one.
+    finish: Option<FunctionValue<'c>>,
 }
 
 /// What the kernel function knows of the grid point in hand.
@@ -57,30 +54,35 @@ struct Point<'c> {
 
 /// One turn of a loop over k.
 struct Turn<'c> {
-    /// Which product.
-    product: usize,
     /// The first contracted position, and their number.
     first: IntValue<'c>,
     steps: IntValue<'c>,
+    products: Vec<Term<'c>>,
+}
+
+/// A product in a turn.
+struct Term<'c> {
+    /// Which product.
+    product: usize,
     cols: PointerValue<'c>,
-    /// Whether there are sums of turns before.
+    /// Whether its sum has turns before.
     add: IntValue<'c>,
-    /// Whether it is the last turn of all.
+    /// Whether it is the last turn of its sum.
     last: IntValue<'c>,
 }
 
 impl<'c> Driver<'_, 'c, '_, '_> {
     /// Emits the kernel and its parts.
     pub(super) fn run(&self) {
-        let products = (0..self.layout.products.len()).map(|i| ProductCallees {
+        let callees = (0..self.layout.products.len()).map(|i| Callees {
             pack_rows: self.pack_rows(i),
             pack_cols: self.pack_cols(i),
             tile: self.full_tile(i, None),
             copying: self.col_source(i).map(|source| self.full_tile(i, Some(source))),
             edges: self.edge_shapes().into_iter().map(|s| (s, self.edge_tile(i, s))).collect(),
+            finish: self.finish(i),
         });
-        let callees = Callees { products: products.collect(), finish: self.finish() };
-        self.kernel(&callees);
+        self.kernel(&callees.collect::<Vec<_>>());
     }
 
     pub(super) fn name(&self) -> &str {
@@ -163,7 +165,8 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         let emit = self.emit;
         let int = emit.context.i64_type().into();
         let (product, layout) = self.product(i);
-        if matches!(layout.rows, Rows::InPlace { .. }) {
+        let shared = self.contraction.first_with_rows(i) != i;
+        if shared || matches!(layout.rows, Rows::InPlace { .. }) {
             return None;
         }
         let params = [emit.pointer_type().into(), int, int, int, int];
@@ -186,7 +189,10 @@ impl<'c> Driver<'_, 'c, '_, '_> {
     }
 
     /// Emits `cols(…, to, first step, steps)`.
-    fn pack_cols(&self, i: usize) -> FunctionValue<'c> {
+    fn pack_cols(&self, i: usize) -> Option<FunctionValue<'c>> {
+        if self.contraction.first_with_cols(i) != i {
+            return None;
+        }
         let emit = self.emit;
         let int = emit.context.i64_type().into();
         let (product, layout) = self.product(i);
@@ -205,11 +211,11 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         };
         pack.cols();
         emit.finish();
-        function
+        Some(function)
     }
 
     /// Emits the function that is called from outside.
-    fn kernel(&self, callees: &Callees<'c>) {
+    fn kernel(&self, callees: &[Callees<'c>]) {
         let emit = self.emit;
         let (int, pointer) = (emit.context.i64_type(), emit.pointer_type().into());
         let params = [pointer, pointer, int.into(), int.into(), pointer];
@@ -282,136 +288,178 @@ impl<'c> Driver<'_, 'c, '_, '_> {
     }
 
     /// One grid point: all turns of all loops.
-    fn point(&self, callees: &Callees<'c>, point: &Point<'c>) {
+    fn point(&self, callees: &[Callees<'c>], point: &Point<'c>) {
         let emit = self.emit;
-        let products = self.layout.products.len();
-        for (i, callee) in callees.products.iter().enumerate() {
-            let (product, layout) = self.product(i);
+        for products in self.contraction.loops() {
+            let (product, layout) = self.product(products.start);
             let k = self.contraction.kernel.var(product.k);
-            let turns = emit.int(layout.turns.cast_signed());
-            emit.each(emit.int(0), turns, 1, |turn| {
+            emit.each(emit.int(0), emit.int(layout.turns.cast_signed()), 1, |turn| {
                 let first = emit.times(turn, k.tile.cast_signed());
                 let left = emit.sub(emit.int(k.extent.cast_signed()), first);
                 let steps = emit.smaller(left, emit.int(k.tile.cast_signed()));
-                let kept = if self.layout.keep_cols { layout.cols_size * 4 } else { 0 };
-                let cols = emit.field(point.scratch, layout.cols_at);
-                let cols = emit.after(cols, emit.times(turn, kept.cast_signed()));
-                let common = point.common.map(Into::into);
-                let arguments = [&common[..], &[cols.into(), first.into(), steps.into()]].concat();
-                let pack = || {
-                    emit.call(callee.pack_cols, &arguments);
-                };
-                let packs = match callee.copying {
-                    None => point.fresh,
-                    // A block without a full panel has nothing that packs on the way.
-                    Some(_) => {
-                        let height = emit.int(self.layout.tile.rows.cast_signed());
-                        let low = emit.compare(IntPredicate::ULT, point.size[0], height);
-                        emit.both(point.fresh, low)
-                    }
-                };
-                emit.branch(packs, pack, || ());
-                let truth = |yes: bool| emit.context.bool_type().const_int(yes.into(), false);
-                let add = match i {
-                    0 => emit.compare(IntPredicate::NE, turn, emit.int(0)),
-                    _ => truth(true),
-                };
-                let end = emit.int(layout.turns.cast_signed() - 1);
-                let last = match i + 1 == products {
-                    true => emit.compare(IntPredicate::EQ, turn, end),
-                    false => truth(false),
-                };
-                self.turn(callees, point, &Turn { product: i, first, steps, cols, add, last });
+                let terms = products.clone().map(|i| self.term(point, turn, i)).collect();
+                let turn = Turn { first, steps, products: terms };
+                turn.products.iter().for_each(|t| self.columns(callees, point, &turn, t));
+                self.turn(callees, point, &turn, &products);
             });
         }
     }
 
+    fn term(&self, point: &Point<'c>, turn: IntValue<'c>, product: usize) -> Term<'c> {
+        let (emit, layout) = (self.emit, self.product(product).1);
+        let kept = if self.layout.keep_cols { layout.cols_size * 4 } else { 0 };
+        let cols = emit.field(point.scratch, layout.cols_at);
+        let cols = emit.after(cols, emit.times(turn, kept.cast_signed()));
+        let truth = |yes: bool| emit.context.bool_type().const_int(yes.into(), false);
+        let add = match self.contraction.starts(product) {
+            true => emit.compare(IntPredicate::NE, turn, emit.int(0)),
+            false => truth(true),
+        };
+        let end = emit.int(layout.turns.cast_signed() - 1);
+        let last = match self.contraction.ends(product) {
+            true => emit.compare(IntPredicate::EQ, turn, end),
+            false => truth(false),
+        };
+        Term { product, cols, add, last }
+    }
+
+    /// Packs the columns of a turn, unless they are there or the first tiles do it.
+    fn columns(
+        &self,
+        callees: &[Callees<'c>],
+        point: &Point<'c>,
+        turn: &Turn<'c>,
+        term: &Term<'c>,
+    ) {
+        let emit = self.emit;
+        let callee = &callees[term.product];
+        let Some(pack_cols) = callee.pack_cols else { return };
+        let more: [BasicValueEnum<'c>; 3] =
+            [term.cols.into(), turn.first.into(), turn.steps.into()];
+        let arguments = [&point.common.map(Into::into)[..], &more].concat();
+        let pack = || {
+            emit.call(pack_cols, &arguments);
+        };
+        let packs = match callee.copying {
+            None => point.fresh,
+            // A block without a full panel has nothing that packs on the way.
+            Some(_) => {
+                let height = emit.int(self.layout.tile.rows.cast_signed());
+                let low = emit.compare(IntPredicate::ULT, point.size[0], height);
+                emit.both(point.fresh, low)
+            }
+        };
+        emit.branch(packs, pack, || ());
+    }
+
     /// All register tiles of a block, for one turn: rows outside, so that a panel of rows stays
     /// in the first cache while the columns stream from the second.
-    fn turn(&self, callees: &Callees<'c>, point: &Point<'c>, turn: &Turn<'c>) {
+    fn turn(
+        &self,
+        callees: &[Callees<'c>],
+        point: &Point<'c>,
+        turn: &Turn<'c>,
+        products: &Range<usize>,
+    ) {
         let (emit, height) = (self.emit, self.layout.tile.rows);
-        let group_rows = self.product(turn.product).1.group;
+        let group_rows = self.product(products.start).1.group;
         let whole = emit.times(emit.over(point.size[0], height), height.cast_signed());
         let left = emit.sub(point.size[0], whole);
         emit.each(emit.int(0), point.size[0], group_rows, |first| {
             let end = emit.add(first, emit.int(group_rows.cast_signed()));
-            let group = self.group(callees, point, turn, first);
+            products.clone().for_each(|i| self.group(callees, point, turn, i, first));
             let last = emit.smaller(end, whole);
             emit.each(first, last, height, |row| {
-                self.panel(callees, point, turn, &group, row, height)
+                self.panel(callees, point, turn, [first, row], height)
             });
             for edge in self.edges(self.contraction.rows, height) {
                 let found = emit.compare(IntPredicate::EQ, left, emit.int(edge.cast_signed()));
                 let here = emit.compare(IntPredicate::ULT, whole, end);
-                let panel = || self.panel(callees, point, turn, &group, whole, edge);
+                let panel = || self.panel(callees, point, turn, [first, whole], edge);
                 emit.branch(emit.both(found, here), panel, || ());
             }
         });
     }
 
-    /// Packs a group of rows, unless they are read in place.
+    /// Packs a group of a product's rows, unless they are read in place or packed already.
     fn group(
         &self,
-        callees: &Callees<'c>,
+        callees: &[Callees<'c>],
         point: &Point<'c>,
         turn: &Turn<'c>,
+        product: usize,
         first: IntValue<'c>,
-    ) -> Group<'c> {
+    ) {
         let emit = self.emit;
-        let at = point.frame.positions[&self.contraction.rows];
-        let to = emit.field(point.scratch, HEADER);
-        if let Some(pack) = callees.products[turn.product].pack_rows {
-            let left = emit.sub(point.size[0], first);
-            let most = self.product(turn.product).1.group;
-            let rows = emit.smaller(left, emit.int(most.cast_signed()));
-            let row = emit.add(at, first);
-            let more: [BasicValueEnum<'c>; 5] =
-                [to.into(), turn.first.into(), turn.steps.into(), row.into(), rows.into()];
-            emit.call(pack, &[&point.common.map(Into::into)[..], &more].concat());
-        }
-        Group { first, packed: to }
+        let Some(pack) = callees[product].pack_rows else { return };
+        let layout = self.product(product).1;
+        let to = emit.field(point.scratch, layout.rows_at);
+        let left = emit.sub(point.size[0], first);
+        let rows = emit.smaller(left, emit.int(layout.group.cast_signed()));
+        let row = emit.add(point.frame.positions[&self.contraction.rows], first);
+        let more: [BasicValueEnum<'c>; 5] =
+            [to.into(), turn.first.into(), turn.steps.into(), row.into(), rows.into()];
+        emit.call(pack, &[&point.common.map(Into::into)[..], &more].concat());
     }
 
-    /// The tiles of some rows.
+    /// The tiles of some rows: of all products in turn, so that what waits for a later sum, and the
+    /// columns that they share, are in the first cache.
     fn panel(
         &self,
-        callees: &Callees<'c>,
+        callees: &[Callees<'c>],
         point: &Point<'c>,
         turn: &Turn<'c>,
-        group: &Group<'c>,
-        row: IntValue<'c>,
+        [group, row]: [IntValue<'c>; 2],
         height: u64,
     ) {
         let (emit, tile) = (self.emit, self.layout.tile);
-        let rows = self.panel_rows(point, turn, group, row);
-        let next = self.next(point, turn, group, row);
-        let width = emit.int(tile.cols().cast_signed());
+        let sides = turn.products.iter().map(|term| {
+            let rows = self.panel_rows(point, turn, term.product, [group, row]);
+            (term, rows, self.next(point, turn, term.product, [group, row]))
+        });
+        let sides: Vec<_> = sides.collect();
         emit.each(emit.int(0), point.size[1], tile.cols(), |col| {
-            let place = Place { rows, row, col, group_first: group.first };
-            let left = emit.sub(point.size[1], col);
-            let edge = |vectors| {
-                let shape = Shape { rows: height, vectors };
-                self.call_edge(callees, point, turn, &place, shape);
-            };
-            let narrower = || {
-                if self.edge_vectors().contains(&1) {
-                    let lanes = emit.int(tile.lanes.cast_signed());
-                    let narrow = emit.compare(IntPredicate::ULE, left, lanes);
-                    emit.branch(narrow, || edge(1), || edge(tile.vectors));
-                } else {
-                    edge(tile.vectors);
-                }
-            };
-            let full = || self.call_tile(callees, point, turn, &place, &next);
-            if height != tile.rows {
-                narrower();
-            } else if self.edge_vectors().is_empty() {
-                full();
-            } else {
-                let wide = emit.compare(IntPredicate::UGE, left, width);
-                emit.branch(wide, full, narrower);
+            for (term, rows, next) in &sides {
+                let place = Place { rows: *rows, row, col, group_first: group };
+                self.tile(callees, point, (turn, term), (&place, next), height);
             }
         });
+    }
+
+    /// A tile of a product: a full one, or one at an edge.
+    fn tile(
+        &self,
+        callees: &[Callees<'c>],
+        point: &Point<'c>,
+        turn: (&Turn<'c>, &Term<'c>),
+        (place, next): (&Place<'c>, &Next<'c>),
+        height: u64,
+    ) {
+        let (emit, tile) = (self.emit, self.layout.tile);
+        let width = emit.int(tile.cols().cast_signed());
+        let left = emit.sub(point.size[1], place.col);
+        let edge = |vectors| {
+            let shape = Shape { rows: height, vectors };
+            self.call_edge(callees, point, turn, place, shape);
+        };
+        let narrower = || {
+            if self.edge_vectors().contains(&1) {
+                let lanes = emit.int(tile.lanes.cast_signed());
+                let narrow = emit.compare(IntPredicate::ULE, left, lanes);
+                emit.branch(narrow, || edge(1), || edge(tile.vectors));
+            } else {
+                edge(tile.vectors);
+            }
+        };
+        let full = || self.call_tile(callees, point, turn, place, next);
+        if height != tile.rows {
+            narrower();
+        } else if self.edge_vectors().is_empty() {
+            full();
+        } else {
+            let wide = emit.compare(IntPredicate::UGE, left, width);
+            emit.branch(wide, full, narrower);
+        }
     }
 
     /// The address of a panel's rows.
@@ -419,20 +467,21 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         &self,
         point: &Point<'c>,
         turn: &Turn<'c>,
-        group: &Group<'c>,
-        row: IntValue<'c>,
+        product: usize,
+        [group, row]: [IntValue<'c>; 2],
     ) -> PointerValue<'c> {
         let emit = self.emit;
-        let (product, layout) = self.product(turn.product);
+        let (product, layout) = self.product(product);
         if matches!(layout.rows, Rows::InPlace { .. }) {
             let row = emit.add(point.frame.positions[&self.contraction.rows], row);
             let at = [(self.contraction.rows, row), (product.k, turn.first)];
             let loads = self.contraction.loads(product.lhs);
             return self.address(&point.frame, loads[0], &at);
         }
-        let panel = emit.over(emit.sub(row, group.first), self.layout.tile.rows);
+        let panel = emit.over(emit.sub(row, group), self.layout.tile.rows);
         let bytes = layout.panel_size(self.layout.tile) * 4;
-        emit.after(group.packed, emit.times(panel, bytes.cast_signed()))
+        let packed = emit.field(point.scratch, layout.rows_at);
+        emit.after(packed, emit.times(panel, bytes.cast_signed()))
     }
 
     /// What the tiles of a panel fetch ahead: the next rows of the block, or its first ones for the
@@ -441,14 +490,14 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         &self,
         point: &Point<'c>,
         turn: &Turn<'c>,
-        group: &Group<'c>,
-        row: IntValue<'c>,
+        product: usize,
+        [group, row]: [IntValue<'c>; 2],
     ) -> Next<'c> {
         let emit = self.emit;
-        let (_, layout) = self.product(turn.product);
+        let (_, layout) = self.product(product);
         let after = match layout.rows {
             Rows::InPlace { .. } => emit.add(row, emit.int(self.layout.tile.rows.cast_signed())),
-            _ => emit.add(group.first, emit.int(layout.group.cast_signed())),
+            _ => emit.add(group, emit.int(layout.group.cast_signed())),
         };
         let cols_step = emit.add(turn.first, emit.int(layout.depth.cast_signed()));
         let inside = match layout.turns {
@@ -462,10 +511,11 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         Next { row, step, cols_step, packs: point.fresh }
     }
 
-    fn sums(&self, point: &Point<'c>, place: &Place<'c>) -> PointerValue<'c> {
+    fn sums(&self, point: &Point<'c>, product: usize, place: &Place<'c>) -> PointerValue<'c> {
         let (emit, layout) = (self.emit, &self.layout);
-        let sums = emit.field(point.scratch, layout.sums_at);
-        if layout.turns() == 1 {
+        let before = self.contraction.products[product].sum as u64 * layout.sums_apart;
+        let sums = emit.field(point.scratch, layout.sums_at + before);
+        if layout.turns == 1 {
             return sums;
         }
         let line = emit.times(place.row, layout.sum_stride.cast_signed());
@@ -473,11 +523,11 @@ impl<'c> Driver<'_, 'c, '_, '_> {
     }
 
     /// The columns of a tile in their packed block.
-    fn sliver(&self, turn: &Turn<'c>, col: IntValue<'c>) -> PointerValue<'c> {
+    fn sliver(&self, term: &Term<'c>, col: IntValue<'c>) -> PointerValue<'c> {
         let (emit, tile) = (self.emit, self.layout.tile);
-        let (_, layout) = self.product(turn.product);
+        let (_, layout) = self.product(term.product);
         let bytes = (layout.sliver_size(tile) * 4).cast_signed();
-        emit.after(turn.cols, emit.times(emit.over(col, tile.cols()), bytes))
+        emit.after(term.cols, emit.times(emit.over(col, tile.cols()), bytes))
     }
 
     /// The first position of a tile along rows and columns.
@@ -489,9 +539,9 @@ impl<'c> Driver<'_, 'c, '_, '_> {
     /// A full register tile.
     fn call_tile(
         &self,
-        callees: &Callees<'c>,
+        callees: &[Callees<'c>],
         point: &Point<'c>,
-        turn: &Turn<'c>,
+        (turn, term): (&Turn<'c>, &Term<'c>),
         place: &Place<'c>,
         next: &Next<'c>,
     ) {
@@ -500,12 +550,12 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         arguments.extend::<[BasicValueEnum<'c>; 9]>([
             turn.steps.into(),
             place.rows.into(),
-            self.sliver(turn, place.col).into(),
-            self.sums(point, place).into(),
+            self.sliver(term, place.col).into(),
+            self.sums(point, term.product, place).into(),
             row.into(),
             col.into(),
-            turn.add.into(),
-            turn.last.into(),
+            term.add.into(),
+            term.last.into(),
             turn.first.into(),
         ]);
         let (emit, tile) = (self.emit, self.layout.tile);
@@ -513,14 +563,14 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         let in_group = emit.over(emit.sub(place.row, place.group_first), tile.rows);
         let in_panel = emit.over(place.col, tile.cols());
         let number = Number {
-            of_rows: match self.layout.products[turn.product].rows {
+            of_rows: match self.layout.products[term.product].rows {
                 Rows::InPlace { .. } => in_panel,
                 _ => emit.add(emit.times(in_group, across), in_panel),
             },
             panel: emit.over(place.row, tile.rows),
         };
-        arguments.extend(self.stream_arguments(turn.product, &point.frame, next, &number, col));
-        let callee = &callees.products[turn.product];
+        arguments.extend(self.stream_arguments(term.product, &point.frame, next, &number, col));
+        let callee = &callees[term.product];
         let packed = || {
             emit.call(callee.tile, &arguments);
         };
@@ -536,20 +586,22 @@ impl<'c> Driver<'_, 'c, '_, '_> {
     /// A register tile at an edge: its sums, and after the last turn its epilogue.
     fn call_edge(
         &self,
-        callees: &Callees<'c>,
+        callees: &[Callees<'c>],
         point: &Point<'c>,
-        turn: &Turn<'c>,
+        (turn, term): (&Turn<'c>, &Term<'c>),
         place: &Place<'c>,
         shape: Shape,
     ) {
         let emit = self.emit;
-        let found = callees.products[turn.product].edges.iter().find(|(s, _)| *s == shape);
+        let callee = &callees[term.product];
+        let found = callee.edges.iter().find(|(s, _)| *s == shape);
         let (_, function) = found.unwrap_or_else(|| panic!("no micro-kernel for {shape:?}"));
-        let sums = self.sums(point, place);
-        let cols = self.sliver(turn, place.col);
+        let sums = self.sums(point, term.product, place);
+        let cols = self.sliver(term, place.col);
         let sum: [BasicValueEnum<'c>; 5] =
-            [turn.steps.into(), place.rows.into(), cols.into(), sums.into(), turn.add.into()];
+            [turn.steps.into(), place.rows.into(), cols.into(), sums.into(), term.add.into()];
         emit.call(*function, &sum);
+        let Some(finish) = callee.finish else { return };
         let [row, col] = self.corner(point, place);
         let height = emit.int(shape.rows.cast_signed());
         let left = emit.sub(point.size[1], place.col);
@@ -557,9 +609,9 @@ impl<'c> Driver<'_, 'c, '_, '_> {
             [sums.into(), row.into(), height.into(), col.into(), left.into()];
         let arguments = [&point.common.map(Into::into)[..], &more].concat();
         let finish = || {
-            emit.call(callees.finish, &arguments);
+            emit.call(finish, &arguments);
         };
-        emit.branch(turn.last, finish, || ());
+        emit.branch(term.last, finish, || ());
     }
 }
 
@@ -571,12 +623,6 @@ struct Place<'c> {
     col: IntValue<'c>,
     /// The first row of its group.
     group_first: IntValue<'c>,
-}
-
-/// Rows that are packed together.
-struct Group<'c> {
-    first: IntValue<'c>,
-    packed: PointerValue<'c>,
 }
 
 pub(super) fn pointer_param(function: FunctionValue<'_>, i: u32) -> PointerValue<'_> {

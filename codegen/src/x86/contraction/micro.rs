@@ -186,7 +186,8 @@ impl<'c> Micro<'_, 'c, '_> {
         );
     }
 
-    fn write_sums(&self, to: PointerValue<'c>, sums: &[VectorValue<'c>], add: bool) {
+    /// Leaves sums in memory, or adds them to what is there.
+    pub(super) fn write_sums(&self, to: PointerValue<'c>, sums: &[VectorValue<'c>], add: bool) {
         let emit = self.emit;
         for (i, sum) in (0..).zip(sums) {
             let (row, v) = (i / self.shape.vectors, i % self.shape.vectors);

@@ -1,5 +1,5 @@
-//! Kernels around one `dot`: blocked, packed, register-tiled matrix products with prologue and
-//! epilogue.
+//! Kernels around a `dot`, or several that share an operand: blocked, packed, register-tiled matrix
+//! products with prologue and epilogue.
 //!
 //! ```text
 //! kernel(first..last)                         one call, any range of grid points
@@ -8,7 +8,7 @@
 //!       pack columns                          prologue applied; kept while the block is the same;
 //!                                             plain ones by the first tiles (`source.rs`)
 //!       panel of 12 rows (AVX2: 6)            packed, or read where they lie
-//!         tile of 32 columns (AVX2: 16)       sums in registers over all steps of the turn
+//!         tile of 32 columns (AVX2: 16)       of each sum: in registers over all steps of the turn
 //!           finish                            epilogue on the registers, after the last turn
 //! ```
 //! A thread keeps the columns it has packed from call to call of a launch: the header of its
@@ -18,7 +18,8 @@
 //! those of the turns before: exactly what the kernel says, so results are the interpreter's bit
 //! for bit, for any blocking of rows and columns and any split of the grid.
 //!
-//! Operands may lie in memory in any way: see `pack.rs`. Which kernels qualify: see `pattern.rs`.
+//! Operands may lie in memory in any way: see `pack.rs`. Which kernels qualify: see `pattern.rs`; what
+//! several sums share: `shared.rs`.
 
 pub(super) mod access;
 mod ahead;
@@ -29,6 +30,7 @@ mod finish;
 pub(super) mod lanewise;
 pub(super) mod micro;
 mod pack;
+mod shared;
 mod source;
 mod tile;
 pub(super) mod transpose;
@@ -36,10 +38,10 @@ pub(super) mod transpose;
 use gigac_ir::kernel::Kernel;
 
 use super::emit::Emitter;
-use crate::pattern::Contraction;
 use blocking::{Layout, RegisterTile};
 use driver::Driver;
 use emit::Emit;
+use shared::Contraction;
 
 /// Emits the function of a verified kernel that contains a `dot`; returns the bytes of scratch
 /// memory that a thread needs.
@@ -50,7 +52,7 @@ pub(super) fn lower(base: &Emitter<'_>, kernel: &Kernel) -> Result<u64, &'static
     let contraction = Contraction::recognise(kernel)?;
     let layout = Layout::new(&contraction, RegisterTile::of(&base.target));
     let emit = Emit::new(base);
-    let scratch = layout.scratch_bytes();
+    let scratch = layout.scratch_bytes(contraction.sums.len());
     Driver { emit: &emit, contraction: &contraction, layout }.run();
     Ok(scratch)
 }

@@ -12,8 +12,9 @@ use super::access::{Starts, boundaries};
 use super::blocking::{ProductLayout, RegisterTile, Rows};
 use super::emit::Emit;
 use super::lanewise::{Frame, Lanes, Lanewise};
+use super::shared::Contraction;
 use super::transpose::transpose;
-use crate::pattern::{Contraction, Product};
+use crate::pattern::Product;
 
 /// Steps of columns that are copied before the next columns.
 const STEPS: u64 = 8;

@@ -26,9 +26,13 @@ pub(super) struct Source<'k> {
 
 impl<'k> Driver<'_, '_, '_, 'k> {
     /// The source of a product's columns, if full tiles read it themselves: a plain load of f32
-    /// that is contiguous along columns, and no tiles but full ones across a block.
+    /// that is contiguous along columns, and no tiles but full ones across a block. Columns that
+    /// several products share are copied by the first one.
     pub(super) fn col_source(&self, product: usize) -> Option<Source<'k>> {
         let (con, (terms, layout)) = (self.contraction, self.product(product));
+        if con.first_with_cols(product) != product {
+            return None;
+        }
         let Expr::Load { buffer, offset, mask: None } = con.expr(terms.rhs) else { return None };
         let load = (*buffer, offset);
         let storage = con.kernel.buffers[buffer.0 as usize].storage;

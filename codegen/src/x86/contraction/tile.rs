@@ -49,11 +49,17 @@ impl<'c> Driver<'_, 'c, '_, '_> {
             source,
             fetches,
         };
+        let finish = |all: &[VectorValue<'c>]| {
+            if self.contraction.waits(product) {
+                micro.write_sums(sums, all, false);
+            }
+            self.finish_tile(product, &frame, shape, corner, (sums, all));
+        };
         let new = micro.sums(int_param(function, 3));
-        if self.layout.turns() == 1 {
-            self.finish_tile(&frame, shape, corner, &new);
+        if self.layout.turns == 1 {
+            finish(&new);
         } else {
-            let finish = || self.finish_tile(&frame, shape, corner, &self.added(sums, shape, &new));
+            let finish = || finish(&self.added(sums, shape, &new));
             emit.branch(last, finish, || micro.write(sums, &new, add));
         }
         emit.finish();
@@ -77,12 +83,14 @@ impl<'c> Driver<'_, 'c, '_, '_> {
         (0..).zip(new).map(one).collect()
     }
 
+    /// The epilogue behind a product, on sums in registers that would lie at an address.
     fn finish_tile(
         &self,
+        product: usize,
         frame: &Frame<'c>,
         shape: Shape,
         [first_row, first_col]: [IntValue<'c>; 2],
-        sums: &[VectorValue<'c>],
+        (place, sums): (PointerValue<'c>, &[VectorValue<'c>]),
     ) {
         let emit = self.emit;
         let mut sums = sums.iter();
@@ -92,8 +100,9 @@ impl<'c> Driver<'_, 'c, '_, '_> {
             positions.insert(self.contraction.rows, at);
             let (buffers, scalars) = (frame.buffers.clone(), frame.scalars.clone());
             let frame = Frame { buffers, scalars, positions };
+            let line = emit.field(place, row * self.layout.sum_stride * 4);
             for (v, sum) in (0..shape.vectors).zip(&mut sums) {
-                self.finish_vector(&frame, *sum, first_col, v, None);
+                self.finish_vector(product, &frame, (line, *sum), (first_col, v), None);
             }
         }
     }
