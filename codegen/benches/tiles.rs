@@ -27,7 +27,7 @@ fn main() {
         return;
     };
     let products = TILES.iter().map(product);
-    let kernels: Vec<Kernel> = products.chain(WIDTHS.iter().map(|c| forward(*c))).collect();
+    let kernels: Vec<Kernel> = products.chain(WIDTHS.iter().flat_map(|c| heads(*c))).collect();
     let codes = compile_ptx(&kernels, GpuTarget::Sm80).expect("stated tiles compile");
     for code in codes {
         let path = folder.join(format!("{}.ptx", code.name));
@@ -62,10 +62,20 @@ fn product([rows, cols, depth]: &[u64; 3]) -> Kernel {
     Kernel::parse(&text).expect("the text above is a kernel")
 }
 
-/// Causal attention over heads of a width, in tiles of 128 queries and 64 keys.
-fn forward(width: u64) -> Kernel {
+/// Causal attention over heads of a width, in tiles of 128 queries and 64 keys: forward, the gradient of queries, and
+/// those of keys and values, in tiles of 128 keys.
+fn heads(width: u64) -> [Kernel; 3] {
     let heads = Attention::heads(1, 4, SIZE, width, [128, 64], Mask::Causal(0));
-    let text = Attention { half: true, ..heads }.forward();
-    let text = text.replace("kernel forward", &format!("kernel attention_128x64x{width}"));
-    Kernel::parse(&text).expect("the text above is a kernel")
+    let heads = Attention { half: true, ..heads };
+    let queries = if width > 64 { 32 } else { 64 };
+    let keys = Attention { tiles: [queries, 128], ..heads };
+    let of = |text: String, name: &str, named: String| {
+        let text = text.replace(&format!("kernel {name} "), &format!("kernel {named} "));
+        Kernel::parse(&text).expect("the text above is a kernel")
+    };
+    [
+        of(heads.forward(), "forward", format!("attention_128x64x{width}")),
+        of(heads.queries(), "queries", format!("queries_128x64x{width}")),
+        of(keys.values([true; 2]), "values", format!("keys_128x{queries}x{width}")),
+    ]
 }

@@ -94,9 +94,9 @@ fn main_loops_meet_every_bank_once() {
     }
 }
 
-/// Forward and both halves of backward, causal.
-fn attention(width: u64, t: u64) -> [String; 3] {
-    let heads = Attention::heads(1, 1, t, width, [128, 64], Mask::Causal(0));
+/// Forward and both halves of backward.
+fn attention(width: u64, t: u64, mask: Mask) -> [String; 3] {
+    let heads = Attention::heads(1, 1, t, width, [128, 64], mask);
     let heads = Attention { half: true, ..heads };
     let keys = Attention { tiles: [if width > 64 { 32 } else { 64 }, 128], ..heads };
     [heads.forward(), heads.queries(), keys.values([true; 2])]
@@ -104,7 +104,7 @@ fn attention(width: u64, t: u64) -> [String; 3] {
 
 #[test]
 fn attention_keeps_rows_in_registers() {
-    for text in attention(128, 256) {
+    for text in attention(128, 256, Mask::Causal(0)) {
         let code = gpu::compiled(&kernel(&text));
         assert_eq!(code.threads, 256);
         for wanted in [
@@ -123,16 +123,22 @@ fn attention_keeps_rows_in_registers() {
     }
 }
 
-/// No access meets a bank twice, and of the tiles of keys that causal queries do not see none is multiplied: of two
-/// tiles of 128 queries the first takes two tiles of 64 keys, the second four.
+/// No access meets a bank twice, and of the pairs of tiles that no query sees none is multiplied. Causal: of two tiles
+/// of 128 queries the first takes two tiles of 64 keys, the second four. With the first 40 keys and the last 50, where
+/// tiles that count do not follow one another: of three tiles of 128 queries the first takes two, the second four, the
+/// third the first one and three; tiles of 128 keys take all queries, those from 128 on up to 320, and from 256 on.
 #[test]
 fn attention_leaves_out_masked_tiles_and_meets_every_bank_once() {
-    for width in [64, 128] {
-        let pairs = (2 + 4) * 128 * 64;
-        for (text, products) in attention(width, 256).iter().zip([2, 3, 4]) {
-            let profile = profile(&kernel(text));
-            assert_eq!(profile.bank_conflicts, 0, "{text}");
-            assert_eq!(profile.tensor_multiply_adds, products * pairs * width, "{text}");
+    for (t, mask, queries, keys) in
+        [(256, Mask::Causal(0), 2 + 4, 4 + 2), (384, Mask::Sinks(40, 50), 2 + 4 + 4, 6 + 3 + 2)]
+    {
+        for width in [64, 128] {
+            let products = [2 * queries, 3 * queries, 4 * keys];
+            for (text, products) in attention(width, t, mask).iter().zip(products) {
+                let profile = profile(&kernel(text));
+                assert_eq!(profile.bank_conflicts, 0, "{text}");
+                assert_eq!(profile.tensor_multiply_adds, products * 128 * 64 * width, "{text}");
+            }
         }
     }
 }

@@ -373,6 +373,11 @@ impl<'e, 'c> Lowerer<'e, 'c> {
     /// The part of an element offset that all registers share, in 64 bits: whole variables at
     /// their first positions, and scalars.
     pub(super) fn shared_offset(&self, offset: &Offset) -> IntValue<'c> {
+        self.gpu.widen_position(self.narrow_offset(offset))
+    }
+
+    /// [`Self::shared_offset`] in 32 bits where all offsets fit, so that constants can be added there.
+    pub(super) fn narrow_offset(&self, offset: &Offset) -> IntValue<'c> {
         let gpu = self.gpu;
         // Offsets that the verifier has bounded fit 32 bits, where multiplication is cheap.
         let narrow = offset.range(self.kernel).is_some_and(|(low, high)| {
@@ -394,7 +399,7 @@ impl<'e, 'c> Lowerer<'e, 'c> {
             let part = gpu.times(widen(factor), *coefficient);
             sum = Some(sum.map_or(part, |sum| gpu.plus(sum, part)));
         }
-        gpu.widen_position(sum.unwrap_or_else(|| gpu.i64(0)))
+        sum.unwrap_or_else(|| gpu.i64(0))
     }
 
     /// The element offset of a register in 64 bits, as what is computed and what is constant.

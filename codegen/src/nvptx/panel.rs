@@ -6,7 +6,7 @@
 //! line, at most 8. So eight lines at one chunk, which is what `ldmatrix` takes at a time, meet all
 //! banks once.
 
-use gigac_ir::kernel::{BufferId, Expr, Kernel, Offset, Storage, TileId, VarId};
+use gigac_ir::kernel::{BufferId, Expr, Factor, Kernel, Offset, Storage, Term, TileId, VarId};
 use gigac_ir::pointwise::Pointwise;
 use inkwell::values::{IntValue, PointerValue};
 
@@ -38,6 +38,9 @@ pub(super) struct Panel {
     /// Neighbours that one access takes.
     run: u64,
     spreads: [Spread; 2],
+    /// Whether addresses are sums of 32 bits, widened: each is one multiply-add then, and operands with the same strides
+    /// share the sums. Else they are sums of 64 bits.
+    pub(super) narrow: bool,
 }
 
 impl Panel {
@@ -70,7 +73,7 @@ impl Panel {
         let across = log(width / run).min(bits);
         let down = log(lines).min(bits - across);
         let spreads = [Spread::runs(0, across, run, width), Spread::runs(across, down, 1, lines)];
-        Self { value, along_k, fast, slow, lines, width, chunks, run, spreads }
+        Self { value, along_k, fast, slow, lines, width, chunks, run, spreads, narrow: false }
     }
 
     /// Bytes that it takes.
@@ -141,17 +144,27 @@ impl Panel {
         let shape = self.shape(lowerer);
         let run = lowerer.run(*buffer, offset, None, &shape);
         let bytes = run.length * Storage::Bf16.bytes();
-        let shared = lowerer.shared_offset(offset);
+        let plain = |t: &Term| {
+            matches!(t.factor, Factor::Digit { divisor: 1, modulus: 0, .. } | Factor::Scalar(_))
+        };
+        let narrow = self.narrow && offset.terms.iter().all(plain);
+        let shared = match narrow {
+            true => lowerer.narrow_offset(offset),
+            false => lowerer.shared_offset(offset),
+        };
         for (at, _) in lowerer.starts(&shape, run) {
             let inside = lowerer.inside(&shape, &at);
             let (element, constant) = lowerer.element(shared, offset, (&shape, &at))?;
+            let whole = || gpu.plus_constant(element, constant);
             let (place, size) = match inside {
+                None if narrow => ((gpu.widen_position(whole()), 0), None),
                 None => ((element, constant), None),
                 Some(inside) => {
-                    let element = gpu.plus_constant(element, constant);
-                    let element = gpu.select(inside, element.into(), gpu.i64(0).into());
+                    let element = whole();
+                    let zero = element.get_type().const_zero();
+                    let element = gpu.select(inside, element.into(), zero.into());
                     let size = gpu.select(inside, gpu.int(bytes as i32, 1), gpu.int(0, 1));
-                    ((element.into_int_value(), 0), Some(size))
+                    ((gpu.widen_position(element.into_int_value()), 0), Some(size))
                 }
             };
             let from = lowerer.address(*buffer, place);

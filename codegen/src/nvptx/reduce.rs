@@ -19,6 +19,18 @@ impl<'c> Lowerer<'_, 'c> {
         var: VarId,
         shape: &Shape,
     ) -> Result<Tile<'c>, Refusal> {
+        let inside = self.inside_threads(reduction, of, var, shape)?;
+        Ok(self.over_threads(reduction, var, inside).into())
+    }
+
+    /// Reduces a value in each thread.
+    pub(super) fn inside_threads(
+        &mut self,
+        reduction: Reduction,
+        of: TileId,
+        var: VarId,
+        shape: &Shape,
+    ) -> Result<Vec<Value<'c>>, Refusal> {
         let (tile, own) = (self.value(of)?, self.shape(of));
         let mut groups: Vec<Vec<Value<'c>>> = vec![Vec::new(); shape.count()];
         for (at, value) in own.all().zip(tile.iter()) {
@@ -30,9 +42,19 @@ impl<'c> Lowerer<'_, 'c> {
             };
             groups[shape.index(&own, &at)].push(value);
         }
-        let inside = groups.iter().map(|values| self.tree(reduction, values));
-        let lanes = inside.map(|value| self.over_lanes(reduction, var, value)).collect();
-        Ok(self.over_warps(reduction, var, lanes).into())
+        Ok(groups.iter().map(|values| self.tree(reduction, values)).collect())
+    }
+
+    /// Reduces over threads what each of them has.
+    pub(super) fn over_threads(
+        &mut self,
+        reduction: Reduction,
+        var: VarId,
+        values: Vec<Value<'c>>,
+    ) -> Vec<Value<'c>> {
+        let over = |value| self.over_lanes(reduction, var, value);
+        let lanes = values.into_iter().map(over).collect();
+        self.over_warps(reduction, var, lanes)
     }
 
     fn over_lanes(&self, reduction: Reduction, var: VarId, value: Value<'c>) -> Value<'c> {

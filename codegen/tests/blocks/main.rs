@@ -37,6 +37,15 @@ fn arguments(text: &str) -> Vec<Vec<f64>> {
     arguments
 }
 
+const MASKS: [Mask; 6] = [
+    Mask::Full,
+    Mask::Causal(0),
+    Mask::Causal(5),
+    Mask::Window(20),
+    Mask::Sinks(5, 12),
+    Mask::Documents,
+];
+
 fn check_both(attention: &Attention) {
     for text in [attention.forward(), attention.backward()] {
         check_cpu_with(&text, &arguments(&text), &[], 2e-4);
@@ -45,7 +54,7 @@ fn check_both(attention: &Attention) {
 
 #[test]
 fn sizes_and_masks() {
-    let masks = [Mask::Full, Mask::Causal(0), Mask::Causal(5), Mask::Window(20), Mask::Documents];
+    let masks = MASKS;
     let shapes = [(1, 1, 16, [16, 16]), (33, 20, 24, [16, 32]), (40, 70, 36, [32, 16])];
     for (i, mask) in masks.into_iter().enumerate() {
         let (t, s, c, tiles) = shapes[i % shapes.len()];
@@ -100,10 +109,11 @@ fn random_programs() {
     for _ in 0..8 {
         let tile = |draw: &mut dyn FnMut(u64, u64) -> u64| 16 * draw(1, 4);
         let tiles = [tile(&mut draw), tile(&mut draw)];
-        let mask = match draw(0, 5) {
+        let mask = match draw(0, 6) {
             0 => Mask::Full,
             1 => Mask::Causal(draw(0, 30).cast_signed() - 15),
             2 | 3 => Mask::Window(draw(1, 50).cast_signed()),
+            4 => Mask::Sinks(draw(1, 20).cast_signed(), draw(1, 30).cast_signed()),
             _ => Mask::Documents,
         };
         let score = [Score::Scale, Score::Cap, Score::Alibi][draw(0, 3) as usize];
@@ -161,7 +171,7 @@ fn tensor_cores_take_heads_of_16_to_256() {
 
 #[test]
 fn tensor_cores_with_masks_and_odd_sizes() {
-    let masks = [Mask::Full, Mask::Causal(0), Mask::Causal(5), Mask::Window(20), Mask::Documents];
+    let masks = MASKS;
     let shapes = [(1, 1, 16, [16, 16]), (33, 100, 20, [16, 32]), (140, 70, 36, [64, 32])];
     for (i, mask) in masks.into_iter().enumerate() {
         for (t, s, c, tiles) in [shapes[i % 3], shapes[(i + 1) % 3]] {

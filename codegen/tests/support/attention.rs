@@ -13,6 +13,8 @@ pub(crate) enum Mask {
     Causal(i64),
     /// The last so many, itself included.
     Window(i64),
+    /// The first so many, and the last so many, itself included.
+    Sinks(i64, i64),
     /// Those of its own document that are not behind it.
     Documents,
 }
@@ -107,14 +109,22 @@ impl Attention {
         match self.mask {
             Mask::Full => String::new(),
             Mask::Causal(shift) => {
+                let sign = if shift < 0 { '-' } else { '+' };
+                let shift = shift.abs();
                 format!(
-                    "    %20: i32[s] = index s + {shift}\n    %21: i32[t] = index t
+                    "    %20: i32[s] = index s {sign} {shift}\n    %21: i32[t] = index t
     %23: bool[t, s] = le %20, %21\n    when %23\n"
                 )
             }
             Mask::Window(n) => format!(
                 "{head}{}    %25: i32[t, s] = sub %21, %20\n    %26: i32 = {n}
     %27: bool[t, s] = lt %25, %26\n    %23: bool[t, s] = and %22, %27\n    when %23\n",
+                le(0)
+            ),
+            Mask::Sinks(first, n) => format!(
+                "{head}{}    %25: i32[t, s] = sub %21, %20\n    %26: i32 = {n}
+    %27: bool[t, s] = lt %25, %26\n    %28: i32 = {first}\n    %29: bool[s] = lt %20, %28
+    %39: bool[t, s] = or %29, %27\n    %23: bool[t, s] = and %22, %39\n    when %23\n",
                 le(0)
             ),
             Mask::Documents => format!(

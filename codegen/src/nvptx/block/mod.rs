@@ -13,9 +13,13 @@
 //! What qualifies (`program`): each product has one operand that varies along the rows; the other is loaded;
 //! both have at most the digits of bf16.
 
+mod base;
+mod convex;
+mod course;
 mod finish;
 mod holds;
 mod multiply;
+mod partial;
 mod program;
 mod quick;
 mod scale;
@@ -156,7 +160,7 @@ pub(super) fn lower(
     kernel: &Kernel,
     target: GpuTarget,
 ) -> Result<Resources, Refusal> {
-    let kernel = &scale::moved(&without_trivial_reductions(kernel));
+    let kernel = &base::in_base_two(&scale::moved(&without_trivial_reductions(kernel)));
     let program = Program::of(kernel)?;
     let plan = Plan::of(&program)?;
     let frame = Frame::new(gpu, kernel, plan.threads());
@@ -218,7 +222,8 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         let loads = self.program.loads(value);
         let bits = self.plan.threads().ilog2();
         let extents = [extent(own), extent(along)];
-        let panel = Panel::new(kernel, (value, &loads), [own, along], extents, bits);
+        let mut panel = Panel::new(kernel, (value, &loads), [own, along], extents, bits);
+        panel.narrow = self.program.turns(value);
         let end = if self.program.turns(value) { &mut self.stage } else { &mut self.fixed };
         let at = *end;
         *end += panel.bytes();

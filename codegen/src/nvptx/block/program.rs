@@ -30,6 +30,8 @@ pub(super) struct Program<'k> {
     /// How values are made, but carried ones.
     pub(super) exprs: HashMap<TileId, &'k Expr>,
     pub(super) dots: BTreeMap<TileId, Dot>,
+    /// How often values are read.
+    pub(super) uses: HashMap<TileId, usize>,
     /// Variables of loops.
     loops: HashSet<VarId>,
 }
@@ -42,15 +44,15 @@ impl<'k> Program<'k> {
             rows: VarId(0),
             exprs: HashMap::new(),
             dots: BTreeMap::new(),
+            uses: HashMap::new(),
             loops: HashSet::new(),
         };
         program.collect(&kernel.body);
         program.rows = program.shared_rows()?;
-        let mut uses: HashMap<TileId, usize> = HashMap::new();
-        count(&kernel.body, &mut uses);
+        count(&kernel.body, &mut program.uses);
         for (value, expr) in &program.exprs {
             if let Expr::Dot(a, b, along) = **expr {
-                let dot = program.dot(*value, [a, b], along, &uses)?;
+                let dot = program.dot(*value, [a, b], along)?;
                 program.dots.insert(*value, dot);
             }
         }
@@ -94,13 +96,7 @@ impl<'k> Program<'k> {
         found.ok_or_else(|| "its products have no rows in common".to_owned())
     }
 
-    fn dot(
-        &self,
-        value: TileId,
-        [a, b]: [TileId; 2],
-        along: VarId,
-        uses: &HashMap<TileId, usize>,
-    ) -> Result<Dot, Refusal> {
+    fn dot(&self, value: TileId, [a, b]: [TileId; 2], along: VarId) -> Result<Dot, Refusal> {
         let (lhs, rhs) = if self.wide(a).contains(&self.rows) { (a, b) } else { (b, a) };
         let fault = |what: &str| format!("the product {value} {what}");
         let cols: Vec<VarId> = self.wide(rhs).into_iter().filter(|v| *v != along).collect();
@@ -116,7 +112,7 @@ impl<'k> Program<'k> {
         if !self.is_loaded(rhs) {
             return Err(fault("has a computed right operand"));
         }
-        let added = (uses.get(&value) == Some(&1)).then(|| self.sum(value)).flatten();
+        let added = (self.uses.get(&value) == Some(&1)).then(|| self.sum(value)).flatten();
         Ok(Dot { lhs, rhs, along, cols, added })
     }
 
@@ -180,7 +176,7 @@ impl<'k> Program<'k> {
 }
 
 /// How often values are read.
-fn count(body: &[Stmt], uses: &mut HashMap<TileId, usize>) {
+pub(super) fn count(body: &[Stmt], uses: &mut HashMap<TileId, usize>) {
     for stmt in body {
         let read = match stmt {
             Stmt::Let(_, expr) => expr_operands(expr),

@@ -1,7 +1,7 @@
 //! Functions of block programs that need not have the bits of the CPU.
 //!
-//! - `exp(x)` is `2^(x·log₂e)`, by the unit for powers of two; a difference under it, or a scaled
-//!   one, becomes one multiply-add.
+//! - `exp(x)` is `2^(x·log₂e)`, by the unit for powers of two; a difference of scaled values under it becomes
+//!   one multiply-add.
 //! - A maximum is one instruction; of zeros it is the positive one.
 //! - A quotient whose divisor varies along fewer variables is a product with the reciprocal.
 //! - `where(mask, x, constant)` is `x` where the mask holds in the whole tile: a branch that all threads
@@ -84,28 +84,34 @@ impl<'c> Lowerer<'_, 'c> {
 
     fn power(&mut self, of: TileId, shape: &Shape) -> Result<Tile<'c>, Refusal> {
         let gpu = self.gpu;
-        let factor = |x: f64| gpu.real((x * LOG2_E) as f32, 1);
+        let (of, by) = self.unscaled(of);
+        let log = by * LOG2_E;
+        // What `base` has put in base two.
+        let whole = log as f32 == 1.0;
+        let times = |x, by: f64| gpu.binary(Op::FMul, x, gpu.real(by as f32, 1));
         if let Some(Expr::Pointwise(Pointwise::Sub, x)) = self.lazy.get(&of)
             && self.shape(x[0]).count() > self.shape(x[1]).count()
         {
             let (from, by) = self.unscaled(x[0]);
+            let factor = gpu.real((by * log) as f32, 1);
             let (a, own_a) = (self.value(from)?, self.shape(from));
             let (b, own_b) = (self.value(x[1])?, self.shape(x[1]));
             // What is subtracted may be the least float, times log₂e −∞: −∞ + ∞ would be no number.
-            let negated = |b: &Value<'c>| {
-                let b = gpu.binary(Op::FMul, *b, factor(-1.0));
-                gpu.intrinsic("llvm.minimum", &[b, gpu.real(f32::MAX, 1)])
+            let negated = |b: &Value<'c>| match whole {
+                true => gpu.fneg(*b),
+                false => gpu.intrinsic("llvm.minimum", &[times(*b, -log), gpu.real(f32::MAX, 1)]),
             };
             let b: Vec<Value> = b.iter().map(negated).collect();
             let element = |at: Vec<usize>| {
                 let (a, b) = (a[own_a.index(shape, &at)], b[own_b.index(shape, &at)]);
-                gpu.power_of_two(gpu.intrinsic("llvm.fma", &[a, factor(by), b]))
+                gpu.power_of_two(gpu.intrinsic("llvm.fma", &[a, factor, b]))
             };
             return Ok(shape.all().map(element).collect());
         }
         let (x, own) = (self.value(of)?, self.shape(of));
         let element = |at: Vec<usize>| {
-            gpu.power_of_two(gpu.binary(Op::FMul, x[own.index(shape, &at)], factor(1.0)))
+            let x = x[own.index(shape, &at)];
+            gpu.power_of_two(if whole { x } else { times(x, log) })
         };
         Ok(shape.all().map(element).collect())
     }

@@ -1,8 +1,7 @@
 //! Loops of block programs.
 //!
-//! The innermost loop is software-pipelined over the turns that count. With `s` stages, the positions of
-//! the next `s − 1` such turns are carried: turn `i` waits until its panels have come, passes one
-//! barrier, looks for the turn that is `s − 1` ahead, sends for its panels, and computes.
+//! The innermost loop is software-pipelined over the turns that count (`course`). With `s` stages, turn `i` waits until
+//! its panels have come, passes one barrier, sends for the panels of the turn that is `s − 1` ahead, and computes.
 
 use gigac_ir::kernel::{Carry, Stmt, TileId, VarId};
 use inkwell::values::{IntValue, PhiValue};
@@ -59,13 +58,6 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         body: &'e [Stmt],
     ) -> Result<(), Refusal> {
         let gpu = self.lowerer.gpu;
-        let declared = self.program.kernel.var(var);
-        let (tile, end) = (declared.tile as i64, declared.tiles() * declared.tile);
-        let inside = |at: IntValue<'c>| gpu.below(at, gpu.i32(end));
-        let mask = body.iter().find_map(|s| match s {
-            Stmt::When(mask) => Some(*mask),
-            _ => None,
-        });
         let panels = self.fetched(body);
         let entering = self.entering(carried)?;
         let outside = self.lowerer.values.clone();
@@ -75,18 +67,16 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         }
         self.used = true;
         let ahead = self.stages - 1;
-        let mut queue = vec![self.seek(var, mask, gpu.i32(0), end)];
+        let (course, queue) = self.course(var, body);
         for i in 0..ahead {
-            if i > 0 {
-                let last = queue[queue.len() - 1];
-                queue.push(self.seek(var, mask, gpu.plus_constant(last, tile), end));
-            }
-            let at = queue[i as usize];
-            gpu.when(inside(at), || self.send(&panels, (var, at), gpu.i32(i * self.stage)))?;
+            let at = course.later(gpu, &queue, i);
+            gpu.when(course.exists(gpu, at), || {
+                self.send(&panels, (var, at), gpu.i32(i * self.stage))
+            })?;
             gpu.commit_copies();
         }
         let (before, head, exit) = (gpu.here(), gpu.block("loop"), gpu.block("done"));
-        gpu.branch(inside(queue[0]), head, exit);
+        gpu.branch(course.exists(gpu, queue[0]), head, exit);
         gpu.enter(head);
         let int = gpu.elem_type(Elem::I32);
         let positions: Vec<_> = queue.iter().map(|_| gpu.phi(int)).collect();
@@ -96,17 +86,17 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         gpu.wait_copies(ahead - 1);
         gpu.barrier();
         let [read, write] = [0, 1].map(|i| number(&slots[i]));
-        let furthest = number(&positions[positions.len() - 1]);
-        let next = self.seek(var, mask, gpu.plus_constant(furthest, tile), end);
-        gpu.when(inside(next), || self.send(&panels, (var, next), write))?;
+        let here: Vec<_> = positions.iter().map(number).collect();
+        let next = self.furthest(&course, &here);
+        gpu.when(course.exists(gpu, next), || self.send(&panels, (var, next), write))?;
         gpu.commit_copies();
         self.slot = Some(read);
-        let leaving = self.turn((var, number(&positions[0])), carried, &phis, body)?;
+        let leaving = self.turn((var, here[0]), carried, &phis, body)?;
         self.slot = None;
-        let mut queued: Vec<_> = positions[1..].iter().map(number).collect();
-        queued.push(next);
-        let following = [read, write].map(|slot| self.next_slot(slot));
-        let more = inside(queued[0]);
+        let queued = course.following(gpu, &here, next);
+        // What was read in this turn is written in the next one.
+        let following = [if self.stages == 2 { write } else { self.next_slot(read) }, read];
+        let more = course.exists(gpu, queued[0]);
         let last = gpu.here();
         gpu.branch(more, head, exit);
         for ((phi, enters), leaves) in positions.iter().zip(&queue).zip(&queued) {
@@ -128,6 +118,11 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         }
         self.lowerer.values = outside;
         self.lowerer.distribute(carried.iter().map(|c| c.result), &results);
+        for carry in carried {
+            if let Some(part) = self.program.partial(carry) {
+                self.join_partial(carry, part);
+            }
+        }
         Ok(())
     }
 
@@ -182,6 +177,11 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         let values: Vec<Value<'c>> = phis.iter().map(|phi| phi.as_basic_value()).collect();
         self.lowerer.distribute(carried.iter().map(|c| c.arg), &values);
         self.block(body, false)?;
+        for carry in carried {
+            if let Some(part) = self.program.partial(carry) {
+                self.add_partial(carry, part)?;
+            }
+        }
         let mut leaving = Vec::new();
         for carry in carried {
             let (next, own) = (self.lowerer.value(carry.next)?, self.lowerer.shape(carry.next));
@@ -190,36 +190,5 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         }
         self.lowerer.firsts[var.0 as usize] = None;
         Ok(leaving)
-    }
-
-    /// The first turn from a position on in which a mask may hold.
-    fn seek(
-        &mut self,
-        var: VarId,
-        mask: Option<TileId>,
-        from: IntValue<'c>,
-        end: u64,
-    ) -> IntValue<'c> {
-        let gpu = self.lowerer.gpu;
-        let Some(mask) = mask else { return from };
-        let tile = self.program.kernel.var(var).tile as i64;
-        let (before, head, step, done) =
-            (gpu.here(), gpu.block("seek"), gpu.block("skip"), gpu.block("found"));
-        gpu.jump(head);
-        gpu.enter(head);
-        let phi = gpu.phi(gpu.elem_type(Elem::I32));
-        let at = phi.as_basic_value().into_int_value();
-        let outer = self.lowerer.firsts[var.0 as usize].replace(at);
-        let somewhere = self.lowerer.holds(mask).somewhere;
-        self.lowerer.firsts[var.0 as usize] = outer;
-        let hidden = gpu.not(somewhere.unwrap_or(gpu.bool(true, 1)));
-        let on = gpu.both(gpu.below(at, gpu.i32(end)), hidden);
-        gpu.branch(on, step, done);
-        gpu.enter(step);
-        let next = gpu.plus_constant(at, tile);
-        gpu.jump(head);
-        phi.add_incoming(&[(&from, before), (&next, step)]);
-        gpu.enter(done);
-        at
     }
 }
