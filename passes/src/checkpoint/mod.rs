@@ -8,8 +8,8 @@
 //!    with their bytes, makers with their seconds on the target, and what each maker needs.
 //! 2. [`choices`] lists what a layer can do: all sets of stacks, without those that another beats
 //!    in both bytes and seconds.
-//! 3. [`mix`] finds how many layers do what, with a bound that no assignment at all can beat: the
-//!    best assignment of few layers, the best of two kinds of layers for many.
+//! 3. [`exact`] finds how many layers do what ([`mix`]): the best assignment, or one with a bound
+//!    that none can beat.
 //! 4. [`apply`] rewrites the loops: layers that do the same are a segment, and whole kernels are
 //!    cloned, so that every bit of a gradient stays what it was.
 //! 5. Lifetimes decide what all this is worth, so the result is placed, and when it is too large
@@ -20,7 +20,7 @@
 
 pub mod apply;
 pub mod choices;
-mod few;
+mod exact;
 pub mod mix;
 pub mod pair;
 pub mod problem;
@@ -95,7 +95,7 @@ impl Program {
     /// The least seconds within so many bytes of stacks, and a bound below the seconds of any
     /// assignment.
     pub fn solve(&self, bytes: u64) -> Option<(Mixes, f64)> {
-        mix::solve(&self.layers, bytes)
+        exact::solve(&self.layers, bytes)
     }
 
     /// What each pair's layers keep in a mixture: the layers that the way back meets first keep
