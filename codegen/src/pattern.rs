@@ -17,7 +17,6 @@
 //! batch variables with tile 1. Several loops into one sum make a sum of products.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Deref;
 
 use gigac_ir::kernel::{
     Access, BufferId, Carry, Expr, Factor, Kernel, Offset, Stmt, Term, TileId, VarId,
@@ -181,42 +180,6 @@ impl<'k> Products<'k> {
     pub(crate) fn start_align(&self, var: VarId, step: u64) -> u64 {
         let declared = self.kernel.var(var);
         if declared.tiles() == 1 { step } else { greatest_divisor(declared.tile, step) }
-    }
-}
-
-/// A kernel of one sum.
-pub(crate) struct Contraction<'k> {
-    of: Products<'k>,
-    /// The variable whose positions are rows of the result.
-    pub(crate) rows: VarId,
-    /// The variable along which the result is contiguous.
-    pub(crate) cols: VarId,
-    /// What is summed, in order.
-    pub(crate) products: Vec<Product>,
-    /// The finished sum, as the epilogue sees it.
-    pub(crate) sum: TileId,
-}
-
-impl<'k> Deref for Contraction<'k> {
-    type Target = Products<'k>;
-
-    fn deref(&self) -> &Products<'k> {
-        &self.of
-    }
-}
-
-impl<'k> Contraction<'k> {
-    /// Names the parts of a verified kernel.
-    ///
-    /// # Errors
-    /// The first part that does not fit.
-    pub(crate) fn recognise(kernel: &'k Kernel) -> Result<Self, Reason> {
-        let of = Products::recognise(kernel)?;
-        let &[Sum { value: sum, rows, cols }] = &of.sums[..] else {
-            return Err("it has several sums");
-        };
-        let products = of.loops.concat();
-        Ok(Self { of, rows, cols, products, sum })
     }
 }
 

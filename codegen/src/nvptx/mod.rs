@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! kernel ── spreads ──┬─ region (no `dot`) ───────────┬─ LLVM ── PTX
-//!                     ├─ product (a sum of `dot`s) ───┤
+//!                     ├─ product (sums of `dot`s) ────┤
 //!                     └─ block (`dot`s of `dot`s) ────┘
 //! ```
 //! One block of threads computes one grid point. A tile value is spread over the threads and
@@ -39,7 +39,7 @@ use inkwell::values::BasicValueEnum;
 use rayon::prelude::*;
 
 use crate::CodegenError;
-use crate::pattern::Contraction;
+use crate::pattern::Products;
 use gpu::Gpu;
 use lower::{Frame, Refusal};
 use runs::WIDEST;
@@ -109,7 +109,7 @@ fn lower(gpu: &Gpu<'_>, kernel: &Kernel, target: GpuTarget) -> Result<Resources,
     match dots(&kernel.body) {
         0 => region::lower(gpu, kernel, target),
         1 => product::lower(gpu, kernel, target),
-        _ if Contraction::recognise(kernel).is_ok() => product::lower(gpu, kernel, target),
+        _ if Products::recognise(kernel).is_ok() => product::lower(gpu, kernel, target),
         _ => block::lower(gpu, kernel, target),
     }
 }

@@ -53,20 +53,20 @@ pub(crate) fn emit(
     let kept: Vec<ValueId> =
         [product.sum()].into_iter().chain(ends).filter(|v| external.contains(v)).collect();
     let result = context.layouts.of(*kept.last().unwrap_or(&product.sum()));
-    let sides = Sides::of(graph, product.terms[0]);
+    let Sides { batch, own: [a, b] } = Sides::of(graph, product.terms[0]);
     let ordered = |set: &BTreeSet<AxisId>| -> Vec<AxisId> {
         result.iter().copied().filter(|x| set.contains(x)).collect()
     };
-    let [a, b] = &sides.own;
     let a_is_fast = result.last().is_some_and(|x| a.contains(x));
-    let (rows, cols) = if a_is_fast { (b, a) } else { (a, b) };
-    let (batch, m, n) = (ordered(&sides.batch), ordered(rows), ordered(cols));
+    let (rows, cols) = if a_is_fast { (&b, &a) } else { (&a, &b) };
+    let (batch, m, n) = (ordered(&batch), ordered(rows), ordered(cols));
     let depths: Vec<Vec<AxisId>> = product.terms.iter().map(|t| contracted(context, t)).collect();
     let extent = |axes: &[AxisId]| graph.elements(axes);
     let operands = product.terms.iter().flat_map(|t| &t.operands);
     let bf16 = operands.map(|v| graph.ty(*v).dtype).all(|dtype| dtype == DType::Bf16);
     let along: Vec<u64> = depths.iter().map(|k| extent(k)).collect();
-    let tiles = context.machine.products(extent(&batch), [extent(&m), extent(&n)], &along, bf16);
+    let sides = [extent(&m), extent(&n)];
+    let tiles = context.machine.products(extent(&batch), sides, [1, 1], &along, bf16);
 
     let mut vars: Vec<Var> = batch
         .iter()

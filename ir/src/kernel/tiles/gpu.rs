@@ -6,7 +6,8 @@
 //!
 //! `waves · depth · (multiply-adds / rate + bytes of operands / 64)`
 //!
-//! in cycles of one multiprocessor. Edges cost what whole tiles cost.
+//! in cycles of one multiprocessor. Edges cost what whole tiles cost. Where a kernel has several results, a block
+//! computes a tile of each, all with as many rows and columns; together they are no larger than the largest tile.
 
 use super::{AttentionKernel, AttentionTiles, ContractionTiles, Extents, RegionTiles};
 
@@ -36,16 +37,25 @@ const FUSED_RATE: f64 = 64.0;
 /// Bytes that a multiprocessor gets from the second cache in a cycle (same source).
 const BYTES: f64 = 64.0;
 
-/// The cheapest tile for a product; of equals the first one of the list.
-pub(super) fn products(product: &Extents, units: u64, bf16: bool) -> ContractionTiles {
+/// The cheapest tile for a product, of which there are as many as the larger of `operands`, the numbers of operands
+/// with its rows and with its columns; of equals the first one of the list.
+pub(super) fn products(
+    product: &Extents,
+    operands: [u64; 2],
+    units: u64,
+    bf16: bool,
+) -> ContractionTiles {
     let (list, rate, bytes) =
         if bf16 { (&TENSOR[..], TENSOR_RATE, 2.0) } else { (&FUSED[..], FUSED_RATE, 4.0) };
+    let sums = operands.into_iter().max().unwrap_or(1);
     let cycles = |tiles: &ContractionTiles| {
         let waves = tiles.points(product).div_ceil(units) as f64;
-        let (rows, cols) = (tiles.rows as f64, tiles.cols as f64);
-        waves * (rows * cols / rate + (rows + cols) * bytes / BYTES)
+        let read = operands[0] * tiles.rows + operands[1] * tiles.cols;
+        waves * ((sums * tiles.rows * tiles.cols) as f64 / rate + read as f64 * bytes / BYTES)
     };
-    let tiles = list.iter().map(|[rows, cols, depth]| ContractionTiles {
+    let most = list.iter().map(|[rows, cols, _]| rows * cols).max().unwrap_or(0);
+    let held = |[rows, cols, _]: &&[u64; 3]| sums * rows * cols <= most;
+    let tiles = list.iter().filter(held).map(|[rows, cols, depth]| ContractionTiles {
         rows: *rows,
         cols: *cols,
         depth: *depth,
@@ -107,7 +117,11 @@ mod tests {
     const A100: u64 = 108;
 
     fn chosen(rows: u64, cols: u64, depth: u64, bf16: bool) -> [u64; 3] {
-        let tiles = products(&Extents { batch: 1, rows, cols, depth }, A100, bf16);
+        several([1, 1], rows, cols, depth, bf16)
+    }
+
+    fn several(operands: [u64; 2], rows: u64, cols: u64, depth: u64, bf16: bool) -> [u64; 3] {
+        let tiles = products(&Extents { batch: 1, rows, cols, depth }, operands, A100, bf16);
         [tiles.rows, tiles.cols, tiles.depth]
     }
 
@@ -121,6 +135,15 @@ mod tests {
     fn small_products_are_spread_over_the_multiprocessors() {
         assert_eq!(chosen(64, 64, 4096, true), [32, 32, 32]);
         assert_eq!(chosen(256, 384, 64, false), [32, 32, 32]);
+    }
+
+    #[test]
+    fn several_results_share_the_registers() {
+        assert_eq!(several([1, 2], 16384, 16384, 4096, true), [128, 128, 32]);
+        assert_eq!(several([2, 1], 16384, 16384, 4096, true), [128, 128, 32]);
+        assert_eq!(several([1, 3], 16384, 16384, 4096, true), [128, 64, 32]);
+        assert_eq!(several([1, 2], 16384, 16384, 4096, false), [64, 64, 32]);
+        assert_eq!(several([1, 8], 16384, 16384, 4096, true), [64, 64, 32]);
     }
 
     #[test]

@@ -82,18 +82,21 @@ pub enum Machine {
 
 impl Machine {
     /// Tiles for a sum of `batch` products of `rows × depth` by `depth × cols`, for each of its
-    /// depths. `bf16` says whether all operands have at most the digits of bf16.
+    /// depths. `operands` are the numbers of operands with its rows and with its columns: `[1, 1]` for one sum, `[1, 2]`
+    /// for two that share what has the rows. `bf16` says whether all operands have at most the digits of bf16.
     pub fn products(
         self,
         batch: u64,
         [rows, cols]: [u64; 2],
+        operands: [u64; 2],
         depths: &[u64],
         bf16: bool,
     ) -> Vec<ContractionTiles> {
         let of = |depth: &u64| match self {
             Self::Cpu => contraction_tiles(batch, rows, cols, *depth),
             Self::Gpu { units } => {
-                gpu::products(&Extents { batch, rows, cols, depth: *depth }, units, bf16)
+                let product = Extents { batch, rows, cols, depth: *depth };
+                gpu::products(&product, operands, units, bf16)
             }
         };
         depths.iter().map(of).collect()
