@@ -374,6 +374,59 @@ const SPELLINGS: &[Spelling] = &[
   axes Z = T
   let a = attend(q, k, v, !future[Z -> T]; S, K)",
     ),
+    Spelling(
+        "a sink in the sum",
+        "",
+        "param sink[H] ~ normal(0.5)
+  let s = where(sliding(3; T, S), dot(q, k; K) / sqrt(K), -inf)
+  let m = stop(max(max(s; S), sink))
+  let e = exp(s - m)
+  let a = dot(e / (sum(e; S) + exp(sink - m)), v; S)",
+    ),
+    Spelling(
+        "a sink, gradients through the maximum, normalised after the values",
+        "",
+        "param sink[H] ~ normal(0.5)
+  let s = where(causal(T, S), dot(q, k; K) / sqrt(K), -inf)
+  let m = max(sink, max(s; S))
+  let e = exp(s - m)
+  let a = dot(e, v; S) / (exp(sink - m) + sum(e; S))",
+    ),
+    Spelling(
+        "a sink without the maximum",
+        "",
+        "param sink[H] ~ normal(0.5)
+  let e = exp(where(causal(T, S), dot(q, k; K) / sqrt(K), -inf))
+  let a = dot(e * (1 / (sum(e; S) + exp(sink))), v; S)",
+    ),
+    Spelling(
+        "a column of sinks that is dropped",
+        "axes Z = S + 1",
+        "param sink[H] ~ normal(0.5)
+  let s = where(causal(T, S), dot(q, k; K) / sqrt(K), -inf)
+  let p = softmax(cat(s, sink; S + 1 -> Z); Z)[Z = pos(S)]
+  let a = dot(p, v; S)",
+    ),
+    Spelling(
+        "a column of sinks, the maximum subtracted before",
+        "axes Z = S + 1",
+        "param sink[H] ~ normal(0.5)
+  let s = dot(q, k; K) / sqrt(K) + where(causal(T, S), 0, -inf)
+  let all = cat(s, sink; S + 1 -> Z)
+  let p = softmax(all - max(all; Z); Z)
+  let a = dot(p[Z = pos(S)], v; S)",
+    ),
+    Spelling(
+        "a sink of each head, heads repeated",
+        "axes G = 2, R = H / G",
+        "param uk[G*K, D], uv[G*K, D], sink[H] ~ normal(0.5)
+  let (c, u) = (dot(x, uk; D)[T -> S], dot(x, uv; D)[T -> S])
+  let (c, u) = (c[G = floor(pos(H) / R)], u[G = floor(pos(H) / R)])
+  let s = where(causal(T, S), dot(q + k[S = 0], c; K) / sqrt(K), -inf)
+  let m = stop(max(max(s; S), sink))
+  let e = exp(s - m)
+  let a = dot(e / (sum(e; S) + exp(sink - m)), u; S) + v[S = 0]",
+    ),
     Spelling("rotated", "", "let a = attend(rope(q; T, K), rope(k; S, K), v, causal(T, S); S, K)"),
 ];
 

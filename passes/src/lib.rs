@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** knows the IRs and nothing of code generation, files or devices.
 
+pub mod cats;
 pub mod checkpoint;
 pub mod chunk;
 pub mod decompose;
@@ -24,5 +25,6 @@ pub mod precision;
 pub mod price;
 mod rebuild;
 pub mod reuse;
+pub mod scales;
 pub mod simplify;
 pub mod split_sums;

@@ -5,6 +5,7 @@
 use gigac_ir::graph::{Graph, Role};
 use gigac_ir::train::Settings;
 
+use crate::cats::{CATS, STACKS};
 use crate::checkpoint::CHECKPOINT;
 use crate::chunk::CHUNK;
 use crate::decompose::DECOMPOSE;
@@ -19,6 +20,7 @@ use crate::pass::{Context, Pass, Purpose, Stage};
 use crate::place::{PLACE, Placed};
 use crate::precision::PRECISION;
 use crate::reuse::REUSE;
+use crate::scales::SCALES;
 use crate::simplify::{DEAD, FOLD, HOIST};
 use crate::split_sums::SPLIT_SUMS;
 
@@ -34,6 +36,8 @@ pub const PIPELINE: &[Pass] = &[
     // After folding, which makes equal values one, so that a search sees them as one; before
     // differentiation, so that the way back is that of the cheaper spelling.
     FUSE,
+    // Before differentiation: the way back of what is moved moves with it.
+    CATS,
     HOIST,
     FOLD,
     DEAD,
@@ -46,6 +50,8 @@ pub const PIPELINE: &[Pass] = &[
     FOLD,
     DEAD,
     //
+    // Of cotangents, before they are rounded.
+    SCALES,
     // The joint graph shows which values the way back reads, and which products are gradients of
     // parameters; chunks then carry and stack what it has rounded.
     PRECISION,
@@ -65,6 +71,8 @@ pub const PIPELINE: &[Pass] = &[
     DEAD,
     // After differentiation: `top` has a gradient, the ranks that it becomes have none.
     DECOMPOSE,
+    // After differentiation: the gradient of a stack is slices, that of a choice sums.
+    STACKS,
     // After decomposition, which makes sums.
     SPLIT_SUMS,
     //

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use gigac_ir::graph::{DType, Graph, Node, Op, Region, ValueId};
+use gigac_ir::graph::{AxisId, DType, Graph, Node, Op, Region, ValueId};
 use gigac_ir::ops::attend;
 use gigac_ir::pointwise::Pointwise;
 
@@ -102,12 +102,37 @@ impl Select<'_> {
                 Class::Attend => self.pairs(node),
                 _ => node.operands.iter().map(|v| self.size(*v)).max().unwrap_or(1),
             };
-            for value in &node.operands {
-                self.users.entry(*value).or_default().push(size.max(work) * turns);
+            // What reads a view reads what is viewed.
+            if class(&node.op) != Class::View {
+                for (i, value) in node.operands.iter().enumerate() {
+                    let work = match &node.op {
+                        Op::Cat { pieces, to } => self.piece(node.results[0], pieces[i], *to),
+                        _ => size.max(work),
+                    };
+                    self.used(*value, work * turns);
+                }
             }
             if let (Some(body), Op::Repeat { axis, .. }) = (&node.region, &node.op) {
                 self.count_users(body, turns * self.graph.size(*axis));
             }
+        }
+    }
+
+    /// Elements of a concatenation along `to` that are one piece.
+    fn piece(&self, whole: ValueId, piece: Option<AxisId>, to: AxisId) -> u64 {
+        let along = piece.map_or(1, |axis| self.graph.size(axis));
+        self.size(whole) / self.graph.size(to).max(1) * along
+    }
+
+    /// Counts a user of a value, and of what it is a view of.
+    fn used(&mut self, mut value: ValueId, work: u64) {
+        loop {
+            self.users.entry(value).or_default().push(work);
+            let Some(node) = self.defs.node(value) else { return };
+            if class(&node.op) != Class::View {
+                return;
+            }
+            value = node.operands[0];
         }
     }
 
@@ -229,7 +254,11 @@ impl Select<'_> {
         };
         let mut price = Price { flops: own, loads: 0 };
         let size = self.size(node.results[0]);
-        for operand in &node.operands {
+        for (i, operand) in node.operands.iter().enumerate() {
+            // A square reads its operand once.
+            if node.operands[..i].contains(operand) {
+                continue;
+            }
             let one = self.operand_price(*operand);
             // What has few elements is read once for many of the result's.
             let large = self.size(*operand) >= size.div_ceil(4);

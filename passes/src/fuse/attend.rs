@@ -11,8 +11,10 @@ use std::collections::HashMap;
 
 use egg::Id;
 use gigac_ir::graph::{AxisId, Builder, ValueId};
+use gigac_ir::ops::OpError;
+use gigac_ir::pointwise::Pointwise;
 
-use super::certify::certify;
+use super::certify::{Refusal, certify};
 use super::facts::{Terms, known, listed, operation};
 use super::price::{Price, elements, operations};
 use super::term::{Head, Term};
@@ -36,6 +38,8 @@ pub(crate) struct Attention {
     pub(crate) recipe: HashMap<Id, Step>,
     /// What the score function reads beside the product.
     pub(crate) captured: Vec<Id>,
+    /// One more element of each row's softmax, which has no value.
+    pub(crate) sink: Option<Id>,
     /// Price of the score function.
     pub(crate) price: u64,
 }
@@ -52,16 +56,36 @@ pub(crate) enum Step {
 }
 
 impl Attention {
-    /// All classes that it reads.
+    /// What the operation reads.
     pub(crate) fn operands(&self) -> impl Iterator<Item = Id> {
         [self.q, self.k, self.v].into_iter().chain(self.captured.iter().copied())
     }
 }
 
+/// The output of an attention with a sink: `out · Σ exp score / (Σ exp score + exp z)`, which is
+/// `out · sigmoid(lse − z)`. Rows that are masked throughout are zeros already.
+///
+/// # Errors
+/// When `z` has axes that the rows lack.
+pub(crate) fn sunk(
+    b: &mut Builder,
+    out: ValueId,
+    lse: ValueId,
+    z: ValueId,
+) -> Result<ValueId, OpError> {
+    let half = b.real(0.5);
+    let above = b.map(Pointwise::Sub, &[lse, z])?;
+    let above = b.map(Pointwise::Mul, &[above, half])?;
+    let share = b.map(Pointwise::Tanh, &[above])?;
+    let share = b.map(Pointwise::Mul, &[share, half])?;
+    let share = b.map(Pointwise::Add, &[share, half])?;
+    b.map(Pointwise::Mul, &[out, share])
+}
+
 /// Adds all attentions of an e-graph, if they are certified, to the classes that they compute.
-/// Gives the number of those that are not.
-pub(crate) fn find(terms: &mut Terms, price: &Price) -> usize {
-    let mut refused = 0;
+/// Gives the reasons of those that are not.
+pub(crate) fn find(terms: &mut Terms, price: &Price) -> Vec<Refusal> {
+    let mut refused = Vec::new();
     let mut found = Vec::new();
     for class in terms.classes() {
         for term in class.iter() {
@@ -69,12 +93,15 @@ pub(crate) fn find(terms: &mut Terms, price: &Price) -> usize {
         }
     }
     for (class, attention) in found {
-        let Some(certificate) = certify(terms, &attention) else {
-            refused += 1;
-            continue;
+        let certificate = match certify(terms, &attention) {
+            Ok(certificate) => certificate,
+            Err(refusal) => {
+                refused.push(refusal);
+                continue;
+            }
         };
         let number = terms.analysis.attentions.len() as u32;
-        let operands: Vec<Id> = attention.operands().collect();
+        let operands: Vec<Id> = attention.operands().chain(attention.sink).collect();
         let facts = known(terms, class).clone();
         terms.analysis.attentions.push(attention);
         terms.analysis.certificates.push(certificate);
@@ -121,11 +148,12 @@ fn matched(terms: &Terms, class: Id, term: &Term, vector: f64) -> Vec<(Id, Atten
     let Head::Dot = term.head else { return found };
     let [keys] = *listed(terms, term.children[0]) else { return found };
     let [p, v] = [term.children[1], term.children[2]];
-    for softmax in terms[p].iter().filter(|t| t.head == Head::Softmax) {
+    for softmax in terms[p].iter().filter(|t| matches!(t.head, Head::Softmax | Head::Sunk)) {
         if listed(terms, softmax.children[0]) != [keys] {
             continue;
         }
         let score = terms.find(softmax.children[1]);
+        let sink = softmax.children.get(2).map(|z| terms.find(*z));
         for (product, factors) in products(terms, score, keys) {
             let template = Template { terms, score, product, vector };
             let Some((recipe, price)) = template.recipe() else { continue };
@@ -133,7 +161,8 @@ fn matched(terms: &Terms, class: Id, term: &Term, vector: f64) -> Vec<(Id, Atten
                 let captured = template.captured(&recipe);
                 let recipe = recipe.clone();
                 let v = terms.find(v);
-                let attention = Attention { q, k, v, keys, inner, score, recipe, captured, price };
+                let attention =
+                    Attention { q, k, v, keys, inner, score, recipe, captured, sink, price };
                 found.push((class, attention));
             }
         }

@@ -1,32 +1,21 @@
 //! The certificate of an attention: before it may be chosen, its value and its closed-form gradient
 //! are compared, in f64, with those of the operations that it stands for.
 //!
-//! It is the candidate's own score function that is tried. Axes are cut to a few positions, spread
-//! over the whole axis and the same for axes of one size, so that diagonals, windows and ends are
-//! met at the positions that they have; operands are numbers that look random. So the price depends
-//! on the score function, and not on the sizes of the model.
+//! Both are tried in f64 on a small graph with the candidate's own score function ([`Trial`]), where
+//! the mask shows some pairs of queries and keys: where it shows none, nothing would be proved, and no
+//! certificate is given.
 
-use std::collections::HashMap;
 use std::fmt;
 
-use egg::Id;
-use gigac_ir::graph::{
-    AxisId, Builder, DType, Feed, Graph, Init, Input, InputId, Op, Param, ParamId, Role, Slot,
-    Stored, Type, ValueId,
-};
+use gigac_ir::graph::Graph;
 use gigac_ir::interpret::{Bindings, interpret};
-use gigac_ir::kernel::Reduction;
-use gigac_ir::philox::{philox, uniform};
-use gigac_ir::pointwise::Pointwise;
 
-use super::attend::{Attention, Step, score};
-use super::facts::{Terms, known, listed};
-use super::term::Head;
+use super::attend::Attention;
+use super::facts::Terms;
+use super::trial::{CLOSED, Places, Trial, open};
 use crate::decompose;
 use crate::differentiate::differentiate;
 
-/// Positions of an axis that are tried.
-const POSITIONS: u64 = 3;
 /// Differences up to this, relative or below 1 absolute, are rounding.
 const ROUNDING: f64 = 1e-9;
 
@@ -35,8 +24,28 @@ const ROUNDING: f64 = 1e-9;
 pub struct Certificate {
     /// Numbers that were compared: the loss, and gradients of all operands.
     pub numbers: usize,
+    /// Pairs of queries and keys that the mask showed.
+    pub pairs: usize,
     /// The largest difference, relative or below 1 absolute.
     pub difference: f64,
+}
+
+/// Why there is no certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No query was found that sees two keys.
+    Hidden,
+    /// Value or gradient is another.
+    Differs,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hidden => "no query was found that sees two keys",
+            Self::Differs => "its gradient is another",
+        })
+    }
 }
 
 impl Certificate {
@@ -48,15 +57,22 @@ impl Certificate {
 
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "gradients certified, {} numbers within {:.0e}", self.numbers, self.difference)
+        let Self { numbers, pairs, difference } = self;
+        write!(f, "gradients certified, {numbers} numbers of {pairs} pairs within {difference:.0e}")
     }
 }
 
-/// The certificate of an attention, or none when it is not what it stands for.
-pub(crate) fn certify(terms: &Terms, attention: &Attention) -> Option<Certificate> {
-    let (graph, bindings) = Trial::new(terms).graph(terms, attention);
-    let unfused = differentiate(&decompose::attention(graph.clone()), 1);
-    compare(&differentiate(&graph, 1), &unfused, &bindings)
+/// The certificate of an attention.
+///
+/// # Errors
+/// When it is not what it stands for, or nothing of it was seen.
+pub(crate) fn certify(terms: &Terms, attention: &Attention) -> Result<Certificate, Refusal> {
+    let places = Places::of(terms, attention).ok_or(Refusal::Hidden)?;
+    let (fused, bindings) = Trial::new(terms, &places).loss(terms, attention, CLOSED);
+    let (unfused, _) = Trial::new(terms, &places).loss(terms, attention, open);
+    let unfused = differentiate(&decompose::attention(unfused), 1);
+    let certificate = compare(&differentiate(&fused, 1), &unfused, &bindings);
+    certificate.map(|c| Certificate { pairs: places.pairs, ..c }).ok_or(Refusal::Differs)
 }
 
 /// Compares all results of two joint graphs; none when some differ.
@@ -65,7 +81,7 @@ fn compare(fused: &Graph, unfused: &Graph, bindings: &Bindings) -> Option<Certif
         interpret(graph, bindings).unwrap_or_else(|e| panic!("a trial is bound wholly: {e}"))
     };
     let (got, expected) = (results(fused), results(unfused));
-    let mut certificate = Certificate { numbers: 0, difference: 0.0 };
+    let mut certificate = Certificate { numbers: 0, pairs: 0, difference: 0.0 };
     for (role, got) in fused.roles.iter().zip(&got) {
         let at = unfused.roles.iter().position(|r| r == role)?;
         let expected = expected[at].arranged(&got.axes, &got.sizes);
@@ -83,131 +99,10 @@ fn compare(fused: &Graph, unfused: &Graph, bindings: &Bindings) -> Option<Certif
     Some(certificate)
 }
 
-/// A small graph with one attention.
-struct Trial {
-    builder: Builder,
-    bindings: Bindings,
-    /// Sizes of the axes that were cut.
-    whole: Vec<u64>,
-}
-
-impl Trial {
-    fn new(terms: &Terms) -> Self {
-        let mut graph = Graph::new("certificate");
-        graph.axes.clone_from(&terms.analysis.graph.axes);
-        let whole = graph.axes.iter().map(|a| a.size).collect();
-        graph.axes.iter_mut().for_each(|a| a.size = a.size.min(POSITIONS));
-        Self { builder: Builder::new(graph), bindings: Bindings::default(), whole }
-    }
-
-    /// The loss `Σ weight · attention`.
-    fn graph(mut self, terms: &Terms, attention: &Attention) -> (Graph, Bindings) {
-        let mut operands = [attention.q, attention.k, attention.v]
-            .map(|x| self.real(known(terms, x).axes.to_vec(), -1.0))
-            .to_vec();
-        let mut given = attention.captured.clone();
-        operands.extend(attention.captured.iter().map(|x| {
-            let facts = known(terms, *x);
-            let ty = Type { dtype: facts.dtype, axes: facts.axes.to_vec() };
-            self.captured(ty)
-        }));
-        let mut positions: Vec<(Id, AxisId)> =
-            attention.recipe.iter().filter_map(|(id, step)| position(terms, *id, step)).collect();
-        positions.sort_unstable();
-        for (class, axis) in positions {
-            given.push(class);
-            operands.push(self.positions(axis));
-        }
-        let op = Op::Attend { keys: attention.keys, inner: attention.inner.clone() };
-        let b = &mut self.builder;
-        let args = must(b.open_score(&op, &operands));
-        let mut built: HashMap<Id, ValueId> =
-            given.into_iter().zip(args[1..].iter().copied()).collect();
-        let result = score(b, terms, attention, attention.score, args[0], &mut built);
-        let out = must(b.close_score(op, &operands, &[result]))[0];
-        let axes = b.ty(out).axes.clone();
-        let weight = must(b.op(Op::Noise { axes: axes.clone(), key: 0 }, &[]));
-        let weighed = must(b.map(Pointwise::Mul, &[out, weight]));
-        let loss = must(b.op(Op::Reduce { op: Reduction::Sum, axes }, &[weighed]));
-        b.result(Role::LossTerm(0), loss);
-        (self.builder.finish(), self.bindings)
-    }
-
-    /// A parameter with elements in `[lo, 1)`.
-    fn real(&mut self, axes: Vec<AxisId>, lo: f64) -> ValueId {
-        let graph = &mut self.builder.graph;
-        let id = ParamId(graph.params.len() as u32);
-        let name = format!("operand{}", id.0);
-        let count = graph.elements(&axes) as u32;
-        graph.params.push(Param {
-            stored: Stored::plain(&name, axes.len()),
-            name,
-            dims: axes.into_iter().map(|a| vec![a]).collect(),
-            init: Init::Constant(0.0),
-            lr: 1.0,
-            decay: 1.0,
-            frozen: false,
-            span: None,
-        });
-        let data = (0..count).map(|i| lo + (1.0 - lo) * number(id.0, i));
-        self.bindings.params.insert((id, Slot::Weight), data.collect());
-        must(self.builder.op(Op::Param(id, Slot::Weight), &[]))
-    }
-
-    /// What the score function reads beside the product. Reals are above zero, so that they may be
-    /// divisors and bases of powers; ints are of the lower end of their range, so that some are equal.
-    fn captured(&mut self, ty: Type) -> ValueId {
-        let (lo, width) = match ty.dtype {
-            DType::F32 | DType::Bf16 => return self.real(ty.axes, 0.5),
-            DType::Bool => (0, 2),
-            DType::Int { lo, hi } => (lo, (hi - lo).clamp(1, POSITIONS as i64)),
-        };
-        let count = self.builder.graph.elements(&ty.axes) as u32;
-        let key = 100 + self.builder.graph.inputs.len() as u32;
-        let data = (0..count).map(|i| (lo as f64) + (number(key, i) * width as f64).floor());
-        self.input(ty, data.collect())
-    }
-
-    /// Positions of an axis: the first, the last, and what lies evenly between.
-    fn positions(&mut self, axis: AxisId) -> ValueId {
-        let (size, whole) = (self.builder.graph.size(axis), self.whole[axis.index()]);
-        let place = |i: u64| (i * (whole - 1)).checked_div(size - 1).unwrap_or(0) as f64;
-        let dtype = DType::Int { lo: 0, hi: whole.max(1) as i64 };
-        self.input(Type { dtype, axes: vec![axis] }, (0..size).map(place).collect())
-    }
-
-    fn input(&mut self, ty: Type, data: Vec<f64>) -> ValueId {
-        let graph = &mut self.builder.graph;
-        let id = InputId(graph.inputs.len() as u32);
-        let name = format!("given{}", id.0);
-        graph.inputs.push(Input { name, ty, feed: Feed::Data, span: None });
-        self.bindings.inputs.insert(id, data);
-        must(self.builder.op(Op::Input(id), &[]))
-    }
-}
-
-/// The axis whose positions a class of a score function is.
-fn position(terms: &Terms, class: Id, step: &Step) -> Option<(Id, AxisId)> {
-    match step {
-        Step::Term(term) if term.head == Head::Pos => {
-            Some((class, listed(terms, term.children[0])[0]))
-        }
-        _ => None,
-    }
-}
-
-/// A number in `[0, 1)` that looks random.
-fn number(key: u32, i: u32) -> f64 {
-    uniform(philox([key, 1], [i, 0, 0, 0])[0])
-}
-
-fn must<T>(result: Result<T, gigac_ir::ops::OpError>) -> T {
-    result.unwrap_or_else(|e| panic!("a trial is well typed: {e}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuse::{Options, fuse};
 
     /// A soft cap, a bias and a causal mask.
     const FUSED: &str = "graph attention {
@@ -263,5 +158,77 @@ mod tests {
             }
         }
         assert!(damaged >= 5, "{damaged} damaged in\n{right}");
+    }
+
+    /// The certificate, or its refusal, of attention with 600 positions, 3 documents and a mask.
+    fn of_mask(mask: &str) -> Result<Certificate, Refusal> {
+        let text = format!(
+            "graph masked {{
+  axes T = 600, S = 600, K = 2
+  param q[T, K] ~ normal(1.0)
+  param k[S, K] ~ normal(1.0)
+  param v[S, K] ~ normal(1.0)
+  input documents: int(0, 9)[T] from data
+  %0 = param[q]
+  %1 = param[k]
+  %2 = param[v]
+  %3 = input[documents]
+  %4 = rename[T -> S] %3
+  %5 = pos[T]
+  %6 = pos[S]
+  %7 = dot[K] %0, %1
+  %8 = sub %5, %6
+{mask}
+  %20 = real[-inf]
+  %21 = where %19, %7, %20
+  %22 = reduce[max: S] %21
+  %23 = stop %22
+  %24 = eq %23, %20
+  %25 = real[0.0]
+  %26 = where %24, %25, %23
+  %27 = sub %21, %26
+  %28 = exp %27
+  %29 = reduce[sum: S] %28
+  %30 = real[0.5]
+  %31 = max %29, %30
+  %32 = div %28, %31
+  %33 = dot[S] %32, %2
+  result output out = %33
+}}"
+        );
+        let graph = Graph::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        graph.verify().expect("a good graph");
+        let (_, reports) = fuse(&graph, &Options::default());
+        let [report] = &reports[..] else { panic!("{reports:?}") };
+        match (&report.attentions[..], &report.refused[..]) {
+            ([certificate], []) => Ok(*certificate),
+            ([], [refusal, ..]) => Err(*refusal),
+            _ => panic!("{report:?}"),
+        }
+    }
+
+    /// Masks that hide all pairs of the positions that are tried first (0, 299, 599), and of small ints.
+    #[test]
+    fn pairs_that_a_mask_shows_are_found() {
+        let window = "  %9 = int[0]\n  %10 = lt %9, %8\n  %11 = int[4]\n  %12 = lt %8, %11\n";
+        let masks = [
+            format!("{window}  %19 = and %10, %12"),
+            "  %9 = int[7]\n  %10 = mod %8, %9\n  %11 = int[3]\n  %19 = eq %10, %11".to_owned(),
+            "  %9 = int[6]\n  %10 = lt %9, %3\n  %11 = eq %3, %4\n  %19 = and %10, %11".to_owned(),
+            format!(
+                "{window}  %13 = and %10, %12\n  %14 = int[6]\n  %15 = lt %14, %3
+  %16 = eq %3, %4\n  %17 = and %15, %16\n  %19 = and %13, %17"
+            ),
+        ];
+        for mask in masks {
+            let certificate = of_mask(&mask).unwrap_or_else(|e| panic!("{e}: {mask}"));
+            assert!(certificate.pairs >= 2, "{certificate}: {mask}");
+        }
+    }
+
+    /// With one key for each query there is nothing to compare.
+    #[test]
+    fn what_is_hidden_gets_no_certificate() {
+        assert_eq!(of_mask("  %19 = eq %5, %6"), Err(Refusal::Hidden));
     }
 }

@@ -93,7 +93,7 @@ impl<'g> Fuse<'g> {
             join(&mut terms);
             attend::find(&mut terms, &self.price)
         } else {
-            0
+            Vec::new()
         };
         let roots: Vec<Id> = region.results.iter().map(|v| terms.find(classes[v])).collect();
         let choice = Choice::new(&terms, &self.price, &originals, &roots);
@@ -209,7 +209,14 @@ impl<'g> Fuse<'g> {
             attention.captured.iter().copied().zip(args[1..].iter().copied()).collect();
         let (terms, root) = (&rebuilt.terms, attention.score);
         let score = attend::score(&mut self.builder, terms, attention, root, args[0], &mut built);
-        must(self.builder.close_score(op, &operands, &[score]))[0]
+        let made = must(self.builder.close_score(op, &operands, &[score]));
+        match attention.sink {
+            Some(z) => {
+                let z = self.value(rebuilt, z);
+                must(attend::sunk(&mut self.builder, made[0], made[1], z))
+            }
+            None => made[0],
+        }
     }
 
     /// Gives a value the name and place that it had.

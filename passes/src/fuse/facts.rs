@@ -177,6 +177,7 @@ pub(crate) fn operation(terms: &Terms, term: &Term) -> Option<Op> {
         Head::Sum => Op::Reduce { op: Reduction::Sum, axes: axes(0).to_vec() },
         Head::Largest => Op::Reduce { op: Reduction::Max, axes: axes(0).to_vec() },
         Head::Dot => Op::Dot { axes: axes(0).to_vec() },
+        Head::Append => Op::Cat { pieces: vec![Some(axis(0)), None], to: axis(1) },
         Head::Other(number) => terms.analysis.op(*number).clone(),
         _ => return None,
     })
@@ -197,6 +198,16 @@ fn facts(terms: &Terms, term: &Term) -> Facts {
             let nan = x.range.nan || x.range.plus || term.head == Head::Loose && x.range.minus;
             let range = Range { nan, ..Range::within(0.0, 1.0) };
             Facts::Value(Known { range, constant: None, dtype: DType::F32, ..x.clone() })
+        }
+        Head::Sunk => {
+            let [x, z] = [1, 2].map(|i| known(terms, term.children[i]));
+            let nan = x.range.nan || x.range.plus || !z.range.finite();
+            let range = Range { nan, ..Range::within(0.0, 1.0) };
+            let mut axes: AxisSet = x.axes.iter().chain(&z.axes).copied().collect();
+            axes.sort_unstable();
+            axes.dedup();
+            let active = x.active || z.active;
+            Facts::Value(Known { axes, dtype: DType::F32, range, constant: None, active })
         }
         _ => Facts::Value(computed(terms, term)),
     }

@@ -159,6 +159,11 @@ impl Import<'_> {
                 axes(list);
                 Head::Dot
             }
+            Op::Cat { pieces, to } if matches!(pieces[..], [Some(_), None]) => {
+                axes(&[pieces[0].expect("it was matched")]);
+                axes(&[*to]);
+                Head::Append
+            }
             op => Head::Other(self.terms.analysis.number(op)),
         };
         children.extend(operands.iter().copied());

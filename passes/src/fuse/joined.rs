@@ -50,7 +50,7 @@ fn joined(terms: &mut Terms, inner: [AxisId; 2]) -> AxisId {
 
 /// A class in a score that is the sum of two products and no product yet.
 fn next(terms: &Terms) -> Option<(Id, [Part; 2])> {
-    let softmax = |t: &&Term| t.head == Head::Softmax;
+    let softmax = |t: &&Term| matches!(t.head, Head::Softmax | Head::Sunk);
     terms.classes().flat_map(|class| class.iter().filter(softmax)).find_map(|softmax| {
         let [keys] = *listed(terms, softmax.children[0]) else { return None };
         let score = terms.find(softmax.children[1]);

@@ -30,6 +30,7 @@ mod search;
 mod term;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod witness;
 
 use std::fmt;
@@ -37,7 +38,7 @@ use std::fmt;
 use gigac_cost::target::{CpuFacts, Device, cpu};
 use gigac_ir::graph::Graph;
 
-pub use certify::Certificate;
+pub use certify::{Certificate, Refusal};
 pub use rules::{Set, catalogue};
 pub use search::Stop;
 
@@ -109,8 +110,8 @@ pub struct RegionReport {
     pub applied: Vec<(String, usize)>,
     /// Attentions in the result: each with its certificate.
     pub attentions: Vec<Certificate>,
-    /// Attentions that were not certified, and could not be chosen.
-    pub refused: usize,
+    /// Why attentions were not certified, and could not be chosen.
+    pub refused: Vec<Refusal>,
     /// Price before and after, in seconds of the device.
     pub seconds: [f64; 2],
     /// Whether it is proved that no choice of terms is cheaper.
@@ -132,8 +133,11 @@ impl fmt::Display for RegionReport {
         if let Some(worst) = self.attentions.iter().reduce(|a, b| Certificate::worse(a, b)) {
             write!(f, "; {} attention, {worst}", self.attentions.len())?;
         }
-        if self.refused > 0 {
-            write!(f, "; {} attention refused: no certificate", self.refused)?;
+        for why in [Refusal::Hidden, Refusal::Differs] {
+            let count = self.refused.iter().filter(|r| **r == why).count();
+            if count > 0 {
+                write!(f, "; {count} attention refused: {why}")?;
+            }
         }
         let [before, after] = self.seconds;
         write!(f, "; priced {:.1} % less", 100.0 * (1.0 - after / before.max(f64::MIN_POSITIVE)))

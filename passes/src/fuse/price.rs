@@ -55,7 +55,7 @@ impl Price {
             | Head::Int(_)
             | Head::Bool(_)
             | Head::Pos => 0,
-            Head::Softmax | Head::Loose => return None,
+            Head::Softmax | Head::Loose | Head::Sunk => return None,
             // Kernels read through these.
             Head::Rename | Head::Split | Head::Merge | Head::Slice | Head::Broadcast => 1,
             Head::Map(function) => self.vector(result() * operations(*function)),
@@ -68,6 +68,7 @@ impl Price {
             Head::Attend(number) => {
                 self.attention(terms, class, &terms.analysis.attentions[*number as usize])
             }
+            Head::Append => whole(self.launch + bytes(term.operands()) + bytes(&[class])),
             Head::Other(number) => match terms.analysis.op(*number) {
                 Op::Noise { .. } => self.vector(NOISE * result()),
                 Op::Param(..) | Op::Input(_) => 0,
@@ -101,7 +102,9 @@ impl Price {
         let pairs = size(attention.score);
         let depth = elements(terms, &attention.inner);
         let products = 2.0 * pairs * depth + 2.0 * size(class) * elements(terms, &[attention.keys]);
-        let row = pairs * SOFTMAX;
+        // A sink scales the output.
+        let scaled = if attention.sink.is_some() { size(class) } else { 0.0 };
+        let row = pairs * SOFTMAX + scaled;
         let read = attention.operands().map(size).sum::<f64>();
         let compute = products * self.product + row * self.vector;
         // The way back stores and reads the score's cotangent for captured values that want one.

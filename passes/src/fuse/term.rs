@@ -46,6 +46,8 @@ pub(crate) enum Head {
     Largest,
     /// `(dot axes x y)`.
     Dot,
+    /// `(append axis to x z)`: `z`, which lacks the axis, behind `x`.
+    Append,
     /// Another operation with one result, by its number in the table.
     Other(u32),
     /// A value from outside: defined around the region, or an argument of it.
@@ -60,6 +62,9 @@ pub(crate) enum Head {
     Softmax,
     /// `(loose axes x)`: the same, but NaN in such rows: what the spellings without a guard mean.
     Loose,
+    /// `(sunk axes x z)`: `exp x / (Σ exp x + exp z)`, a softmax over `x` and one more element, which
+    /// is not kept: a sink. Has no form in the graph.
+    Sunk,
     /// The output of an attention that the template found, by its number in the table.
     Attend(u32),
 }
@@ -76,8 +81,10 @@ const NAMES: &[(&str, Head)] = &[
     ("sum", Head::Sum),
     ("largest", Head::Largest),
     ("dot", Head::Dot),
+    ("append", Head::Append),
     ("softmax", Head::Softmax),
     ("loose", Head::Loose),
+    ("sunk", Head::Sunk),
 ];
 
 /// A node of the e-graph.
@@ -120,8 +127,9 @@ impl Term {
             | Head::Largest
             | Head::Dot
             | Head::Softmax
-            | Head::Loose => 1,
-            Head::Rename | Head::Split | Head::Merge => 2,
+            | Head::Loose
+            | Head::Sunk => 1,
+            Head::Rename | Head::Split | Head::Merge | Head::Append => 2,
             Head::Slice => 3,
             _ => 0,
         }

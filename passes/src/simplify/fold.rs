@@ -3,6 +3,7 @@
 //! - Pointwise functions of constants are computed, equal nodes become one (both by the builder).
 //! - Exact identities: `x·1`, `x/1`, `x − 0`, `−(−x)`, `where` with a known condition or equal
 //!   branches, a cast to the type at hand, reductions over nothing, renames back, whole slices.
+//! - A slice of a slice is one slice.
 //!   `x + 0` stays: it turns −0 into 0.
 //! - A carried value that its repeat never changes is captured instead.
 //!
@@ -76,10 +77,24 @@ impl Rebuild<'_> {
         let operands = self.mapped(&node.operands);
         let results = match self.same(node, &operands) {
             Some(known) => vec![known],
-            None => self.emit(&node.op, operands)?,
+            None => match self.slice_of_slice(&node.op, &operands) {
+                Some((op, inner)) => self.emit(&op, vec![inner])?,
+                None => self.emit(&node.op, operands)?,
+            },
         };
         self.define(&node.results, &results);
         Ok(())
+    }
+
+    /// A slice of what another one is cut from, when a slice of it is asked for.
+    fn slice_of_slice(&self, op: &Op, operands: &[ValueId]) -> Option<(Op, ValueId)> {
+        let Op::Slice { axis, to, start, stride } = *op else { return None };
+        let (inner, of) = self.definitions.get(&operands[0])?;
+        let Op::Slice { axis: from, to: Some(cut), start: first, stride: step } = *inner else {
+            return None;
+        };
+        let (start, stride) = (first + step * start, step * stride);
+        (cut == axis).then_some((Op::Slice { axis: from, to, start, stride }, of[0]))
     }
 
     fn emit(&mut self, op: &Op, operands: Vec<ValueId>) -> Result<Vec<ValueId>, OpError> {

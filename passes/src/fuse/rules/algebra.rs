@@ -10,7 +10,7 @@ use crate::fuse::facts::{Terms, known, literal};
 use crate::fuse::term::{Head, Term};
 
 use Right::Build;
-use When::{Active, Divisor, Is, IsInt, IsReal, NeverNegative, Number, Positive, Varies};
+use When::{Active, Divisor, Finite, Is, IsInt, IsReal, NeverNegative, Number, Positive, Varies};
 
 pub(super) const RULES: &[Rule] = &[
     rule!(Exact, "add-commutes", "(add ?a ?b)" => text("(add ?b ?a)"), [],
@@ -45,6 +45,9 @@ pub(super) const RULES: &[Rule] = &[
         [IsReal("?a"), Number("?k"), Number("?l")], "two scales are one"),
     rule!(Reassociating, "number-outwards", "(mul ?a (mul ?b ?k))" => text("(mul (mul ?a ?b) ?k)"),
         [IsReal("?a"), Varies("?a"), Number("?k")], "squares and products of two values stand together"),
+    rule!(Reassociating, "common-factor", "(sub (mul ?a ?r) (mul ?b ?r))"
+        => text("(mul (sub ?a ?b) ?r)"), [Finite("?r"), IsReal("?a"), IsReal("?b")],
+        "a norm written as x·r − m·r"),
     rule!(Reassociating, "pow-one", "(pow ?a ?k)" => text("?a"), [Is("?k", 1.0)],
         "a power that is none"),
     rule!(Reassociating, "pow-square", "(pow ?a ?k)" => text("(mul ?a ?a)"), [Is("?k", 2.0)],

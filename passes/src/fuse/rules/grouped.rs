@@ -29,6 +29,9 @@ const RULES: &[Rule] = &[
         => text("(merge ?f ?d (softmax ?S ?x))"), [Apart("?S", "?d")], "rows of other axes"),
     rule!(Exact, "merge-of-loose", "(loose ?S (merge ?f ?d ?x))"
         => text("(merge ?f ?d (loose ?S ?x))"), [Apart("?S", "?d")], "rows of other axes"),
+    rule!(Exact, "merge-of-sunk", "(sunk ?S (merge ?f ?d ?x) ?z)"
+        => text("(merge ?f ?d (sunk ?S ?x (split ?d ?f ?z)))"),
+        [Apart("?S", "?d"), Has("?z", "?d"), Lacks("?z", "?f")], "a sink of each head"),
     rule!(Exact, "merge-of-where", "(where ?c (merge ?f ?d ?x) ?k)"
         => text("(merge ?f ?d (where ?c ?x ?k))"), [Number("?k"), Lacks("?k", "?d"), Lacks("?k", "?f"), Lacks("?c", "?d"), Lacks("?c", "?f")],
         "a mask for all heads"),

@@ -87,7 +87,9 @@ fn check(rule: &Rule) -> Result<(), String> {
         let mut imported = imported;
         for (head, axes, x, result) in &case.softmaxes {
             let axes = imported.terms.add(Term::axes(axes));
-            let term = Term::new(head.clone(), &[axes, imported.classes[x]]);
+            let operands = x.iter().map(|x| imported.classes[x]);
+            let children: Vec<Id> = [axes].into_iter().chain(operands).collect();
+            let term = Term::new(head.clone(), &children);
             let class = imported.terms.add(term);
             imported.terms.union(class, imported.classes[result]);
         }
@@ -121,7 +123,7 @@ struct Case {
     count: u32,
     root: ValueId,
     /// Softmaxes of the left side, which stand in the graph as what they mean.
-    softmaxes: Vec<(Head, Vec<AxisId>, ValueId, ValueId)>,
+    softmaxes: Vec<(Head, Vec<AxisId>, Vec<ValueId>, ValueId)>,
 }
 
 impl Case {
@@ -243,10 +245,10 @@ impl Case {
             Head::Sum => Op::Reduce { op: Reduction::Sum, axes: lists[0].clone() },
             Head::Largest => Op::Reduce { op: Reduction::Max, axes: lists[0].clone() },
             Head::Dot => Op::Dot { axes: lists[0].clone() },
-            Head::Softmax | Head::Loose => {
-                let guarded = term.head == Head::Softmax;
-                let result = softmax(self.b(), guarded, &lists[0], operands[0])?;
-                let term = (term.head.clone(), lists[0].clone(), operands[0], result);
+            Head::Append => Op::Cat { pieces: vec![Some(one(0)?), None], to: one(1)? },
+            Head::Softmax | Head::Loose | Head::Sunk => {
+                let result = softmax(self.b(), &term.head, &lists[0], operands)?;
+                let term = (term.head.clone(), lists[0].clone(), operands.to_vec(), result);
                 self.softmaxes.push(term);
                 return Ok(result);
             }
@@ -501,19 +503,29 @@ fn variable(pattern: &Pattern<Term>, child: Id) -> Var {
 /// The softmax that a term of the e-graph stands for.
 fn softmax(
     b: &mut Builder,
-    guarded: bool,
+    head: &Head,
     axes: &[AxisId],
-    x: ValueId,
+    operands: &[ValueId],
 ) -> Result<ValueId, OpError> {
+    let x = operands[0];
     let m = b.op(Op::Reduce { op: Reduction::Max, axes: axes.to_vec() }, &[x])?;
     let m = b.map(P::Stop, &[m])?;
+    if let [_, sink] = operands[..] {
+        let m = b.map(P::Max, &[m, sink])?;
+        let shifted = [x, sink].map(|x| b.map(P::Sub, &[x, m]));
+        let [x, sink] = shifted;
+        let (e, more) = (b.map(P::Exp, &[x?])?, b.map(P::Exp, &[sink?])?);
+        let sum = b.op(Op::Reduce { op: Reduction::Sum, axes: axes.to_vec() }, &[e])?;
+        let sum = b.map(P::Add, &[sum, more])?;
+        return b.map(P::Div, &[e, sum]);
+    }
     let (low, zero, half) = (b.real(f64::NEG_INFINITY), b.real(0.0), b.real(0.5));
     let none = b.map(P::Eq, &[m, low])?;
     let shift = b.map(P::Where, &[none, zero, m])?;
     let x = b.map(P::Sub, &[x, shift])?;
     let e = b.map(P::Exp, &[x])?;
     let sum = b.op(Op::Reduce { op: Reduction::Sum, axes: axes.to_vec() }, &[e])?;
-    let sum = if guarded { b.map(P::Max, &[sum, half])? } else { sum };
+    let sum = if *head == Head::Softmax { b.map(P::Max, &[sum, half])? } else { sum };
     b.map(P::Div, &[e, sum])
 }
 
@@ -535,9 +547,9 @@ impl Rebuild<'_> {
             operands.push(self.class(self.terms.find(*operand), depth + 1)?);
         }
         let built = match &term.head {
-            Head::Softmax | Head::Loose => {
+            Head::Softmax | Head::Loose | Head::Sunk => {
                 let axes = super::listed(self.terms, term.children[0]).to_vec();
-                softmax(self.b, term.head == Head::Softmax, &axes, operands[0])
+                softmax(self.b, &term.head, &axes, &operands)
             }
             _ => {
                 // Axes that the rule made.

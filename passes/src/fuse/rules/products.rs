@@ -1,14 +1,16 @@
 //! Products and sums: scales move out of them, so that a score is a function of `dot(q, k)`.
 
 use egg::Id;
+use gigac_ir::graph::DType;
+use gigac_ir::pointwise::Pointwise;
 
 use super::Set::{Exact, Reassociating};
 use super::{Match, Right, Rule, When, text};
-use crate::fuse::facts::{Terms, known, listed};
+use crate::fuse::facts::{Terms, known, listed, literal};
 use crate::fuse::term::{Head, Term};
 
 use Right::Build;
-use When::{Active, Covers, Divisor, Finite, IsReal, Lacks};
+use When::{Active, Covers, Divisor, Finite, IsReal, Lacks, Number};
 
 pub(super) const RULES: &[Rule] = &[
     rule!(Exact, "dot-commutes", "(dot ?A ?x ?y)" => text("(dot ?A ?y ?x)"), [],
@@ -32,6 +34,8 @@ pub(super) const RULES: &[Rule] = &[
         [Lacks("?c", "?A"), Covers("?x", "?c"), Divisor("?c")], "a mean written as the sum of x/n"),
     rule!(Reassociating, "sum-of-product", "(sum ?A (mul ?x ?y))" => Build(matrix_product),
         [IsReal("?x")], "a matrix product written as a sum"),
+    rule!(Reassociating, "dot-of-number", "(dot ?A ?x ?k)" => Build(sum_of_scaled),
+        [Number("?k"), Finite("?k"), IsReal("?x")], "a mean written as a product with ones"),
     rule!(Reassociating, "dot-of-merged", "(dot ?A (merge ?f ?d ?x) ?y)" => Build(dot_of_merged),
         [], "heads merged before the output projection, or batches of heads"),
     rule!(Exact, "dot-of-renamed", "(dot ?b (rename ?a ?b ?x) (rename ?a ?b ?y))"
@@ -45,6 +49,18 @@ fn matrix_product(terms: &mut Terms, m: &Match) -> Option<Id> {
     let shared = listed(terms, axes).iter().all(|s| a.has(*s) && b.has(*s));
     let free = a.axes.iter().any(|s| !b.has(*s)) && b.axes.iter().any(|s| !a.has(*s));
     (shared && free).then(|| terms.add(Term::new(Head::Dot, &[axes, x, y])))
+}
+
+/// `Σ x·k` as `(Σ x)·k`.
+fn sum_of_scaled(terms: &mut Terms, m: &Match) -> Option<Id> {
+    let (axes, x) = (m.at("?A"), m.at("?x"));
+    let number = known(terms, m.at("?k")).number()?;
+    if listed(terms, axes).is_empty() {
+        return None;
+    }
+    let sum = terms.add(Term::new(Head::Sum, &[axes, x]));
+    let number = literal(terms, DType::F32, number);
+    Some(terms.add(Term::map(Pointwise::Mul, &[sum, number])))
 }
 
 /// A product of something whose axes are merged: the merge moves behind the product, or, where the

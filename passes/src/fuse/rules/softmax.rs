@@ -11,7 +11,7 @@ use gigac_ir::pointwise::Pointwise;
 
 use super::Set::Reassociating;
 use super::{Match, Right, Rule, When, terms_of, text};
-use crate::fuse::facts::{Terms, holds_at_minus_infinity, known, listed, literal};
+use crate::fuse::facts::{Facts, Terms, holds_at_minus_infinity, known, listed, literal};
 use crate::fuse::term::{Head, Term};
 use crate::fuse::witness::alive;
 
@@ -49,6 +49,24 @@ pub(super) const RULES: &[Rule] = &[
         "the maximum is subtracted, or something else"),
     rule!(Reassociating, "softmax-alive", "(loose ?S ?x)" => Build(tight), [],
         "no row is masked throughout"),
+    rule!(Reassociating, "sink", "(div (exp ?y) (add (sum ?S (exp ?y)) (exp ?z)))"
+        => text("(sunk ?S ?y ?z)"), [Lacks("?z", "?S"), Covers("?y", "?z"), Finite("?z")],
+        "one more element in the sum takes a share and gives nothing"),
+    rule!(Reassociating, "sink-after-product",
+        "(div (dot ?S (exp ?y) ?v) (add (sum ?S (exp ?y)) (exp ?z)))"
+        => text("(dot ?S (sunk ?S ?y ?z) ?v)"),
+        [Lacks("?z", "?S"), Covers("?y", "?z"), Finite("?z")],
+        "normalised after the product with the values"),
+    rule!(Reassociating, "sink-shift", "(sunk ?S (sub ?x ?c) (sub ?z ?c))"
+        => text("(sunk ?S ?x ?z)"), [Lacks("?c", "?S"), Covers("?x", "?c"), Finite("?c")],
+        "the maximum is subtracted, or something else"),
+    rule!(Reassociating, "sink-appended", "(slice ?Z ?S ?p (softmax ?Z (append ?S ?Z ?x ?z)))"
+        => Build(appended), [Covers("?x", "?z"), Finite("?z")],
+        "a column of sinks that is dropped behind the softmax"),
+    rule!(Reassociating, "sink-appended-loose",
+        "(slice ?Z ?S ?p (loose ?Z (append ?S ?Z ?x ?z)))"
+        => Build(appended), [Covers("?x", "?z"), Finite("?z")],
+        "a column of sinks that is dropped behind the softmax"),
     rule!(Reassociating, "underflow", "(softmax ?S (where ?c ?x ?y))" => Build(underflow),
         [Finite("?x"), Finite("?y")],
         "a mask of −1e9 weighs nothing, if the scores are bounded and every row keeps a key"),
@@ -150,4 +168,11 @@ fn underflow(terms: &mut Terms, m: &Match) -> Option<Id> {
     let masked = terms.add(Term::map(Pointwise::Where, &[c, x, hidden]));
     let legal = alive(terms, masked, only(terms, axes)?);
     legal.then(|| terms.add(Term::new(Head::Softmax, &[axes, masked])))
+}
+
+/// The first elements of a softmax over `x` and, behind it, `z`.
+fn appended(terms: &mut Terms, m: &Match) -> Option<Id> {
+    let whole = Facts::Attribute(Head::Affine(0, 1));
+    let first = terms[m.at("?p")].data == whole;
+    first.then(|| terms.add(Term::new(Head::Sunk, &[m.at("?S"), m.at("?x"), m.at("?z")])))
 }
