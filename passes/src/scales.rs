@@ -90,7 +90,7 @@ impl<'g> Readers<'g> {
             let any = readers.iter().flatten().any(|r| is_product(r));
             (moves && leaves && any).then_some((value, factor))
         };
-        self.makers.values().filter_map(|node| scaled(node)).collect()
+        self.makers.values().filter_map(scaled).collect()
     }
 
     fn number(&self, value: ValueId) -> Option<f64> {
