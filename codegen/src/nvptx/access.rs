@@ -1,11 +1,11 @@
 //! Loads and stores of tiles: run by run, as wide as alignment allows.
 
-use gigac_ir::kernel::{BufferId, Offset, Storage, TileId, VarId};
+use gigac_ir::kernel::{BufferId, Factor, Offset, Storage, Term, TileId, VarId};
 use inkwell::values::{InstructionOpcode as Op, PointerValue};
 
 use super::layout::Shape;
 use super::lower::{Lowerer, Refusal, Tile, zero};
-use super::runs::longest;
+use super::runs::{WIDEST, longest};
 use crate::llvm::convert::{elem_of, from_memory, to_memory};
 use crate::llvm::emit::{Elem, Value};
 
@@ -112,6 +112,62 @@ impl<'c> Lowerer<'_, 'c> {
             members.iter().zip(lanes).for_each(|(register, lane)| tile[*register] = lane);
         }
         Ok(tile.into())
+    }
+
+    /// Where an asynchronous copy of a run reads, and how many of its bytes, if not always all: nothing, and at element 0,
+    /// where the run does not exist. `narrow`: by a sum of 32 bits where all offsets fit.
+    pub(super) fn source(
+        &mut self,
+        (buffer, offset): (BufferId, &Offset),
+        (shape, at): (&Shape, &[usize]),
+        bytes: u64,
+        narrow: bool,
+    ) -> Result<(PointerValue<'c>, Option<Value<'c>>), Refusal> {
+        let gpu = self.gpu;
+        let plain = |t: &Term| {
+            matches!(t.factor, Factor::Digit { divisor: 1, modulus: 0, .. } | Factor::Scalar(_))
+        };
+        let narrow = narrow && offset.terms.iter().all(plain);
+        let shared = match narrow {
+            true => self.narrow_offset(offset),
+            false => self.shared_offset(offset),
+        };
+        let inside = self.inside(shape, at);
+        let (element, constant) = self.element(shared, offset, (shape, at))?;
+        let whole = || gpu.plus_constant(element, constant);
+        Ok(match inside {
+            None if narrow => (self.address(buffer, (gpu.widen_position(whole()), 0)), None),
+            None => (self.address(buffer, (element, constant)), None),
+            Some(inside) => {
+                let element = whole();
+                let zero = element.get_type().const_zero();
+                let element = gpu.select(inside, element.into(), zero.into()).into_int_value();
+                let size = gpu.select(inside, gpu.int(bytes as i32, 1), gpu.int(0, 1));
+                (self.address(buffer, (gpu.widen_position(element), 0)), Some(size))
+            }
+        })
+    }
+
+    /// Reads a vector of 4-byte elements along a variable from shared memory.
+    pub(super) fn read_vector(
+        &self,
+        storage: Storage,
+        (along, base): (VarId, PointerValue<'c>),
+        shape: &Shape,
+    ) -> Tile<'c> {
+        let gpu = self.gpu;
+        let mut length = WIDEST / storage.bytes();
+        while !self.layout.spread(along).has_runs_of(length) {
+            length /= 2;
+        }
+        let mut tile = vec![zero(gpu, storage); shape.count()];
+        for (at, members) in self.starts(shape, self.run_along(along, length)) {
+            let in_tile = self.in_tile(along, shape.along(&at, along));
+            let place = gpu.bytes(base, gpu.times(in_tile, storage.bytes() as i64));
+            let lanes = self.lanes(storage, place, length);
+            members.iter().zip(lanes).for_each(|(register, lane)| tile[*register] = lane);
+        }
+        tile.into()
     }
 
     /// The mask of a register.

@@ -49,6 +49,8 @@ pub(super) struct Lowerer<'e, 'c> {
     pub(super) exchange: Exchange,
     /// Where in shared memory reductions may write, and how much they have written.
     pub(super) scratch: (u64, u64),
+    /// Loads of vectors that lie in shared memory already: along which variable, and where.
+    pub(super) staged: HashMap<TileId, (VarId, PointerValue<'c>)>,
     /// Whether bits may differ from those of the CPU: the order of additions is another one anyway.
     pub(super) quick: bool,
 }
@@ -71,6 +73,7 @@ impl<'e, 'c> Lowerer<'e, 'c> {
             values: vec![None; kernel.values.len()],
             lazy: HashMap::new(),
             scratch: (frame.local, 0),
+            staged: HashMap::new(),
             quick: false,
         }
     }
@@ -157,7 +160,13 @@ impl<'e, 'c> Lowerer<'e, 'c> {
             Expr::Int(x) => fill(self.gpu.int(*x, 1)),
             Expr::Bool(x) => fill(self.gpu.bool(*x, 1)),
             Expr::Index(offset) => self.index(offset, &shape),
-            Expr::Load { buffer, offset, mask } => self.load(*buffer, offset, *mask, &shape),
+            Expr::Load { buffer, offset, mask } => match self.staged.get(&value) {
+                Some(from) => {
+                    let storage = self.kernel.buffers[buffer.0 as usize].storage;
+                    Ok(self.read_vector(storage, *from, &shape))
+                }
+                None => self.load(*buffer, offset, *mask, &shape),
+            },
             Expr::Pointwise(function, of) => self.pointwise(*function, of, &shape),
             Expr::Reduce(reduction, of, var) => self.reduce(*reduction, *of, *var, &shape),
             Expr::Noise { key, counter } => self.noise(*key, counter, &shape),

@@ -6,7 +6,7 @@
 //! line, at most 8. So eight lines at one chunk, which is what `ldmatrix` takes at a time, meet all
 //! banks once.
 
-use gigac_ir::kernel::{BufferId, Expr, Factor, Kernel, Offset, Storage, Term, TileId, VarId};
+use gigac_ir::kernel::{BufferId, Expr, Kernel, Offset, Storage, TileId, VarId};
 use gigac_ir::pointwise::Pointwise;
 use inkwell::values::{IntValue, PointerValue};
 
@@ -144,30 +144,9 @@ impl Panel {
         let shape = self.shape(lowerer);
         let run = lowerer.run(*buffer, offset, None, &shape);
         let bytes = run.length * Storage::Bf16.bytes();
-        let plain = |t: &Term| {
-            matches!(t.factor, Factor::Digit { divisor: 1, modulus: 0, .. } | Factor::Scalar(_))
-        };
-        let narrow = self.narrow && offset.terms.iter().all(plain);
-        let shared = match narrow {
-            true => lowerer.narrow_offset(offset),
-            false => lowerer.shared_offset(offset),
-        };
         for (at, _) in lowerer.starts(&shape, run) {
-            let inside = lowerer.inside(&shape, &at);
-            let (element, constant) = lowerer.element(shared, offset, (&shape, &at))?;
-            let whole = || gpu.plus_constant(element, constant);
-            let (place, size) = match inside {
-                None if narrow => ((gpu.widen_position(whole()), 0), None),
-                None => ((element, constant), None),
-                Some(inside) => {
-                    let element = whole();
-                    let zero = element.get_type().const_zero();
-                    let element = gpu.select(inside, element.into(), zero.into());
-                    let size = gpu.select(inside, gpu.int(bytes as i32, 1), gpu.int(0, 1));
-                    ((gpu.widen_position(element.into_int_value()), 0), Some(size))
-                }
-            };
-            let from = lowerer.address(*buffer, place);
+            let (from, size) =
+                lowerer.source((*buffer, offset), (&shape, &at), bytes, self.narrow)?;
             let to = self.destination(lowerer, (&shape, &at), base);
             let copy = || gpu.copy_async(to, from, bytes, size);
             match self.takes_part(lowerer, &shape, &at) {

@@ -1,9 +1,10 @@
 //! The end of a block program, in a layout with wide accesses.
 //!
 //! Accumulators give a thread two neighbouring columns of every 8. The four threads of a row exchange what
-//! they have of 32 columns, by shuffles: afterwards each has 8 neighbours.
+//! they have of 32 columns, by shuffles: afterwards each has 8 neighbours. Of what varies along rows alone,
+//! the threads of four rows exchange it likewise.
 
-use gigac_ir::kernel::VarId;
+use gigac_ir::kernel::{TileId, VarId};
 use inkwell::values::IntValue;
 
 use super::super::layout::{Layout, Shape, Spread};
@@ -34,7 +35,7 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         let layout = Layout::new(self.lowerer.gpu, self.lowerer.frame.thread, spreads);
         let mut wide = self.lowerer.another(layout);
         for (i, tile) in self.lowerer.values.iter().enumerate() {
-            let value = gigac_ir::kernel::TileId(i as u32);
+            let value = TileId(i as u32);
             let Some(tile) = tile else { continue };
             let cols = kernel.ty(value).vars.iter().copied().find(|v| is_cols(*v));
             wide.values[i] = match cols {
@@ -48,6 +49,51 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
             };
         }
         wide
+    }
+
+    /// The program after its loops, where rows are spread in runs.
+    pub(super) fn heightened(&self) -> Lowerer<'e, 'c> {
+        let (kernel, rows) = (self.program.kernel, self.program.rows);
+        let spread = |i: usize| self.lowerer.layout.spread(VarId(i as u32)).clone();
+        let mut spreads: Vec<Spread> = (0..kernel.vars.len()).map(spread).collect();
+        let spread = &mut spreads[rows.0 as usize];
+        // Two of the three bits of rows become registers.
+        spread.bits.retain(|(_, stride)| *stride >= QUAD as u64);
+        let run = |first: &u64| {
+            let first = *first;
+            (0..QUAD as u64).map(move |i| first + i)
+        };
+        spread.registers = spread.registers.iter().flat_map(run).collect();
+        let layout = Layout::new(self.lowerer.gpu, self.lowerer.frame.thread, spreads);
+        let mut high = self.lowerer.another(layout);
+        for (i, tile) in self.lowerer.values.iter().enumerate() {
+            let value = TileId(i as u32);
+            let Some(tile) = tile else { continue };
+            high.values[i] = match &self.program.wide(value)[..] {
+                [] => Some(tile.clone()),
+                [var] if *var == rows && !self.lowerer.lazy.contains_key(&value) => {
+                    Some(tile.iter().flat_map(|x| self.neighbours(*x)).collect())
+                }
+                _ => None,
+            };
+        }
+        high
+    }
+
+    /// What the threads of four neighbouring rows have.
+    fn neighbours(&self, own: Value<'c>) -> Vec<Value<'c>> {
+        let gpu = self.lowerer.gpu;
+        let mut found = vec![own];
+        for bit in [4, 8] {
+            let set = gpu.and(self.lowerer.frame.thread, bit);
+            let upper = gpu.icmp(inkwell::IntPredicate::NE, set.into(), gpu.i32(0).into());
+            let others: Vec<Value<'c>> = found.iter().map(|x| gpu.shuffle_xor(*x, bit)).collect();
+            let pairs = || found.iter().zip(&others);
+            let low = pairs().map(|(own, other)| gpu.select(upper, *other, *own));
+            let high = pairs().map(|(own, other)| gpu.select(upper, *own, *other));
+            found = low.chain(high).collect();
+        }
+        found
     }
 
     fn exchanged(&self, tile: &Tile<'c>, cols: VarId, [from, to]: &[Shape; 2]) -> Tile<'c> {

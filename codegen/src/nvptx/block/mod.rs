@@ -24,6 +24,7 @@ mod program;
 mod quick;
 mod scale;
 mod turns;
+mod vectors;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -39,6 +40,7 @@ use crate::alias::without_trivial_reductions;
 use crate::llvm::emit::Value;
 use multiply::Fragments;
 use program::{Dot, Program};
+use vectors::Vector;
 
 /// Rows of one `mma`.
 const ROWS: u64 = 16;
@@ -140,6 +142,7 @@ struct Block<'a, 'e, 'c> {
     program: &'a Program<'e>,
     plan: &'a Plan,
     panels: HashMap<TileId, Held>,
+    vectors: HashMap<TileId, Vector>,
     /// Bytes from the start of shared memory to the first stage.
     fixed: u64,
     /// Bytes of a stage, and how many there are.
@@ -148,8 +151,8 @@ struct Block<'a, 'e, 'c> {
     /// The stage in hand, in bytes.
     slot: Option<IntValue<'c>>,
     kept: HashMap<TileId, Fragments<'c>>,
-    /// The program at its end, in a layout with wide accesses.
-    wide: Option<Lowerer<'e, 'c>>,
+    /// The program at its end, in layouts with wide accesses: along columns, and along rows.
+    ends: [Option<Lowerer<'e, 'c>>; 2],
     /// Whether stages have been used.
     used: bool,
 }
@@ -175,12 +178,13 @@ pub(super) fn lower(
         program: &program,
         plan: &plan,
         panels: HashMap::new(),
+        vectors: HashMap::new(),
         fixed: frame.local,
         stage: 0,
         stages: STAGES[0],
         slot: None,
         kept: HashMap::new(),
-        wide: None,
+        ends: [None, None],
         used: false,
     };
     let shared = block.memory(target)?;
@@ -201,6 +205,7 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
                 }
             }
         }
+        self.place_vectors();
         let limit = target.shared_limit();
         let several = if self.plan.threads() <= WARPS * WARP { 2 } else { 1 };
         let left = (limit / several).saturating_sub(self.fixed);
@@ -213,15 +218,19 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         Ok(all)
     }
 
+    /// Positions of a variable that the block has.
+    fn size(&self, var: VarId) -> u64 {
+        match var == self.program.rows {
+            true => self.plan.rows * self.plan.warps,
+            false => padded(self.program.kernel, var),
+        }
+    }
+
     fn place(&mut self, value: TileId, own: VarId, along: VarId) {
         let kernel = self.program.kernel;
-        let extent = |var: VarId| match var == self.program.rows {
-            true => self.plan.rows * self.plan.warps,
-            false => padded(kernel, var),
-        };
         let loads = self.program.loads(value);
         let bits = self.plan.threads().ilog2();
-        let extents = [extent(own), extent(along)];
+        let extents = [self.size(own), self.size(along)];
         let mut panel = Panel::new(kernel, (value, &loads), [own, along], extents, bits);
         panel.narrow = self.program.turns(value);
         let end = if self.program.turns(value) { &mut self.stage } else { &mut self.fixed };
@@ -241,9 +250,16 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
             let first = self.lowerer.firsts[rows.0 as usize].unwrap_or(gpu.i32(0));
             self.fill(*value, (rows, first), gpu.i32(0))?;
         }
+        let first = self.lowerer.firsts[rows.0 as usize].unwrap_or(gpu.i32(0));
+        let vectors = self.vectors_along(rows);
+        self.send_vectors(&vectors, (rows, first), gpu.i32(0))?;
         gpu.commit_copies();
         gpu.wait_copies(0);
         gpu.barrier();
+        self.stage_vectors(&vectors, gpu.i32(0));
+        for vector in vectors {
+            self.lowerer.value(vector)?;
+        }
         if self.plan.keeps {
             let kept: Vec<Dot> = self.program.kept().copied().collect();
             for dot in kept {
@@ -275,18 +291,22 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
                 }
                 Stmt::When(_) => {}
                 Stmt::Loop { var, carried, body } => {
-                    self.wide = None;
+                    self.ends = [None, None];
                     match dots(body) {
                         0 => self.lowerer.block(std::slice::from_ref(stmt))?,
-                        _ if innermost(body) => self.pipelined(*var, carried, body)?,
+                        _ if self.program.innermost.contains(var) => {
+                            self.pipelined(*var, carried, body)?
+                        }
                         _ => self.plain(*var, carried, body)?,
                     }
                 }
                 Stmt::Store { buffer, offset, value, mask, accumulate } => {
-                    if last && self.wide.is_none() {
-                        self.wide = Some(self.widened());
+                    let along = usize::from(self.program.wide(*value) == [self.program.rows]);
+                    if last && self.ends[along].is_none() {
+                        self.ends[along] =
+                            Some(if along == 0 { self.widened() } else { self.heightened() });
                     }
-                    let lowerer = self.wide.as_mut().unwrap_or(&mut self.lowerer);
+                    let lowerer = self.ends[along].as_mut().unwrap_or(&mut self.lowerer);
                     lowerer.store(*buffer, offset, *value, *mask, *accumulate)?;
                 }
             }
@@ -314,9 +334,4 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         self.lowerer.values[target.0 as usize] = Some(tile.into());
         Ok(())
     }
-}
-
-/// Whether all products of a loop's body are in no further loop.
-fn innermost(body: &[Stmt]) -> bool {
-    body.iter().all(|s| !matches!(s, Stmt::Loop { body, .. } if dots(body) > 0))
 }

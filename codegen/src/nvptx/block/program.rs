@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use gigac_ir::kernel::{Access, BufferId, Expr, Kernel, Offset, Stmt, TileId, VarId};
 use gigac_ir::pointwise::Pointwise;
 
+use super::super::dots;
 use super::super::lower::Refusal;
 use super::super::product::is_bf16;
 use crate::pattern::expr_operands;
@@ -34,6 +35,8 @@ pub(super) struct Program<'k> {
     pub(super) uses: HashMap<TileId, usize>,
     /// Variables of loops.
     loops: HashSet<VarId>,
+    /// Variables of loops that have products and no further loop of products in them.
+    pub(super) innermost: HashSet<VarId>,
 }
 
 impl<'k> Program<'k> {
@@ -46,6 +49,7 @@ impl<'k> Program<'k> {
             dots: BTreeMap::new(),
             uses: HashMap::new(),
             loops: HashSet::new(),
+            innermost: HashSet::new(),
         };
         program.collect(&kernel.body);
         program.rows = program.shared_rows()?;
@@ -67,6 +71,9 @@ impl<'k> Program<'k> {
                 }
                 Stmt::Loop { var, body, .. } => {
                     self.loops.insert(*var);
+                    if dots(body) > 0 && innermost(body) {
+                        self.innermost.insert(*var);
+                    }
                     self.collect(body);
                 }
                 Stmt::When(_) | Stmt::Store { .. } => {}
@@ -173,6 +180,11 @@ impl<'k> Program<'k> {
         };
         body.iter().filter_map(of).collect()
     }
+}
+
+/// Whether all products of a loop's body are in no further loop.
+fn innermost(body: &[Stmt]) -> bool {
+    body.iter().all(|s| !matches!(s, Stmt::Loop { body, .. } if dots(body) > 0))
 }
 
 /// How often values are read.

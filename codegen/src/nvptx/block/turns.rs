@@ -91,6 +91,7 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         gpu.when(course.exists(gpu, next), || self.send(&panels, (var, next), write))?;
         gpu.commit_copies();
         self.slot = Some(read);
+        self.stage_vectors(&self.vectors_along(var), read);
         let leaving = self.turn((var, here[0]), carried, &phis, body)?;
         self.slot = None;
         let queued = course.following(gpu, &here, next);
@@ -150,7 +151,8 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         at: (VarId, IntValue<'c>),
         slot: IntValue<'c>,
     ) -> Result<(), Refusal> {
-        panels.iter().try_for_each(|value| self.fill(*value, at, slot))
+        panels.iter().try_for_each(|value| self.fill(*value, at, slot))?;
+        self.send_vectors(&self.vectors_along(at.0), at, slot)
     }
 
     /// The registers of carried values before the first turn.
