@@ -2,12 +2,15 @@
 
 #[path = "../support/attention.rs"]
 mod attention;
+#[path = "../support/bound.rs"]
+mod bound;
 #[path = "../support/mod.rs"]
 mod support;
 
 use attention::{Attention, Mask, Score};
-use gigac_ir::kernel::{AttentionKernel, Machine};
-use support::{check_cpu, check_cpu_with, check_gpu_with, content, kernel};
+use bound::{Bounded, bounded};
+use gigac_ir::kernel::{Arithmetic, AttentionKernel, Machine};
+use support::{check_cpu, check_cpu_with, content, gpu, kernel};
 
 /// The programs of the page on the kernel IR.
 #[test]
@@ -67,9 +70,19 @@ fn sizes_and_masks() {
 
 #[test]
 fn scores() {
-    for score in [Score::Scale, Score::Cap, Score::Alibi] {
+    for score in [Score::Scale, Score::Cap, Score::Alibi, Score::Bias { trained: false }] {
         let heads = Attention::heads(2, 2, 40, 16, [16, 16], Mask::Causal(0));
         check_both(&Attention { score, e: 33, ..heads });
+    }
+}
+
+/// Biases are read along keys, so that rows are reduced along the lanes of vectors: also where keys fill these, but not
+/// all chains of additions.
+#[test]
+fn biases() {
+    for [t, s] in [[40, 40], [32, 24], [20, 33]] {
+        let score = Score::Bias { trained: false };
+        check_both(&Attention { s, score, ..Attention::heads(1, 2, t, 16, [16, 16], Mask::Full) });
     }
 }
 
@@ -134,10 +147,36 @@ fn random_programs() {
     }
 }
 
-/// Forward and backward in bf16 on tensor cores, beside the interpreter, which rounds at the same places. What
-/// differs is the order of additions and the exponential; so a number may be rounded to the other neighbour, 2⁻⁸
-/// of it, before it is multiplied: a sum of products of numbers below 2 with probabilities that add up to about 1
-/// then differs by 2⁻⁷ at most, and by 2⁻⁸ of it once more where it is stored.
+/// The most that bounds may be of results, in the root of their mean squares: a looser one would prove nothing.
+const SHARE: f64 = 1.0 / 32.0;
+
+/// Runs a kernel on the emulated GPU, with all checks, under three schedules: every element of every result is within the
+/// bound of its error of what exact arithmetic gives.
+fn check_exact(text: &str) {
+    let kernel = kernel(text);
+    let arguments = arguments(text);
+    let Bounded { kernel: reference, bounds } = bounded(&kernel);
+    let mut exact = arguments.clone();
+    exact.extend(bounds.iter().map(|(of, _)| vec![0.0; arguments[*of].len()]));
+    reference.interpret(&mut exact, &[], Arithmetic::F64).expect("the arguments fit");
+    let squares = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>();
+    for (of, bound) in &bounds {
+        // Where nothing is seen results are 0, and bounds what an exponential may lose.
+        let (all, share) = (squares(&exact[*of]).max(1e-30), squares(&exact[*bound]));
+        assert!(share <= SHARE * SHARE * all, "the bounds of result {of} are wide: {text}");
+    }
+    for (schedule, results) in gpu::run(&kernel, &arguments, &[]) {
+        for (of, bound) in &bounds {
+            let of_all = results[*of].iter().zip(&exact[*of]).zip(&exact[*bound]);
+            for (i, ((x, y), bound)) in of_all.enumerate() {
+                let near = (x - y).abs() <= *bound;
+                assert!(near, "{schedule:?}: [{i}] of {of} is {x}, not {y} ± {bound}: {text}");
+            }
+        }
+    }
+}
+
+/// Forward and backward in bf16 on tensor cores.
 fn check_half(attention: &Attention) {
     let attention = Attention { half: true, ..*attention };
     let [rows, cols] = attention.tiles;
@@ -148,7 +187,7 @@ fn check_half(attention: &Attention) {
     };
     let texts = [attention.forward(), attention.queries()];
     for text in texts.into_iter().chain(halves.iter().map(|of| keys.values(*of))) {
-        check_gpu_with(&text, &arguments(&text), &[], 0.012);
+        check_exact(&text);
     }
 }
 
@@ -183,8 +222,33 @@ fn tensor_cores_with_masks_and_odd_sizes() {
 
 #[test]
 fn tensor_cores_with_scores_and_grouped_queries() {
-    for score in [Score::Scale, Score::Cap, Score::Alibi] {
+    let bias = [false, true].map(|trained| Score::Bias { trained });
+    for score in [Score::Scale, Score::Cap, Score::Alibi].into_iter().chain(bias) {
         let heads = Attention::heads(2, 2, 70, 32, [32, 32], Mask::Causal(0));
         check_half(&Attention { score, r: 3, ..heads });
+    }
+}
+
+/// The gradient of a bias leaves with the turn that computes it, and is 0 where turns are left out.
+#[test]
+fn tensor_cores_with_biases() {
+    for (mask, [t, s]) in
+        [(Mask::Full, [64, 96]), (Mask::Window(20), [100, 100]), (Mask::Sinks(3, 9), [81, 67])]
+    {
+        for trained in [false, true] {
+            let heads = Attention::heads(2, 2, t, 48, [64, 32], mask);
+            check_half(&Attention { s, score: Score::Bias { trained }, ..heads });
+        }
+    }
+}
+
+/// A single query, a single key, both.
+#[test]
+fn tensor_cores_with_one_position() {
+    for [t, s] in [[1, 50], [50, 1], [1, 1]] {
+        for mask in [Mask::Full, Mask::Causal(0)] {
+            let heads = Attention::heads(2, 1, t, 64, [64, 64], mask);
+            check_half(&Attention { s, r: 2, ..heads });
+        }
     }
 }

@@ -28,6 +28,11 @@ pub(crate) enum Score {
     Cap,
     /// A slope for each head times the distance.
     Alibi,
+    /// A number for each head, query and key. Backward, with `trained`, also gives its gradient for each of the batch.
+    Bias {
+        /// Whether the gradient is wanted.
+        trained: bool,
+    },
 }
 
 /// Queries `[b, t, g, r, c]`, keys `[b, s, g, c]`, values `[b, s, g, e]`.
@@ -97,6 +102,10 @@ impl Attention {
         if self.score == Score::Alibi {
             writeln!(text, "  read slope: f32[{}]", self.g * self.r).unwrap();
         }
+        if let Score::Bias { .. } = self.score {
+            let Self { g, r, t, s, .. } = self;
+            writeln!(text, "  read bias: {}[{}]", self.real(), g * r * t * s).unwrap();
+        }
         text
     }
 
@@ -150,6 +159,15 @@ impl Attention {
     %36: {ty} = mul %10, %1\n    %31: {ty} = add %36, %35\n",
                 self.r
             ),
+            Score::Bias { .. } => {
+                let Self { r, t, s, .. } = self;
+                format!(
+                    "    %32: f32[g, r, t, s] = load bias[{}*g + {}*r + {s}*t + s]
+    %36: {ty} = mul %10, %1\n    %31: {ty} = add %36, %32\n",
+                    r * t * s,
+                    t * s
+                )
+            }
         };
         let masked = if self.mask == Mask::Full {
             format!("    %30: {ty} = max %31, %2\n")
@@ -329,13 +347,27 @@ impl Attention {
             let all = wanted.iter().enumerate().map(|(i, x)| one(i, x.0, x.4));
             all.collect::<Vec<_>>().join(", ")
         };
-        let results: String =
+        let mut results: String =
             wanted.iter().map(|x| format!("  write {}: {real}[{}]\n", x.3, x.1)).collect();
+        let trained = self.score == Score::Bias { trained: true } && of[0];
+        let Self { b, g, r, t, s, .. } = *self;
+        let at = format!("{}*b + {}*g + {}*r + {s}*t + s", g * r * t * s, r * t * s, t * s);
+        if trained {
+            writeln!(results, "  write dscore: {real}[{}]", b * g * r * t * s).unwrap();
+        }
         let mut text = self.backward_header("values", &results, "b, g, s, c, e");
         let outer = list(&|i, w, _| format!("%6{i}: f32[b, g, s, {w}] = %0 -> %10{i}"));
         let inner = list(&|i, w, _| format!("%7{i}: f32[b, g, s, {w}] = %6{i} -> %11{i}"));
+        if trained {
+            // Turns may be left out.
+            writeln!(text, "  loop r {{\n  loop t {{\n    store dscore[{at}] = %0\n  }}\n  }}")
+                .unwrap();
+        }
         write!(text, "  loop r carry ({outer}) {{\n  loop t carry ({inner}) {{\n{}", self.pair())
             .unwrap();
+        if trained {
+            writeln!(text, "    store dscore[{at}] = %45").unwrap();
+        }
         for (i, (w, .., operands)) in wanted.iter().enumerate() {
             write!(
                 text,

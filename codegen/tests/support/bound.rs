@@ -26,8 +26,8 @@
 use std::collections::{HashMap, HashSet};
 
 use gigac_ir::kernel::{
-    Access, Buffer, BufferId, Carry, Expr, Kernel, Offset, Reduction, Scalar, Stmt, Storage, TileId,
-    TileType, VarId,
+    Access, Buffer, BufferId, Carry, Expr, Kernel, Offset, Reduction, Scalar, Stmt, Storage,
+    TileId, TileType, VarId,
 };
 use gigac_ir::pointwise::Pointwise;
 
@@ -212,7 +212,8 @@ impl Bound {
                 }
                 Stmt::Let(value, expr) => {
                     self.push(stmt.clone());
-                    let exact = self.shifts.contains(value) || kernel.ty(*value).scalar != Scalar::F32;
+                    let exact =
+                        self.shifts.contains(value) || kernel.ty(*value).scalar != Scalar::F32;
                     if let Some(error) = (!exact).then(|| self.of(*value, expr)).flatten() {
                         self.errors.insert(*value, error);
                     }
@@ -263,7 +264,8 @@ impl Bound {
         };
         let vars = self.union(&[value]);
         let zero = self.real(0.0);
-        let value = self.emit(Expr::Pointwise(Pointwise::Add, vec![error, zero]), vars, Scalar::F32);
+        let value =
+            self.emit(Expr::Pointwise(Pointwise::Add, vec![error, zero]), vars, Scalar::F32);
         let buffer = self.buffers[&buffer];
         self.push(Stmt::Store { buffer, offset: offset.clone(), value, mask, accumulate: false });
     }
@@ -397,7 +399,8 @@ impl Bound {
     fn along(&mut self, by: Reduction, error: TileId, of: TileId, var: VarId) -> TileId {
         let vars = self.kernel.ty(of).vars.clone();
         let zero = self.real(0.0);
-        let whole = self.emit(Expr::Pointwise(Pointwise::Add, vec![error, zero]), vars, Scalar::F32);
+        let whole =
+            self.emit(Expr::Pointwise(Pointwise::Add, vec![error, zero]), vars, Scalar::F32);
         let kept = self.kernel.ty(of).vars.iter().copied().filter(|v| *v != var).collect();
         self.emit(Expr::Reduce(by, whole, var), kept, Scalar::F32)
     }
@@ -412,7 +415,7 @@ impl Bound {
     fn dot(&mut self, x: [TileId; 2], var: VarId) -> TileId {
         let mut vars = self.union(&x);
         vars.retain(|v| *v != var);
-        let mut dot = |s: &mut Self, a: TileId, b: TileId| {
+        let dot = |s: &mut Self, a: TileId, b: TileId| {
             s.emit(Expr::Dot(a, b, var), vars.clone(), Scalar::F32)
         };
         let [a, b] = x.map(|v| self.most(v));

@@ -196,7 +196,9 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
     /// Whether the vectors of a row may not all be whole, and that matters.
     fn needs_mask(&self, sweep: &Sweep<'k>, reduces: bool) -> bool {
         let sizes = sizes(self.plan.program.kernel, sweep.lie.lanes);
-        let whole = sizes.iter().all(|n| n.is_multiple_of(self.plan.lanes));
+        // Sums along lanes take as many at a time as there are chains.
+        let unit = if reduces { CHAINS } else { self.plan.lanes };
+        let whole = sizes.iter().all(|n| n.is_multiple_of(unit));
         !whole && (reduces || self.touches_memory(sweep))
     }
 
