@@ -1,14 +1,20 @@
 //! Every kernel of a training step as PTX, on the emulator with all checks, beside the kernel
 //! interpreter.
 
+#[path = "../../codegen/tests/support/bound.rs"]
+mod bound;
 #[path = "../../codegen/tests/support/gpu.rs"]
 mod gpu;
 mod sampled;
+mod variants;
 
+use std::collections::HashSet;
 use std::path::Path;
 
+use bound::{Bounded, bounded};
+
 use gigac::compile::{self, Request};
-use gigac_ir::kernel::{Access, Arithmetic, Buffer, Expr, Kernel, Machine, Stmt, Storage};
+use gigac_ir::kernel::{Access, Arithmetic, Buffer, Expr, Kernel, Machine, Stmt, Storage, TileId};
 use gigac_passes::driver::Alone;
 use gigac_passes::options::Options;
 use gigac_passes::pass::{Purpose, Stage};
@@ -22,10 +28,14 @@ const UNITS: u64 = 108;
 fn kernels(model: &str, sets: &[&str]) -> Vec<Kernel> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("models/{model}.giga"));
     let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
+    kernels_of(&path, &sets)
+}
+
+fn kernels_of(path: &Path, sets: &[String]) -> Vec<Kernel> {
     let mut options = Options::default();
     options.machine = Machine::Gpu { units: UNITS };
-    let request = Request::read(&path, &sets, options).expect("shipped models are right");
-    let phases = compile::checked(&request).expect("shipped models are right");
+    let request = Request::read(path, sets, options).expect("models of tests are right");
+    let phases = compile::checked(&request).expect("models of tests are right");
     let end = position("form") + 1;
     let options = &request.options;
     match pipeline::compile(phases[0].source(), Purpose::Step, options, end, &mut Alone) {
@@ -49,8 +59,12 @@ fn content(buffer: &Buffer, state: &mut u64) -> Vec<f64> {
     (0..buffer.elements).map(|_| number()).collect()
 }
 
-/// Runs a kernel on made-up data.
+/// Runs a kernel on made-up data, beside the interpreter in f32; attention beside exact arithmetic.
 fn check(kernel: &Kernel) {
+    if is_attention(kernel) {
+        check_exact(kernel);
+        return;
+    }
     let arguments: Vec<&Buffer> =
         kernel.buffers.iter().filter(|b| b.access != Access::Local).collect();
     let mut state = 0x9e37_79b9_7f4a_7c15;
@@ -70,6 +84,52 @@ fn check(kernel: &Kernel) {
             if let Some(i) = found {
                 let (x, y) = (result[i], expect[i]);
                 panic!("{schedule:?}: {}[{i}] is {x}, not {y}, in\n{kernel}", buffer.name);
+            }
+        }
+    }
+}
+
+/// Whether products read what others have made: attention, which rounds between them.
+fn is_attention(kernel: &Kernel) -> bool {
+    fn find(body: &[Stmt], made: &mut HashSet<TileId>) -> bool {
+        body.iter().any(|stmt| match stmt {
+            Stmt::Let(value, expr) => {
+                let reads = match expr {
+                    Expr::Dot(a, b, _) => vec![*a, *b],
+                    Expr::Pointwise(_, x) => x.clone(),
+                    Expr::Reduce(_, x, _) => vec![*x],
+                    _ => Vec::new(),
+                };
+                let depends = reads.iter().any(|x| made.contains(x));
+                let product = matches!(expr, Expr::Dot(..));
+                if depends || product {
+                    made.insert(*value);
+                }
+                depends && product
+            }
+            Stmt::Loop { body, .. } => find(body, made),
+            Stmt::When(_) | Stmt::Store { .. } => false,
+        })
+    }
+    find(&kernel.body, &mut HashSet::new())
+}
+
+/// Runs a kernel of attention on made-up data: all results are within the bounds of their errors.
+fn check_exact(kernel: &Kernel) {
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    let content: Vec<Vec<f64>> = kernel.buffers.iter().map(|b| content(b, &mut state)).collect();
+    let scalars = vec![0; kernel.scalars.len()];
+    let Bounded { kernel: reference, bounds } = bounded(kernel);
+    let mut exact = content.clone();
+    exact.extend(bounds.iter().map(|(of, _)| vec![0.0; content[*of].len()]));
+    reference.interpret(&mut exact, &scalars, Arithmetic::F64).expect("the arguments fit");
+    for (schedule, results) in gpu::run(kernel, &content, &scalars) {
+        for (of, bound) in &bounds {
+            for (i, x) in results[*of].iter().enumerate() {
+                let (y, bound) = (exact[*of][i], exact[*bound][i]);
+                let name = &kernel.buffers[*of].name;
+                let near = (x - y).abs() <= bound;
+                assert!(near, "{schedule:?}: {name}[{i}] is {x}, not {y} ± {bound}, in\n{kernel}");
             }
         }
     }

@@ -231,13 +231,15 @@ impl<'e, 'c> Lowerer<'e, 'c> {
         stores.try_for_each(|s| self.store(s.buffer, s.offset, s.value, s.mask, s.accumulate))
     }
 
-    /// Makes a sum known, in the order of its own variables.
+    /// Makes a sum known, in the order of its own variables. Along rows or columns that it does not have it is
+    /// what stands at the first position.
     pub(super) fn arrange(&mut self, sum: &Sum, registers: &[Value<'c>]) {
         let held = self.layout.shape(&ascending(sum.rows, sum.cols));
         let own = self.shape(sum.value);
         let mut tile = vec![self.gpu.real(0.0, 1); own.count()];
-        for (at, value) in held.all().zip(registers) {
-            tile[own.index(&held, &at)] = *value;
+        let places: Vec<usize> = held.all().map(|at| own.index(&held, &at)).collect();
+        for (at, value) in places.into_iter().zip(registers).rev() {
+            tile[at] = *value;
         }
         let tile: Tile<'c> = tile.into();
         self.values[sum.value.0 as usize] = Some(tile);

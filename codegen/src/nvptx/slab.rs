@@ -27,11 +27,15 @@ const VECTOR: u64 = 4;
 const PADDING: u64 = 8;
 
 /// Neighbouring columns of a thread; none where accesses along columns are no wider than those of
-/// the accumulators.
+/// the accumulators, or where sums have one position for rows or columns.
 pub(super) fn run(found: &Products<'_>, part: &Part<'_>) -> Option<u64> {
     let of = |s: &&Store<'_>| longest(found.kernel, s.buffer, s.offset, s.mask, part.cols);
     let run = part.stores.iter().map(of).max().unwrap_or(1).min(2 * VECTOR);
-    (run >= VECTOR).then_some(run)
+    let whole = |sum: &usize| {
+        let vars = &found.kernel.ty(found.sums[*sum].value).vars;
+        vars.contains(&part.rows) && vars.contains(&part.cols)
+    };
+    (run >= VECTOR && part.sums.iter().all(whole)).then_some(run)
 }
 
 /// Finishes a part of the kernel, with so many neighbouring columns of a thread; gives the bytes of

@@ -387,3 +387,51 @@ fn micro_kernels_do_not_spill() {
         }
     }
 }
+
+/// Rows or columns that are in no operand: products of vectors, and of a vector and a matrix, for each of a batch.
+#[test]
+fn vectors() {
+    for storage in ["f32", "bf16"] {
+        for (t, f) in [(1, 1), (1, 24), (24, 1)] {
+            let vars = |var: &str, n: u64| if n > 1 { format!("{var}, ") } else { String::new() };
+            let (rows, cols) = (vars("t", t), vars("f", f));
+            let at = |var: &str, n: u64, by: u64| match n {
+                1 => String::new(),
+                _ => format!(" + {by}*{var}"),
+            };
+            let sum = format!("f32[b, {rows}{cols}]").replace(", ]", "]");
+            let text = format!(
+                r#"kernel vectors "" {{
+  read x: {storage}[{0}]
+  read w: {storage}[{1}]
+  write y: f32[{2}]
+  var b: 3 / 1
+  var t: {t} / 32
+  var f: {f} / 32
+  var k: 40 / 32
+  grid b, t, f
+  %0: f32 = 0.0
+  loop k carry (%1: {sum} = %0 -> %2) {{
+    %3: f32[b, {rows}k] = load x[{3}*b + k{4}]
+    %4: f32[b, {cols}k] = load w[{5}*b + k{6}]
+    %5: {sum} = dot %3, %4 along k
+    %6: {sum} = add %1, %5
+    next %6
+  }}
+  store y[{7}*b{8}{9}] = %2
+}}"#,
+                120 * t,
+                120 * f,
+                3 * t * f,
+                40 * t,
+                at("t", t, 40),
+                40 * f,
+                at("f", f, 40),
+                t * f,
+                at("t", t, f),
+                at("f", f, 1),
+            );
+            check(&text, &[], 1e-4);
+        }
+    }
+}

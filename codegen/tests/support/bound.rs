@@ -18,6 +18,7 @@
 //! | `exp x` | `exp(x + e) − exp(x) + 2⁻²¹·exp(x + e) + 2⁻¹²⁶`: `ex2.approx` has two units in the last place, and gives 0 for what is denormal |
 //! | `log x` | `e / (x − e) + 4u·|log x| + u` |
 //! | `tanh x` | `e + 8u` |
+//! | `b^x`, `b` exact | `|b^x|·(exp(|log b|·e) − 1 + 16u)` |
 //! | `max`, `min`, `where` | the larger, that of the side taken |
 //!
 //! One rule is of attention. The maximum `m` that a loop carries has no error: `Σ exp(x − m)·v / Σ exp(x − m)` and `m + log Σ
@@ -321,6 +322,18 @@ impl Bound {
                 let rounding = self.add(rounding, more);
                 self.add(moved, rounding)
             }
+            Pointwise::Pow => {
+                assert!(!self.errors.contains_key(&x[0]), "powers of constants alone");
+                let (base, size) = (self.magnitude(x[0]), self.magnitude(value));
+                let (log, off) = (self.map(Pointwise::Log, &[base]), self.error(x[1]));
+                let (log, one) = (self.magnitude(log), self.real(1.0));
+                let off = self.times(log, off);
+                let most = self.map(Pointwise::Exp, &[off]);
+                let moved = self.map(Pointwise::Sub, &[most, one]);
+                let more = self.real(16.0 * U);
+                let moved = self.add(moved, more);
+                self.times(size, moved)
+            }
             Pointwise::Tanh => {
                 let more = self.real(8.0 * U);
                 self.plus_error(more, x[0])
@@ -362,8 +375,9 @@ impl Bound {
     }
 
     fn product(&mut self, x: &[TileId]) -> TileId {
-        let [a, b] = [0, 1].map(|i| self.most(x[i]));
-        let size = self.magnitude(x[0]);
+        // What is masked stays −∞.
+        let [size, other] = [0, 1].map(|i| self.size(x[i]));
+        let (a, b) = (self.plus_error(size, x[0]), self.plus_error(other, x[1]));
         let (of_a, of_b) = (self.error(x[0]), self.error(x[1]));
         let moved = [self.times(size, of_b), self.times(of_a, b)];
         let most = self.times(a, b);
