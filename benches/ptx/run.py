@@ -15,6 +15,8 @@ from pathlib import Path
 TILES = [((128, 128, 32), 4, 4), ((128, 256, 64), 8, 3), ((128, 128, 64), 4, 3), ((64, 128, 32), 4, 4)]
 # Queries, keys and width of heads of causal attention; warps and stages likewise.
 HEADS = [((128, 64, 64), 4, 3), ((128, 64, 128), 8, 2)]
+# The same backward, for gigac alone: queries and keys in a block, or keys and queries.
+BACKWARD = [("queries", (128, 64, 64)), ("keys", (128, 64, 64)), ("queries", (128, 64, 128)), ("keys", (128, 32, 128))]
 BRANCH = re.compile(r"BRA.*`\(\.(L_x_\d+)\)")
 
 
@@ -166,6 +168,8 @@ def main():
         path = folder / f"triton_{file}"
         path.write_text(text)
         print(row(f"{name}, Triton", path, a.arch, folder, False))
+    for family, tile in BACKWARD:
+        print(row(f"{family} {'×'.join(map(str, tile))}, gigac", folder / f"{family}_{'x'.join(map(str, tile))}.ptx", a.arch, folder, True))
 
 
 if __name__ == "__main__":
