@@ -13,7 +13,7 @@ use gigac_codegen::x86::{CpuTarget, compile_cpu};
 use gigac_emulator::{Launch, Memory, Module, Schedule};
 use gigac_ir::graph::{Feed, Role, Slot};
 use gigac_ir::kernel::{Machine, Storage};
-use gigac_ir::plan::{Command, Plan, PlanInput};
+use gigac_ir::plan::{self, Command, Plan, PlanInput};
 use gigac_passes::driver::Alone;
 use gigac_passes::options::Options;
 use gigac_passes::pass::{Purpose, Stage};
@@ -203,8 +203,10 @@ impl Device for Gpu {
                 self.launch(kernel, &buffers, &scalars, schedule);
             }
             Command::Copy { from, to, bytes } => {
-                let data = self.read(from, bytes);
-                assert!(self.memory.write(self.arena + to, &data), "inside the arena");
+                let device = [from, to].iter().all(|spot| spot.memory == plan::Memory::Device);
+                assert!(device, "nothing is offloaded in these plans");
+                let data = self.read(from.offset, bytes);
+                assert!(self.memory.write(self.arena + to.offset, &data), "inside the arena");
             }
         });
     }

@@ -4,7 +4,10 @@
 //! the order of the text; tasks of different streams run side by side, unless a task waits for an
 //! **event** that another one records. Loops stay loops.
 
-use gigac_ir::plan::{self, Item, Order, Plan};
+use gigac_ir::plan::{self, Item, Memory, Order, Plan};
+
+use crate::target::Device;
+use crate::time::copy;
 
 /// Index of a stream in [`Schedule::streams`].
 pub type StreamId = usize;
@@ -67,6 +70,9 @@ pub enum Step {
     },
 }
 
+/// What copies are called: within a memory, to the host and from it.
+pub const COPIES: [&str; 3] = ["copy", "copy to the host", "copy from the host"];
+
 /// A program for several streams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
@@ -81,16 +87,18 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A plan whose launches take `launch[kernel]` seconds and whose copies of so many bytes take
-    /// `copy(bytes)`. The label of a launch is its kernel's index; that of a copy is the number
-    /// of kernels.
-    pub fn of(plan: &Plan, launch: &[f64], copy: &dyn Fn(u64) -> f64) -> Self {
+    /// A plan on a device, on which launches take `launch[kernel]` seconds. The label of a launch is
+    /// its kernel's index; behind them are those of [`COPIES`]. Where nothing can run beside kernels
+    /// there is one stream.
+    pub fn of(plan: &Plan, launch: &[f64], device: &Device) -> Self {
         let labels = plan.kernels.iter().map(|k| format!("{} ({})", k.name, k.origin));
+        let beside = device.copies_beside();
+        let streams = if beside { plan.streams.len() } else { 1 };
         Self {
-            streams: plan.streams.clone(),
+            streams: plan.streams[..streams].to_vec(),
             events: plan.events as usize,
-            labels: labels.chain(["copy".to_owned()]).collect(),
-            steps: steps(&plan.items, launch, copy),
+            labels: labels.chain(COPIES.map(str::to_owned)).collect(),
+            steps: steps(&plan.items, launch, device),
         }
     }
 
@@ -108,12 +116,12 @@ fn count(steps: &[Step]) -> u64 {
     steps.iter().map(of).fold(0, u64::saturating_add)
 }
 
-fn steps(items: &[Item], launch: &[f64], copy: &dyn Fn(u64) -> f64) -> Vec<Step> {
+fn steps(items: &[Item], launch: &[f64], device: &Device) -> Vec<Step> {
     let task = |label: usize, time: f64, order: &Order| {
         let wait = |w: &plan::Wait| Wait { event: w.event as usize, behind: w.behind as usize };
         Step::Task(Task {
             label,
-            stream: order.stream as usize,
+            stream: if device.copies_beside() { order.stream as usize } else { 0 },
             ticks: ticks(time),
             waits: order.waits.iter().map(wait).collect(),
             records: order.records.iter().map(|e| *e as usize).collect(),
@@ -123,9 +131,17 @@ fn steps(items: &[Item], launch: &[f64], copy: &dyn Fn(u64) -> f64) -> Vec<Step>
         Item::Launch { kernel, order, .. } => {
             task(*kernel as usize, launch[*kernel as usize], order)
         }
-        Item::Copy { bytes, order, .. } => task(launch.len(), copy(*bytes), order),
+        Item::Copy { from, to, bytes, order } => {
+            let (from, to) = (from.memory, to.memory);
+            let kind = match (from, to) {
+                (Memory::Device, Memory::Host) => 1,
+                (Memory::Host, Memory::Device) => 2,
+                _ => 0,
+            };
+            task(launch.len() + kind, copy(*bytes, from, to, device), order)
+        }
         Item::Loop { axis, count, body, .. } => {
-            Step::Loop { axis: axis.clone(), count: *count, body: steps(body, launch, copy) }
+            Step::Loop { axis: axis.clone(), count: *count, body: steps(body, launch, device) }
         }
     };
     items.iter().map(step).collect()

@@ -17,6 +17,7 @@
 //! NVIDIA, "Matrix Multiplication Background", section 3.
 
 use gigac_ir::kernel::Storage;
+use gigac_ir::plan::Memory;
 
 use crate::target::{Device, Kind};
 use crate::work::{Product, Work};
@@ -64,6 +65,16 @@ pub struct Time {
     pub cache: f64,
     /// What it waits for most.
     pub bound: Bound,
+}
+
+/// Seconds of copying so many bytes from one memory to another, or within one.
+pub fn copy(bytes: u64, from: Memory, to: Memory, device: &Device) -> f64 {
+    let bytes = bytes as f64;
+    let seconds = match from == to {
+        true => 2.0 * bytes / (device.bandwidth.value * device.bandwidth_share.value),
+        false => bytes / device.host_bandwidth.value,
+    };
+    device.launch.value + seconds
 }
 
 /// The time of a launch.

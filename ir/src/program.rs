@@ -63,6 +63,11 @@ impl Program {
         self.plans().map(|p| p.arena_bytes).max().unwrap_or(0)
     }
 
+    /// Bytes of the largest host arena of a plan.
+    pub fn host_bytes(&self) -> u64 {
+        self.plans().map(|p| p.host_bytes).max().unwrap_or(0)
+    }
+
     /// All plans.
     pub fn plans(&self) -> impl Iterator<Item = &Plan> {
         self.phases.iter().flat_map(ProgramPhase::plans)

@@ -162,6 +162,7 @@ fn plan(name: &str, kernels: Vec<KernelInfo>, items: Vec<Item>, results: Vec<Pla
         name: name.into(),
         arena_bytes: ARENA,
         live_bytes: ARENA,
+        host_bytes: 0,
         params: params(),
         states: (0..6).map(state).collect(),
         inputs: vec![

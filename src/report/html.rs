@@ -48,6 +48,7 @@ fn colour(category: Category) -> &'static str {
         Category::Results => "#999999",
         Category::Gradients => "#ccbb44",
         Category::Saved => "#ee6677",
+        Category::Offloaded => "#bbbbbb",
         Category::Transient => "#aa3377",
     }
 }

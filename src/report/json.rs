@@ -39,6 +39,7 @@ pub fn json(report: &Report) -> Value {
         "arena_bytes": memory.arena,
         "live_bytes": memory.live,
         "arena_limit": memory.limit,
+        "host_bytes": memory.host,
         "checkpoint": memory.checkpoint,
         "categories": categories,
         "peak": {

@@ -57,6 +57,8 @@ pub struct Memory {
     pub live: u64,
     /// What an arena may have.
     pub limit: u64,
+    /// Bytes of the host arena.
+    pub host: u64,
     /// What was dropped to stay within it, when somebody tells.
     pub checkpoint: Option<String>,
     /// Where most is live.
@@ -187,9 +189,7 @@ fn at_place(checked: &CheckedPhase, dependence: &Dependence) -> String {
 
 fn schedule(placed: &Placed, times: &[Time], device: &Device) -> Schedule {
     let launch: Vec<f64> = times.iter().map(|t| t.seconds).collect();
-    let rate = device.bandwidth.value * device.bandwidth_share.value;
-    let copy = |bytes: u64| device.launch.value + 2.0 * bytes as f64 / rate;
-    Schedule::of(&placed.plan, &launch, &copy)
+    Schedule::of(&placed.plan, &launch, device)
 }
 
 /// The rate that products could run at: that of bf16 when they mostly read it.
@@ -275,6 +275,7 @@ impl Memory {
             arena: plan.arena_bytes,
             live: plan.live_bytes,
             limit,
+            host: plan.host_bytes,
             checkpoint: None,
             peak: Peak { position, last, what, live },
             curve: (0..=last).map(at).collect(),
@@ -283,7 +284,8 @@ impl Memory {
 }
 
 fn moving(buffer: &PlanBuffer) -> bool {
-    !matches!(buffer.category, Category::Weights | Category::Optimizer)
+    let state = matches!(buffer.category, Category::Weights | Category::Optimizer);
+    !state && buffer.category.memory() == gigac_ir::plan::Memory::Device
 }
 
 fn lives(buffer: &PlanBuffer, at: u32) -> bool {

@@ -29,6 +29,10 @@ fn memory(text: &mut String, memory: &Memory) {
     };
     let (arena, live) = (mib(memory.arena), mib(memory.live));
     let _ = writeln!(text, "  arena        {arena:>12.2} MiB (lower bound {live:.2} MiB){fits}");
+    if memory.host > 0 {
+        let _ =
+            writeln!(text, "  offloaded    {:>12.2} MiB of the host's memory", mib(memory.host));
+    }
     if let Some(note) = &memory.checkpoint {
         let _ = writeln!(text, "  checkpoint   {note}");
     }

@@ -67,6 +67,10 @@ pub fn cpu(facts: &CpuFacts) -> Device {
         product_f32: peak,
         product_share: Figure::new(0.8, "measured: packed products reach 0.75 to 0.85 of the peak"),
         vector: Figure::new(vector, "half of the peak: no multiply-adds"),
+        host_bandwidth: Figure::new(
+            bandwidth.value / 2.0,
+            format!("half the bandwidth, a copy reads and writes; {}", bandwidth.source),
+        ),
         bandwidth,
         bandwidth_share: Figure::new(1.0, "the bandwidth is a streaming kernel's"),
         cache: Figure::new(threads * 1e6, "estimate: 1 MB a core at the second level"),

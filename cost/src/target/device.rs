@@ -64,7 +64,9 @@ pub struct Device {
     pub cache_bandwidth: Figure,
     /// Bytes per second that one unit can load (on CPUs: copy into packed panels).
     pub unit_bandwidth: Figure,
-    /// Seconds that every launch takes besides its work.
+    /// Bytes per second between the device's memory and the host's, one way.
+    pub host_bandwidth: Figure,
+    /// Seconds that every launch and every copy takes besides its work.
     pub launch: Figure,
     /// Tiles that products may have; without it a product keeps the tile of its kernel.
     pub tiles: Option<Tiles>,
@@ -91,13 +93,19 @@ impl Device {
         Self::parse(text)
     }
 
+    /// Whether copies to the host and back run beside kernels: GPUs have engines for that, a CPU
+    /// copies with the threads that compute.
+    pub fn copies_beside(&self) -> bool {
+        self.kind == Kind::Gpu
+    }
+
     /// Bytes that an arena may have.
     pub fn arena_limit(&self) -> u64 {
         (self.memory.value - self.reserve.value).max(0.0) as u64
     }
 
     /// All figures with their names, for tables.
-    pub fn figures(&self) -> [(&'static str, &Figure); 13] {
+    pub fn figures(&self) -> [(&'static str, &Figure); 14] {
         [
             ("units", &self.units),
             ("memory", &self.memory),
@@ -111,6 +119,7 @@ impl Device {
             ("cache", &self.cache),
             ("cache_bandwidth", &self.cache_bandwidth),
             ("unit_bandwidth", &self.unit_bandwidth),
+            ("host_bandwidth", &self.host_bandwidth),
             ("launch", &self.launch),
         ]
     }

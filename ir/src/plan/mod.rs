@@ -1,11 +1,14 @@
 //! The plan: a static list of kernel launches with an address for every buffer.
 //!
-//! All executors read this one format. A plan works in one **arena**: the states (weights, then
+//! All executors read this one format. A plan works in one **arena** of the device's memory: the states (weights, then
 //! optimizer moments) lie first and at the same addresses in every plan of a program; inputs,
 //! results and everything transient follow. Repeated layers are loops, over all turns or some of
 //! them: layers that are computed differently are **segments** of one loop. An address inside a loop
 //! is `base + Σ stride · ((turn + shift) mod modulus)`, so the length of a plan does not depend on
 //! the depth of the model. Nothing is allocated and nothing depends on the host while a plan runs.
+//!
+//! What the device has no room for may be copied to the **host arena** and back; kernels take
+//! addresses of the device alone.
 //!
 //! Items run on **streams**: those of one stream one after another, in the order of the text, those of
 //! different streams side by side, unless one waits for an **event** that another records. A record
@@ -21,12 +24,45 @@ use crate::graph::{Feed, Init, NamePart, Role, Slot};
 use crate::kernel::{Access, Storage};
 
 pub use positions::{BEGINNING, Moment, What, moments};
-pub use run::Command;
+pub use run::{Command, Spot};
 
 /// Alignment of every buffer in the arena, in bytes: a cache line, and the widest vector.
 pub const ALIGNMENT: u64 = 64;
 
-/// Where a buffer lies, in bytes from the start of the arena.
+/// A memory with an arena.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub enum Memory {
+    /// That of the device, in which kernels work.
+    #[default]
+    Device,
+    /// That of the machine around it.
+    Host,
+}
+
+/// One end of a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Which memory.
+    pub memory: Memory,
+    /// Where in its arena.
+    pub address: Address,
+}
+
+impl End {
+    /// An address of the device.
+    pub fn device(address: Address) -> Self {
+        Self { memory: Memory::Device, address }
+    }
+
+    /// An address of the host.
+    pub fn host(address: Address) -> Self {
+        Self { memory: Memory::Host, address }
+    }
+}
+
+/// Where a buffer lies, in bytes from the start of its arena.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Address {
     /// Address in turn 0 of all loops.
@@ -101,9 +137,9 @@ pub enum Item {
     /// Copies bytes; the ranges do not overlap.
     Copy {
         /// Source.
-        from: Address,
+        from: End,
         /// Destination.
-        to: Address,
+        to: End,
         /// Length.
         bytes: u64,
         /// When.
@@ -165,11 +201,23 @@ pub enum Category {
     Gradients,
     /// Activations kept from the forward loops for the backward loops.
     Saved,
+    /// Such activations in the host's memory.
+    Offloaded,
     /// Everything that lives within one turn or one segment.
     Transient,
 }
 
-/// A buffer of the arena. Two buffers whose lifetimes do not overlap may share bytes.
+impl Category {
+    /// The memory that buffers of this kind lie in.
+    pub fn memory(self) -> Memory {
+        match self {
+            Self::Offloaded => Memory::Host,
+            _ => Memory::Device,
+        }
+    }
+}
+
+/// A buffer of an arena. Two buffers whose lifetimes do not overlap may share bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanBuffer {
     /// Name for people.
@@ -255,6 +303,8 @@ pub struct PlanResult {
 
 /// Name of the stream of launches.
 pub const COMPUTE: &str = "compute";
+/// Name of the stream of copies between memories.
+pub const COPIES: &str = "copies";
 
 /// A static program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -265,6 +315,8 @@ pub struct Plan {
     pub arena_bytes: u64,
     /// Largest number of bytes live at one time: the lower bound for `arena_bytes`.
     pub live_bytes: u64,
+    /// Bytes of the host arena.
+    pub host_bytes: u64,
     /// Parameters.
     pub params: Vec<PlanParam>,
     /// States, by offset.
@@ -289,6 +341,20 @@ impl Plan {
     /// The result with a role.
     pub fn result(&self, role: &Role) -> Option<&PlanResult> {
         self.results.iter().find(|r| r.role == *role)
+    }
+
+    /// A byte of either arena as a number: those of the host follow those of the device.
+    pub fn flat(&self, memory: Memory, byte: u64) -> u64 {
+        match memory {
+            Memory::Device => byte,
+            Memory::Host => self.arena_bytes + byte,
+        }
+    }
+
+    /// An end of a copy in the same numbers.
+    pub fn flat_end(&self, end: &End) -> Address {
+        let Address { base, turns } = &end.address;
+        Address { base: self.flat(end.memory, *base), turns: turns.clone() }
     }
 
     /// The input of a name.

@@ -2,13 +2,23 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use super::{Address, Item, Order, Plan, TurnTerm, Wait};
+use super::{Address, End, Item, Memory, Order, Plan, TurnTerm, Wait};
 
 impl Display for Address {
     /// `1024 + 64·L0 + 128·((L1 + 1) mod 2)`, where `L0` is the turn of the outermost loop.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.base)?;
         self.turns.iter().try_for_each(|term| write!(f, " + {term}"))
+    }
+}
+
+impl Display for End {
+    /// `@1024`, or `host @1024`.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.memory {
+            Memory::Device => write!(f, "@{}", self.address),
+            Memory::Host => write!(f, "host @{}", self.address),
+        }
     }
 }
 
@@ -26,11 +36,15 @@ impl Display for TurnTerm {
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(
+        write!(
             f,
-            "plan {} (arena {} bytes, {} live) {{",
+            "plan {} (arena {} bytes, {} live",
             self.name, self.arena_bytes, self.live_bytes
         )?;
+        if self.host_bytes > 0 {
+            write!(f, "; {} on the host", self.host_bytes)?;
+        }
+        writeln!(f, ") {{")?;
         for state in &self.states {
             let param = &self.params[state.param as usize];
             writeln!(f, "  state {} {:?} @{}", param.name, state.slot, state.offset)?;
@@ -78,7 +92,7 @@ impl Plan {
                 }
                 Item::Copy { from, to, bytes, order } => {
                     let order = self.order(order);
-                    writeln!(f, "{indent}copy @{from} to @{to}, {bytes} bytes{order}")?;
+                    writeln!(f, "{indent}copy {from} to {to}, {bytes} bytes{order}")?;
                 }
                 Item::Loop { axis, first, count, reversed, body } => {
                     let order = if *reversed { "down" } else { "up" };

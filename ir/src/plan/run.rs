@@ -1,9 +1,9 @@
 //! A plan written out: every launch and copy of one run, with its addresses.
 
-use super::{Item, Plan};
+use super::{End, Item, Memory, Plan};
 
-/// What an item does in one turn of the loops around it. Addresses are bytes from the start of the
-/// arena.
+/// What an item does in one turn of the loops around it. Addresses of launches are bytes from the
+/// start of the device's arena.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Runs all grid points of a kernel.
@@ -18,12 +18,28 @@ pub enum Command {
     /// Copies bytes; the ranges do not overlap.
     Copy {
         /// Source.
-        from: u64,
+        from: Spot,
         /// Destination.
-        to: u64,
+        to: Spot,
         /// Length.
         bytes: u64,
     },
+}
+
+/// A byte of an arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// Which memory.
+    pub memory: Memory,
+    /// Bytes from the start of its arena.
+    pub offset: u64,
+}
+
+impl End {
+    /// The end in the given turns, outermost loop first.
+    pub fn at(&self, turns: &[u64]) -> Spot {
+        Spot { memory: self.memory, offset: self.address.at(turns) }
+    }
 }
 
 impl Plan {

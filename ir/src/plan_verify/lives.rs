@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kernel::{Access, Storage};
-use crate::plan::{Address, BEGINNING, Category, Item, Plan};
+use crate::plan::{Address, BEGINNING, Category, Item, Plan, PlanBuffer};
 
 /// Bytes from the first up to the second.
 type Range = (u64, u64);
@@ -87,9 +87,10 @@ impl Walk<'_> {
                     }
                 }
                 Item::Copy { from, to, bytes, .. } => {
-                    self.touch("a copy's source", from, *bytes, true);
-                    self.touch("a copy's target", to, *bytes, false);
-                    self.write(to, *bytes);
+                    let [from, to] = [from, to].map(|end| self.plan.flat_end(end));
+                    self.touch("a copy's source", &from, *bytes, true);
+                    self.touch("a copy's target", &to, *bytes, false);
+                    self.write(&to, *bytes);
                 }
                 Item::Loop { first, count, reversed, body, .. } => {
                     self.repeat((*first, *count, *reversed), body);
@@ -129,7 +130,8 @@ impl Walk<'_> {
         let (from, to) = self.reach(address, bytes);
         match self.holder(from, self.position) {
             None => {
-                let message = format!("{what} touches byte {from}, where nothing is live");
+                let byte = super::byte(self.plan, from);
+                let message = format!("{what} touches {byte}, where nothing is live");
                 self.errors.insert(message);
             }
             Some((end, name)) if to > end => {
@@ -166,10 +168,12 @@ impl Walk<'_> {
         }
         let moving = |c: Category| !matches!(c, Category::Weights | Category::Optimizer);
         let found = self.plan.buffers.iter().find(|b| {
-            let (live, inside) = (b.live.0..=b.live.1, b.offset..b.offset + b.bytes);
+            let offset = self.plan.flat(b.category.memory(), b.offset);
+            let (live, inside) = (b.live.0..=b.live.1, offset..offset + b.bytes);
             moving(b.category) && live.contains(&position) && inside.contains(&byte)
         });
-        found.map(|b| (b.offset + b.bytes, b.name.as_str()))
+        let end = |b: &PlanBuffer| self.plan.flat(b.category.memory(), b.offset) + b.bytes;
+        found.map(|b| (end(b), b.name.as_str()))
     }
 
     /// Buffers that end here hold nothing any more.
@@ -180,7 +184,8 @@ impl Walk<'_> {
                 Category::Weights | Category::Optimizer | Category::Inputs
             );
             if moves {
-                self.written.remove((buffer.offset, buffer.offset + buffer.bytes));
+                let offset = self.plan.flat(buffer.category.memory(), buffer.offset);
+                self.written.remove((offset, offset + buffer.bytes));
             }
         }
     }

@@ -1,13 +1,13 @@
 //! What makes a plan well-formed.
 //!
-//! - Every address of every item is inside the arena for all turns of the loops around it, with
-//!   the bytes that the kernel says it touches.
+//! - Every address of every item is inside the arena of its memory for all turns of the loops around
+//!   it, with the bytes that the kernel says it touches.
 //! - A launch names a kernel of the plan, with as many buffers as it has arguments; addresses and
 //!   int arguments refer to loops around the item.
 //! - States, inputs and results are aligned, inside the arena and, but for results that are
 //!   states, apart from each other.
-//! - Two buffers that live at the same time do not share bytes, and only states lie in the part
-//!   of the arena that states take.
+//! - Two buffers of one memory that live at the same time do not share bytes, and only states lie in
+//!   the part of the device's arena that states take.
 //! - Copies do not overlap themselves.
 //! - What an item touches lies, in all turns, inside one buffer that is live there, or in one state
 //!   (`lives`).
@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::kernel::Storage;
-use crate::plan::{ALIGNMENT, Address, Category, Item, Plan};
+use crate::plan::{ALIGNMENT, Address, Category, Item, Memory, Plan};
 
 /// All that is wrong with a plan.
 #[derive(Debug, Error)]
@@ -38,12 +38,29 @@ pub fn verify(plan: &Plan) -> Result<(), PlanError> {
     let mut check = Check { plan, errors: Vec::new(), turns: Vec::new() };
     check.items(&plan.items);
     check.tensors();
-    check.buffers();
+    check.buffers(Memory::Device);
+    check.buffers(Memory::Host);
     if check.errors.is_empty() {
         check.errors.extend(lives::errors(plan));
         check.errors.extend(order::errors(plan));
     }
     if check.errors.is_empty() { Ok(()) } else { Err(PlanError(check.errors)) }
+}
+
+/// Bytes of a memory's arena, and what it is called.
+fn arena(plan: &Plan, memory: Memory) -> (u64, &'static str) {
+    match memory {
+        Memory::Device => (plan.arena_bytes, "the arena"),
+        Memory::Host => (plan.host_bytes, "the host arena"),
+    }
+}
+
+/// A byte as [`Plan::flat`] numbers it, for people.
+fn byte(plan: &Plan, flat: u64) -> String {
+    match flat.checked_sub(plan.arena_bytes) {
+        None => format!("byte {flat}"),
+        Some(host) => format!("byte {host} of the host arena"),
+    }
 }
 
 struct Check<'p> {
@@ -61,10 +78,12 @@ impl Check<'_> {
                     self.launch(*kernel, buffers, scalars);
                 }
                 Item::Copy { from, to, bytes, .. } => {
-                    self.address("copy source", from, *bytes);
-                    self.address("copy target", to, *bytes);
-                    if from.turns == to.turns && from.base.abs_diff(to.base) < *bytes {
-                        self.errors.push(format!("a copy at {} overlaps itself", from.base));
+                    self.address("copy source", from.memory, &from.address, *bytes);
+                    self.address("copy target", to.memory, &to.address, *bytes);
+                    let (a, b) = (&from.address, &to.address);
+                    let meet = a.turns == b.turns && a.base.abs_diff(b.base) < *bytes;
+                    if from.memory == to.memory && meet {
+                        self.errors.push(format!("a copy at {} overlaps itself", a.base));
                     }
                 }
                 Item::Loop { axis, first, count, body, .. } => {
@@ -92,7 +111,7 @@ impl Check<'_> {
         }
         for (argument, address) in info.arguments.iter().zip(buffers) {
             let what = format!("argument `{}` of `{}`", argument.name, info.name);
-            self.address(&what, address, argument.bytes);
+            self.address(&what, Memory::Device, address, argument.bytes);
         }
         if scalars.iter().any(|depth| *depth as usize >= self.turns.len()) {
             self.errors.push(format!("a launch of `{}` asks for a loop not around it", info.name));
@@ -100,7 +119,7 @@ impl Check<'_> {
     }
 
     /// Checks the highest address that the loops reach.
-    fn address(&mut self, what: &str, address: &Address, bytes: u64) {
+    fn address(&mut self, what: &str, memory: Memory, address: &Address, bytes: u64) {
         if address.turns.iter().any(|t| t.depth as usize >= self.turns.len()) {
             return self.errors.push(format!("{what}: its address asks for a loop not around it"));
         }
@@ -113,8 +132,9 @@ impl Check<'_> {
             sum.checked_add(term.stride.checked_mul(turn)?)
         });
         let end = highest.and_then(|at| at.checked_add(bytes));
-        if end.is_none_or(|end| end > self.plan.arena_bytes) {
-            self.errors.push(format!("{what} ends outside the arena"));
+        let (bytes, arena) = arena(self.plan, memory);
+        if end.is_none_or(|end| end > bytes) {
+            self.errors.push(format!("{what} ends outside {arena}"));
         }
     }
 
@@ -168,22 +188,25 @@ impl Check<'_> {
         }
     }
 
-    /// Sweeps over the program's positions with the buffers that are live, ordered by offset.
-    fn buffers(&mut self) {
-        let plan = self.plan;
+    /// Sweeps over the program's positions with the buffers of a memory that are live, ordered by
+    /// offset.
+    fn buffers(&mut self, memory: Memory) {
+        let (plan, (bytes, arena)) = (self.plan, arena(self.plan, memory));
         let end = |state: &crate::plan::State| {
             let elements = plan.params.get(state.param as usize).map_or(0, |p| p.elements());
             state.offset.saturating_add(elements.saturating_mul(4))
         };
-        let states = plan.states.iter().map(end).max().unwrap_or(0);
+        let states = plan.states.iter().filter(|_| memory == Memory::Device);
+        let states = states.map(end).max().unwrap_or(0);
         // A state's lifetime is the whole run; its buffers are judged by their place instead.
         let state = |c: Category| matches!(c, Category::Weights | Category::Optimizer);
+        let here = |c: Category| c.memory() == memory && !state(c);
         let moving =
-            plan.buffers.iter().enumerate().filter(|(_, b)| b.bytes > 0 && !state(b.category));
+            plan.buffers.iter().enumerate().filter(|(_, b)| b.bytes > 0 && here(b.category));
         let mut events = Vec::new();
         for (i, buffer) in moving {
-            if buffer.offset.checked_add(buffer.bytes).is_none_or(|e| e > plan.arena_bytes) {
-                self.errors.push(format!("buffer `{}` ends outside the arena", buffer.name));
+            if buffer.offset.checked_add(buffer.bytes).is_none_or(|end| end > bytes) {
+                self.errors.push(format!("buffer `{}` ends outside {arena}", buffer.name));
                 continue;
             }
             if buffer.offset < states {
@@ -222,20 +245,28 @@ mod testing {
     //! Minimal plans: copies of 64 bytes between `x`, which the host writes, `a`, `b` and `stack`.
 
     use super::verify;
-    use crate::plan::{Address, COMPUTE, Category, Item, Order, Plan, PlanBuffer, TurnTerm, Wait};
+    use crate::plan::{
+        Address, COMPUTE, Category, End, Item, Order, Plan, PlanBuffer, TurnTerm, Wait,
+    };
 
     /// Where an item copies from or to.
-    pub(super) struct At(Address);
+    pub(super) struct At(End);
 
     impl From<u64> for At {
         fn from(base: u64) -> Self {
-            Self(Address::fixed(base))
+            Self(End::device(Address::fixed(base)))
         }
     }
 
     impl From<Address> for At {
         fn from(address: Address) -> Self {
-            Self(address)
+            Self(End::device(address))
+        }
+    }
+
+    impl From<End> for At {
+        fn from(end: End) -> Self {
+            Self(end)
         }
     }
 
@@ -272,6 +303,7 @@ mod testing {
             name: "p".into(),
             arena_bytes: 1024,
             live_bytes: 1024,
+            host_bytes: 0,
             params: vec![],
             states: vec![],
             inputs: vec![],
@@ -316,6 +348,7 @@ mod tests {
             name: "p".into(),
             arena_bytes: 256,
             live_bytes: 256,
+            host_bytes: 0,
             params: vec![],
             states: vec![],
             inputs: vec![],

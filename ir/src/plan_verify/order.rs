@@ -110,7 +110,7 @@ fn memory(items: &[Item]) -> u64 {
         let behind = orders(item).into_iter().flat_map(|o| &o.waits).map(|w| u64::from(w.behind));
         let rotation = match item {
             Item::Launch { buffers, .. } => buffers.iter().map(of).max().unwrap_or(0),
-            Item::Copy { from, to, .. } => of(from).max(of(to)),
+            Item::Copy { from, to, .. } => of(&from.address).max(of(&to.address)),
             Item::Loop { body, .. } => memory(body),
         };
         behind.max().unwrap_or(0).max(rotation)
@@ -156,7 +156,7 @@ impl Run<'_> {
                     self.task(&format!("`{}`", info.name), order, accesses);
                 }
                 Item::Copy { from, to, bytes, order } => {
-                    let [from, to] = [from, to].map(|a| a.at(&self.turns));
+                    let [from, to] = [from, to].map(|end| self.plan.flat_end(end).at(&self.turns));
                     let accesses = vec![(from, from + bytes, false), (to, to + bytes, true)];
                     self.task("a copy", order, accesses);
                 }
@@ -200,9 +200,9 @@ impl Run<'_> {
             });
             if let Some(old) = conflict {
                 let (a, b) = (&self.plan.streams[old.stream], &self.plan.streams[stream]);
-                let byte = from.max(old.from);
+                let byte = super::byte(self.plan, from.max(old.from));
                 self.errors.insert(format!(
-                    "{what} on `{b}` and {} on `{a}` meet at byte {byte}, and nothing orders them",
+                    "{what} on `{b}` and {} on `{a}` meet at {byte}, and nothing orders them",
                     old.what
                 ));
             }
@@ -226,9 +226,9 @@ fn joined(a: &Clock, b: &Clock) -> Clock {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{copy, error, looped, on, plan, stack};
+    use super::super::testing::{buffer, copy, error, looped, on, plan, stack};
     use super::*;
-    use crate::plan::Wait;
+    use crate::plan::{Category, End, Wait};
     use crate::plan_verify::verify;
 
     fn wait(event: u32, behind: u32) -> Wait {
@@ -293,5 +293,57 @@ mod tests {
         assert!(error(&prefetch(50, &[], &[wait(1, 1)])).contains("nothing orders them"));
         assert!(error(&prefetch(50, &[wait(0, 0)], &[])).contains("nothing orders them"));
         assert!(error(&prefetch(50, &[wait(0, 0)], &[wait(1, 2)])).contains("nothing orders them"));
+    }
+    fn host(base: u64) -> End {
+        End::host(stack(base, 64))
+    }
+
+    fn with_host(items: Vec<Item>) -> Plan {
+        let mut saved = buffer("saved", 0, 256, (0, 99));
+        saved.category = Category::Offloaded;
+        let mut plan = two_streams(items);
+        plan.host_bytes = 256;
+        plan.buffers.push(saved);
+        plan
+    }
+
+    /// The compute stream fills two slots in rotation, copies take them to the host.
+    fn offload(filled: &[Wait], emptied: &[Wait]) -> Plan {
+        let mut slot = stack(256, 64);
+        slot.turns[0].modulus = 2;
+        let make = on(copy(0, slot.clone()), 0, emptied, &[0]);
+        let out = on(copy(slot, host(0)), 1, filled, &[1]);
+        with_host(vec![looped(4, false, vec![make, out])])
+    }
+
+    #[test]
+    fn what_goes_to_the_host_is_ordered() {
+        verify(&offload(&[wait(0, 0)], &[wait(1, 1)])).unwrap();
+        assert!(error(&offload(&[], &[wait(1, 1)])).contains("nothing orders them"));
+        assert!(error(&offload(&[wait(0, 0)], &[])).contains("nothing orders them"));
+    }
+
+    #[test]
+    fn what_comes_from_the_host_was_written_there() {
+        let back = || looped(4, true, vec![copy(host(0), 64)]);
+        let out = looped(4, false, vec![copy(0, host(0))]);
+        verify(&with_host(vec![out, back()])).unwrap();
+        assert_eq!(
+            error(&with_host(vec![back()])),
+            "a copy's source reads `saved` before it is written"
+        );
+        let mut small = with_host(vec![back()]);
+        small.host_bytes = 192;
+        assert!(error(&small).contains("copy source ends outside the host arena"));
+        let race = vec![copy(0, host(0)), on(copy(host(0), 64), 1, &[], &[])];
+        let wanted = "meet at byte 0 of the host arena, and nothing orders them";
+        let error = error(&with_host(vec![looped(1, false, race)]));
+        assert!(error.contains(wanted), "{error}");
+    }
+
+    #[test]
+    fn equal_bytes_of_two_memories_are_different_bytes() {
+        let items = vec![copy(0, 64), on(copy(64, End::host(Address::fixed(64))), 0, &[], &[])];
+        verify(&with_host(items)).unwrap();
     }
 }

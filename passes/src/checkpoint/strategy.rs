@@ -211,8 +211,7 @@ impl Rules<'_> {
         let placed = place(reuse(self.program.apply(self.formed.clone(), parts)), name);
         let launch: Vec<f64> =
             placed.kernels.iter().map(|k| time(&Work::of(k), self.device).seconds).collect();
-        let rate = self.device.bandwidth.value * self.device.bandwidth_share.value;
-        let schedule = Schedule::of(&placed.plan, &launch, &|bytes| 2.0 * bytes as f64 / rate);
+        let schedule = Schedule::of(&placed.plan, &launch, self.device);
         let stacks = self.stacks(parts);
         let count = |part: &Part| {
             (part.layers, (0..part.kept.stacks()).filter(|i| part.kept.has(*i)).count())

@@ -73,7 +73,7 @@ fn collect(plan: &Plan, items: &[Item], turns: &mut Vec<Range>, found: &mut BTre
                 }
             }
             Item::Copy { to, bytes, .. } => {
-                found.insert(reach(to, *bytes, turns));
+                found.insert(reach(&plan.flat_end(to), *bytes, turns));
             }
             Item::Loop { first, count, body, .. } => {
                 turns.push((*first, first + count.saturating_sub(1)));
@@ -131,8 +131,10 @@ impl Walk<'_> {
             match item {
                 Item::Launch { kernel, buffers, .. } => self.launch(*kernel as usize, buffers),
                 Item::Copy { from, to, bytes, .. } => {
-                    if meets(&self.ranges, reach(from, *bytes, &self.turns)) {
-                        self.ranges.insert(reach(to, *bytes, &self.turns));
+                    let plan = &self.placed.plan;
+                    let [from, to] = [from, to].map(|end| plan.flat_end(end));
+                    if meets(&self.ranges, reach(&from, *bytes, &self.turns)) {
+                        self.ranges.insert(reach(&to, *bytes, &self.turns));
                     }
                 }
                 Item::Loop { first, count, body, .. } => {
@@ -184,7 +186,8 @@ impl Walk<'_> {
         for buffer in self.placed.plan.buffers.iter().filter(|b| b.live.1 == self.position) {
             let moves = !matches!(buffer.category, Category::Weights | Category::Optimizer);
             if moves {
-                let dead = (buffer.offset, buffer.offset + buffer.bytes);
+                let offset = self.placed.plan.flat(buffer.category.memory(), buffer.offset);
+                let dead = (offset, offset + buffer.bytes);
                 self.ranges.retain(|range| !overlap(*range, dead));
             }
         }

@@ -1,11 +1,11 @@
-//! What a plan means: every launch is interpreted over one arena.
+//! What a plan means: every launch is interpreted over one arena, beside that of the host.
 //!
-//! The arena starts as NaN, so that memory that is read before it is written shows.
+//! Both start as NaN, so that memory that is read before it is written shows.
 
 use gigac_ir::graph::{Graph, Role};
 use gigac_ir::interpret::Bindings;
 use gigac_ir::kernel::{Access, Arithmetic, Storage};
-use gigac_ir::plan::Command;
+use gigac_ir::plan::{Command, Memory, Spot};
 
 use super::Placed;
 use crate::outcome::{Outcome, describe};
@@ -23,7 +23,8 @@ impl Placed {
         arithmetic: Arithmetic,
     ) -> Vec<Outcome> {
         let memory = vec![f64::NAN; self.plan.arena_bytes as usize];
-        let mut arena = Arena { placed: self, memory, arithmetic };
+        let host = vec![f64::NAN; self.plan.host_bytes as usize];
+        let mut arena = Arena { placed: self, memory, host, arithmetic };
         for state in &self.plan.states {
             let param = gigac_ir::graph::ParamId(state.param);
             let data = bindings.state(graph, param, state.slot).unwrap_or_else(|e| panic!("{e}"));
@@ -77,6 +78,7 @@ impl Placed {
 struct Arena<'p> {
     placed: &'p Placed,
     memory: Vec<f64>,
+    host: Vec<f64>,
     arithmetic: Arithmetic,
 }
 
@@ -87,8 +89,17 @@ impl Arena<'_> {
                 self.launch(kernel as usize, &buffers, &scalars);
             }
             Command::Copy { from, to, bytes } => {
-                self.memory.copy_within(from as usize..(from + bytes) as usize, to as usize);
+                let range = |at: u64| at as usize..(at + bytes) as usize;
+                let data = self.of(from)[range(from.offset)].to_vec();
+                self.of(to)[range(to.offset)].copy_from_slice(&data);
             }
+        }
+    }
+
+    fn of(&mut self, spot: Spot) -> &mut [f64] {
+        match spot.memory {
+            Memory::Device => &mut self.memory,
+            Memory::Host => &mut self.host,
         }
     }
 

@@ -65,6 +65,7 @@ pub fn place(formed: Formed, name: &str) -> Placed {
         name: name.to_owned(),
         arena_bytes: bytes,
         live_bytes: live,
+        host_bytes: 0,
         params: formed.graph.params.iter().map(|p| param(&formed.graph, p)).collect(),
         states,
         inputs,

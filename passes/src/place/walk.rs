@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use gigac_ir::graph::{AxisId, Op, Role, Span, ValueId};
-use gigac_ir::plan::{Address, BEGINNING, Category, Item, Order, PlanBuffer, State, TurnTerm};
+use gigac_ir::plan::{Address, BEGINNING, Category, End, Item, Order, PlanBuffer, State, TurnTerm};
 
 use super::names::Names;
 use super::{aligned, state_of};
@@ -98,8 +98,8 @@ impl<'f> Walk<'f> {
         for (value, old) in updates {
             self.position += 1;
             copies.push(Item::Copy {
-                from: self.address(value),
-                to: self.address(old),
+                from: End::device(self.address(value)),
+                to: End::device(self.address(old)),
                 bytes: self.formed.bytes(old),
                 order: Order::default(),
             });
@@ -388,8 +388,8 @@ pub(crate) fn resolve(items: &mut [Item], offsets: &[u64]) {
                 buffers.iter_mut().for_each(|a| resolve_address(a, offsets));
             }
             Item::Copy { from, to, .. } => {
-                resolve_address(from, offsets);
-                resolve_address(to, offsets);
+                resolve_address(&mut from.address, offsets);
+                resolve_address(&mut to.address, offsets);
             }
             Item::Loop { body, .. } => resolve(body, offsets),
         }

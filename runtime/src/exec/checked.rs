@@ -6,7 +6,7 @@
 //! kernel both reads and writes it writes first; if not, NaN in the results tell.)
 
 use gigac_ir::kernel::Access;
-use gigac_ir::plan::{BEGINNING, Category, Item, Plan};
+use gigac_ir::plan::{BEGINNING, Category, Item, Memory, Plan};
 
 use super::arena::Arena;
 use super::executor::{Executor, Turns};
@@ -19,23 +19,24 @@ impl Executor<'_> {
     ///
     /// # Errors
     /// [`Error::Machine`] names the kernel that reads what nothing has written, or says that something
-    /// wrote in front of the arena: faults of gigac.
+    /// wrote in front of an arena: faults of gigac.
     pub fn run_checked(&mut self, arena: &mut Arena, pool: &mut Pool) -> Result<()> {
         let plan = self.plan;
         let ends = self.ends.take().unwrap_or_else(|| ends(plan));
+        self.host.poison(0);
         let mut watch = Watch { plan, ends, position: BEGINNING };
         let result = watch.items(self, &plan.items, Turns::default(), (arena, pool));
         self.ends = Some(watch.ends);
         result?;
-        if arena.front_is_whole() {
+        if arena.front_is_whole() && self.host.front_is_whole() {
             return Ok(());
         }
-        Err(Error::Machine(format!("plan `{}` writes in front of its arena", plan.name)))
+        Err(Error::Machine(format!("plan `{}` writes in front of an arena", plan.name)))
     }
 }
 
-/// By position: offset and bytes of what is free after it.
-pub(super) type Ends = Vec<Vec<(u64, u64)>>;
+/// By position: memory, offset and bytes of what is free after it.
+pub(super) type Ends = Vec<Vec<(Memory, u64, u64)>>;
 
 struct Watch<'p> {
     plan: &'p Plan,
@@ -43,14 +44,15 @@ struct Watch<'p> {
     position: u32,
 }
 
-/// By position: offset and bytes of the buffers that are used there for the last time. What lives to
+/// By position: where the buffers lie that are used there for the last time. What lives to
 /// the end is read by the host.
 fn ends(plan: &Plan) -> Ends {
     let moves = |c: Category| !matches!(c, Category::Weights | Category::Optimizer);
     let last = gigac_ir::plan::moments(plan).last().map_or(BEGINNING, |m| m.position);
     let mut ends = vec![Vec::new(); last as usize + 1];
     for buffer in plan.buffers.iter().filter(|b| moves(b.category) && b.live.1 < last) {
-        ends[buffer.live.1 as usize].push((buffer.offset, buffer.bytes));
+        let place = (buffer.category.memory(), buffer.offset, buffer.bytes);
+        ends[buffer.live.1 as usize].push(place);
     }
     ends
 }
@@ -74,18 +76,21 @@ impl Watch<'_> {
                 }
                 self.position += 1;
             } else {
-                self.read(item, turns, arena)?;
+                self.read(item, turns, (arena, &executor.host))?;
                 executor.items(std::slice::from_ref(item), turns, arena, pool);
             }
-            for (offset, bytes) in &self.ends[self.position as usize] {
-                arena.poison_range(*offset, *bytes);
+            for (memory, offset, bytes) in &self.ends[self.position as usize] {
+                match memory {
+                    Memory::Device => arena.poison_range(*offset, *bytes),
+                    Memory::Host => executor.host.poison_range(*offset, *bytes),
+                }
             }
         }
         Ok(())
     }
 
     /// Checks that all that an item reads has been written.
-    fn read(&self, item: &Item, turns: Turns, arena: &Arena) -> Result<()> {
+    fn read(&self, item: &Item, turns: Turns, (arena, host): (&Arena, &Arena)) -> Result<()> {
         let (plan, turns) = (self.plan, turns.inside());
         let unwritten = |who: String, byte: u64, bytes: u64| {
             Err(Error::Machine(format!(
@@ -109,10 +114,14 @@ impl Watch<'_> {
                 }
                 Ok(())
             }
-            Item::Copy { from, bytes, .. } => match arena.unwritten(from.at(turns), *bytes) {
-                Some(byte) => unwritten("a copy".to_owned(), byte, *bytes),
-                None => Ok(()),
-            },
+            Item::Copy { from, bytes, .. } => {
+                let from = from.at(turns);
+                let arena = if from.memory == Memory::Host { host } else { arena };
+                match arena.unwritten(from.offset, *bytes) {
+                    Some(byte) => unwritten("a copy".to_owned(), byte, *bytes),
+                    None => Ok(()),
+                }
+            }
             Item::Loop { .. } => Ok(()),
         }
     }
@@ -154,6 +163,7 @@ mod tests {
             name: "test".into(),
             arena_bytes: 256,
             live_bytes: 256,
+            host_bytes: 0,
             params: vec![],
             states: vec![],
             inputs: vec![],

@@ -1,11 +1,12 @@
 //! Runs a plan on the CPU: walks its items in the order of the text, one launch after the other,
 //! whatever their streams.
 //!
-//! All memory is set aside when the executor is made; running allocates nothing.
+//! All memory is set aside when the executor is made; running allocates nothing. The host arena of a
+//! plan is a mapping of the executor's own, guarded like the arena: nothing in it outlives a run.
 
 use std::time::Instant;
 
-use gigac_ir::plan::{Address, Item, Plan};
+use gigac_ir::plan::{Address, Item, Memory, Plan, Spot};
 
 use crate::error::{Error, Result};
 use crate::exec::arena::Arena;
@@ -24,6 +25,8 @@ pub struct Executor<'p> {
     pub(super) plan: &'p Plan,
     kernels: Vec<Kernel>,
     frame: Frame,
+    /// The host arena.
+    pub(super) host: Arena,
     profile: Option<Profile>,
     /// What a checked run needs to know, once there was one.
     pub(super) ends: Option<Ends>,
@@ -64,8 +67,8 @@ impl<'p> Executor<'p> {
     /// arena of so many bytes.
     ///
     /// # Errors
-    /// [`Error::Machine`] when the arena is too small for the plan, and, for a damaged executable,
-    /// when a kernel is missing or loops nest too deeply.
+    /// [`Error::Machine`] when the arena is too small for the plan or the host arena cannot be mapped,
+    /// and, for a damaged executable, when a kernel is missing or loops nest too deeply.
     pub fn new(plan: &'p Plan, kernels: &Kernels, arena_bytes: u64) -> Result<Self> {
         if arena_bytes < plan.arena_bytes {
             return Err(Error::Machine(format!(
@@ -90,7 +93,8 @@ impl<'p> Executor<'p> {
         let (buffers, scalars) = widest(&plan.items);
         let frame =
             Frame { buffers: Vec::with_capacity(buffers), scalars: Vec::with_capacity(scalars) };
-        Ok(Self { plan, kernels: bound?, frame, profile: None, ends: None })
+        let host = Arena::new(plan.host_bytes)?;
+        Ok(Self { plan, kernels: bound?, frame, host, profile: None, ends: None })
     }
 
     /// The plan.
@@ -143,7 +147,8 @@ impl<'p> Executor<'p> {
                     }
                 }
                 Item::Copy { from, to, bytes, .. } => {
-                    copy(arena, from.at(turns.inside()), to.at(turns.inside()), *bytes, pool);
+                    let [from, to] = [from, to].map(|end| end.at(turns.inside()));
+                    copy((arena, &mut self.host), from, to, *bytes, pool);
                     if let (Some(profile), Some(started)) = (&mut self.profile, started) {
                         profile.copy(*bytes, started);
                     }
@@ -173,15 +178,26 @@ fn launch(kernel: Kernel, points: u64, frame: &Frame, pool: &mut Pool) {
     });
 }
 
-fn copy(arena: &mut Arena, from: u64, to: u64, bytes: u64, pool: &mut Pool) {
-    let arena: &Arena = arena;
+/// Copies between or within the arenas of device and host.
+fn copy(
+    (device, host): (&mut Arena, &mut Arena),
+    from: Spot,
+    to: Spot,
+    bytes: u64,
+    pool: &mut Pool,
+) {
+    let (device, host): (&Arena, &Arena) = (device, host);
+    let arena = |spot: Spot| match spot.memory {
+        Memory::Device => device,
+        Memory::Host => host,
+    };
     pool.run(bytes.div_ceil(COPY_CHUNK), &|first, last, _| {
         let start = first * COPY_CHUNK;
         let length = (last * COPY_CHUNK).min(bytes) - start;
-        // SAFETY: verified to be inside the arena and disjoint; chunks are disjoint too.
+        // SAFETY: verified to be inside the arenas and disjoint; chunks are disjoint too.
         unsafe {
-            let source = arena.base().add((from + start) as usize);
-            let target = arena.base().add((to + start) as usize);
+            let source = arena(from).base().add((from.offset + start) as usize);
+            let target = arena(to).base().add((to.offset + start) as usize);
             std::ptr::copy_nonoverlapping(source, target, length as usize);
         }
     });
@@ -211,7 +227,9 @@ fn widest(items: &[Item]) -> (usize, usize) {
 mod tests {
     use super::*;
     use gigac_ir::kernel::Access;
-    use gigac_ir::plan::{Argument, COMPUTE, Category, KernelInfo, Order, PlanBuffer, TurnTerm};
+    use gigac_ir::plan::{
+        Argument, COMPUTE, Category, End, KernelInfo, Order, PlanBuffer, TurnTerm,
+    };
 
     /// Appends `10·outer + inner` to a list whose length stands in front.
     unsafe extern "C" fn append(b: *const *mut u8, s: *const i64, _: u64, _: u64, _: *mut u8) {
@@ -239,6 +257,7 @@ mod tests {
             name: "test".into(),
             arena_bytes: 256,
             live_bytes: 256,
+            host_bytes: 0,
             params: vec![],
             states: vec![],
             inputs: vec![],
@@ -295,7 +314,8 @@ mod tests {
             order: Order::default(),
         };
         let to = Address { base: 128, turns: vec![term(0, 4, 0)] };
-        let copy = Item::Copy { from: slot, to, bytes: 4, order: Order::default() };
+        let (from, to) = (End::device(slot), End::device(to));
+        let copy = Item::Copy { from, to, bytes: 4, order: Order::default() };
         let plan = plan(vec![repeat(5, false, vec![launch, copy])], vec![list]);
         let arena = run(&plan);
         assert_eq!(arena.slice::<i32>(0, 4), [3, 0, 22, 44]);
@@ -338,8 +358,8 @@ mod tests {
             order: Order::default(),
         };
         let copy = Item::Copy {
-            from: Address::fixed(0),
-            to: Address::fixed(64),
+            from: End::device(Address::fixed(0)),
+            to: End::device(Address::fixed(64)),
             bytes: 64,
             order: Order::default(),
         };
@@ -360,6 +380,42 @@ mod tests {
             row["calls"].as_u64().unwrap()
         };
         assert_eq!((calls("append"), calls("copy")), (5, 1));
+    }
+
+    /// A list goes to the host and comes back behind itself.
+    #[test]
+    fn copies_reach_the_host_and_return() {
+        let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
+        let launch = Item::Launch {
+            kernel: 0,
+            buffers: vec![Address::fixed(0)],
+            scalars: vec![0, 0],
+            order: Order::default(),
+        };
+        let copy = |from, to| Item::Copy { from, to, bytes: 64, order: Order::default() };
+        let slice = Address { base: 0, turns: vec![term(0, 64, 0)] };
+        let back = Address { base: 64, turns: vec![term(0, 64, 0)] };
+        let out = copy(End::device(Address::fixed(0)), End::host(slice.clone()));
+        let items = vec![
+            repeat(3, false, vec![launch, out]),
+            repeat(3, true, vec![copy(End::host(slice), End::device(back))]),
+        ];
+        let mut plan = plan(items, vec![list]);
+        plan.host_bytes = 192;
+        let live = PlanBuffer {
+            name: "host".into(),
+            category: Category::Offloaded,
+            offset: 0,
+            bytes: 192,
+            live: (0, 99),
+        };
+        plan.buffers.push(live);
+        let arena = run(&plan);
+        for turn in 0..3 {
+            let list = arena.slice::<i32>(64 + 64 * turn as u64, 4);
+            assert_eq!(list[0], turn + 1, "the list as it was after turn {turn}");
+            assert_eq!(list[turn as usize + 1], 11 * turn);
+        }
     }
 
     #[test]

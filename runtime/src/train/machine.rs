@@ -51,6 +51,7 @@ impl<'k> Machine<'k> {
         let batches = program.phases.iter().map(|p| Layout::new(&p.step).bytes()).max();
         memory::require(&[
             ("arena", program.arena_bytes()),
+            ("offloaded", program.host_bytes()),
             ("batches", batches.unwrap_or(0).saturating_mul(prefetch::DEPTH as u64)),
             ("scratch", kernels.scratch_bytes().saturating_mul(threads as u64)),
         ])?;
