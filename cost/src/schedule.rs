@@ -101,19 +101,6 @@ impl Schedule {
             steps: steps(&plan.items, launch, device),
         }
     }
-
-    /// Number of tasks that run in all, loops unrolled.
-    pub fn tasks(&self) -> u64 {
-        count(&self.steps)
-    }
-}
-
-fn count(steps: &[Step]) -> u64 {
-    let of = |step: &Step| match step {
-        Step::Task(_) => 1,
-        Step::Loop { count: turns, body, .. } => turns.saturating_mul(count(body)),
-    };
-    steps.iter().map(of).fold(0, u64::saturating_add)
 }
 
 fn steps(items: &[Item], launch: &[f64], device: &Device) -> Vec<Step> {

@@ -24,6 +24,8 @@ pub struct Options {
     pub machine: Machine,
     /// Bytes that the arena of a training step may have; without a limit nothing is dropped.
     pub memory: Option<u64>,
+    /// Whether a training step may keep what does not fit in the host's memory.
+    pub offload: bool,
     /// Optional passes from this position of the list on are off.
     pub limit: usize,
 }
@@ -38,6 +40,7 @@ impl Default for Options {
             device: cpu(&CpuFacts::default()),
             machine: Machine::Cpu,
             memory: None,
+            offload: false,
             limit: PIPELINE.len(),
         }
     }

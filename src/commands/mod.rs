@@ -46,6 +46,11 @@ pub struct PassArgs {
     /// does not fit is computed again on the way back.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
+    /// What does not fit may also go to the host's memory and come back. Off by default: the time of
+    /// copies is an estimate, what other jobs leave of the host's memory and of the link is not
+    /// known, and on a CPU it is the same memory.
+    #[arg(long)]
+    pub offload: bool,
 }
 
 impl PassArgs {
@@ -56,6 +61,7 @@ impl PassArgs {
     pub fn options(&self) -> Result<Options, Failure> {
         let mut options = Options::default();
         options.exact = self.exact;
+        options.offload = self.offload;
         options.memory = self.memory.as_deref().map(size::bytes).transpose()?;
         for name in &self.disable {
             let wrong = |e| Failure::Usage(format!("`--disable {name}`: {e}"));

@@ -147,6 +147,7 @@ mod tests {
             key_of(&["--set", "L=1", "--quiet"]),
             key_of(&["--memory", "1GiB", "--quiet"]),
             key_of(&["--quiet", "--memory=2GiB"]),
+            key_of(&["--quiet", "--memory=2GiB", "--offload"]),
         ];
         let distinct: std::collections::HashSet<&String> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());

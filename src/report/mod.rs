@@ -17,7 +17,7 @@ use gigac_ir::graph::{Slot, Span};
 use gigac_ir::kernel::Storage;
 use gigac_ir::plan::{Category, Plan, PlanBuffer, What, moments};
 use gigac_passes::desync::{Certificate, Dependence, certify};
-use gigac_passes::place::Placed;
+use gigac_passes::place::{Placed, launches};
 use gigac_passes::price;
 
 use crate::compile::{CheckedPhase, CompiledPhase, tokens_of};
@@ -148,7 +148,7 @@ impl Report {
             flops,
             peak,
             precision,
-            launches: schedule.tasks(),
+            launches: launches(&placed.plan.items),
         };
         let kernels = kernels(placed, &phase.checked.sources, &times, &simulation);
         let mut bounds: BTreeMap<Bound, f64> = BTreeMap::new();

@@ -1,5 +1,7 @@
 //! A step with less memory: the same bits, in an arena that keeps to the limit.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::support::{CORPUS, Place, failed, metrics, model, passed, read, root};
@@ -22,27 +24,59 @@ fn experts_and_micro_batches() {
 /// Trains with all memory, with some, and with as little as possible.
 fn same_bits(name: &str, sets: &[&str]) {
     let place = Place::new();
-    let arena = |memory: &str| {
-        let file = model(name);
-        let words = [&["plan", &file, "--json", "--memory", memory], sets].concat();
-        let plan: Value =
-            serde_json::from_slice(&passed(&place.gigac(&words)).stdout).expect("JSON");
-        plan["arena_bytes"].as_u64().expect("a number")
-    };
-    let (all, least) = (arena("1TiB"), arena("1B"));
+    let all = arena(&place, name, sets, "1TiB");
+    let least = arena(&place, name, sets, "1B");
     assert!(least < all, "something is dropped");
-    let some = u64::midpoint(all, least);
-    assert!(arena(&some.to_string()) <= some);
-    let some = some.to_string();
-    let runs = ["1TiB", &some, "1B"].map(|memory| {
-        let (out, export) = (place.path(memory), place.path(&format!("{memory}.safetensors")));
-        let flags = ["--memory", memory, "--data", CORPUS, "--steps", "3", "--quiet"];
-        let files = ["--out", &out, "--export", &export];
-        passed(&place.train(name, &[sets, &flags, &files].concat()));
-        (read(&export), metrics(&out))
-    });
+    let some = u64::midpoint(all, least).to_string();
+    assert!(arena(&place, name, sets, &some) <= u64::midpoint(all, least));
+    let runs = [&["1TiB"][..], &[&some], &["1B"]].map(|memory| run(&place, name, sets, memory));
     assert!(runs[0] == runs[1], "some is dropped");
     assert!(runs[0] == runs[2], "most is dropped");
+}
+
+/// Sixteen layers, of which part is kept on the host: the same bits, within the same bytes, and
+/// watched memory finds nothing.
+#[test]
+fn offloading_keeps_the_bits() {
+    for name in ["nano", "gpt2-nano", "moe-nano"] {
+        let (place, sets) = (Place::new(), ["--set", "L=16"]);
+        let [all, least] = ["1TiB", "1B"].map(|memory| arena(&place, name, &sets, memory));
+        let some = u64::midpoint(all, least).to_string();
+        let offload = [some.as_str(), "--offload"];
+        let plan = plan(&place, name, &sets, &offload);
+        assert!(plan["host_bytes"].as_u64().expect("a number") > 0, "{name}: {plan}");
+        assert!(plan["arena_bytes"].as_u64().expect("a number") <= u64::midpoint(all, least));
+        let whole = run(&place, name, &sets, &["1TiB"]);
+        assert!(whole == run(&place, name, &sets, &offload), "{name}");
+        assert!(whole == run(&place, name, &sets, &[&some, "--offload", "--poison"]), "{name}");
+    }
+}
+
+fn plan(place: &Place, name: &str, sets: &[&str], memory: &[&str]) -> Value {
+    let file = model(name);
+    let words = [&["plan", &file, "--json", "--memory"], memory, sets].concat();
+    serde_json::from_slice(&passed(&place.gigac(&words)).stdout).expect("JSON")
+}
+
+fn arena(place: &Place, name: &str, sets: &[&str], memory: &str) -> u64 {
+    plan(place, name, sets, &[memory])["arena_bytes"].as_u64().expect("a number")
+}
+
+/// The weights after three steps, and what the steps say of themselves. No step allocates.
+fn run(
+    place: &Place,
+    name: &str,
+    sets: &[&str],
+    memory: &[&str],
+) -> (Vec<u8>, Vec<BTreeMap<&'static str, Value>>) {
+    let files = memory.concat();
+    let (out, export) = (place.path(&files), place.path(&format!("{files}.safetensors")));
+    let flags = ["--data", CORPUS, "--steps", "3", "--quiet", "--out", &out, "--export", &export];
+    passed(&place.train(name, &[sets, &["--memory"], memory, &flags].concat()));
+    let lines = String::from_utf8(read(format!("{out}/metrics.jsonl"))).expect("text");
+    let last: Value = serde_json::from_str(lines.lines().last().expect("steps")).expect("JSON");
+    assert!(memory.contains(&"--poison") || last["allocations"] == 0, "{last}");
+    (read(&export), metrics(&out))
 }
 
 /// Freed buffers are filled with NaN and every read is checked: nothing is found, and the same bits
@@ -124,17 +158,53 @@ fn the_choice_explains_itself() {
     }
 }
 
+/// Copies beside kernels: what the choice promises is what the simulated plan takes, but for what a
+/// segment waits for at its ends, at most the copies of a layer at either.
+#[test]
+fn offloading_explains_itself() {
+    let place = Place::new();
+    for (name, target) in [("nano", "a100"), ("bench-m", "h100"), ("bench-x", "cpu")] {
+        let file = model(name);
+        let words =
+            ["plan", &file, "--explain", "checkpoint", "--target", target, "--offload", "--json"];
+        let json: Value =
+            serde_json::from_slice(&passed(&place.gigac(&words)).stdout).expect("JSON");
+        let list = |field: &str| json[field].as_array().expect("a list").clone();
+        let number = |of: &Value, field: &str| of[field].as_f64().expect("a number");
+        let outcomes = list("outcomes");
+        let of = |rule: &str| outcomes.iter().find(|o| o["rule"] == rule).expect("a rule");
+        let (all, plain, ours) = (of("keep all"), of("ours"), of("ours, offloading"));
+        assert!(number(ours, "host_bytes") > 0.0, "{name}: {ours}");
+        let within = number(of("every second layer"), "stack_bytes");
+        assert!(number(ours, "stack_bytes") <= within, "{name}: {ours}");
+        assert!(number(ours, "added_s") <= number(plain, "added_s") * (1.0 + 1e-9));
+        let copies: f64 = list("activations").iter().map(|a| number(a, "copy_s")).sum();
+        let segments = ours["parts"][0].as_array().expect("a list").len() as f64;
+        let promised = number(all, "step_s") + number(ours, "added_s");
+        let more = number(ours, "step_s") - promised;
+        assert!(-1e-6 * promised <= more, "{name}: {more}, {ours}");
+        assert!(more <= 2.0 * segments * copies, "{name}: {more}, {ours}");
+        for (with, without) in list("offloading").iter().zip(&list("frontier")) {
+            assert!(number(with, "added_s") <= number(without, "added_s") * (1.0 + 1e-9));
+            assert!(number(with, "bound_s") <= number(with, "added_s") * (1.0 + 1e-9));
+        }
+    }
+}
+
 /// The tables and plots of the documentation are what the compiler says; `BLESS=1` writes them.
 #[test]
 fn the_documented_frontiers_are_current() {
     let place = Place::new();
     let plot = place.path("frontier.svg");
-    for target in ["a100", "h100"] {
+    let offload = &["--offload"][..];
+    for (target, flags, name) in
+        [("a100", &[][..], "a100"), ("h100", &[], "h100"), ("a100", offload, "a100-offload")]
+    {
         let file = model("gigachat-pro-29b");
         let words = ["plan", &file, "--target", target, "--explain", "checkpoint", "--plot", &plot];
-        let text = passed(&place.gigac(&words)).stdout.clone();
+        let text = passed(&place.gigac(&[&words, flags].concat())).stdout.clone();
         for (made, end) in [(text, "txt"), (read(&plot), "svg")] {
-            let page = root().join(format!("docs/passes/frontier-29b-{target}.{end}"));
+            let page = root().join(format!("docs/passes/frontier-29b-{name}.{end}"));
             if std::env::var_os("BLESS").is_some() {
                 std::fs::write(&page, &made).expect("the documentation can be written");
             }

@@ -1,7 +1,7 @@
 //! Rewrites a pair of loops so that its layers keep what they were told to.
 //!
 //! Layers that keep the same are one segment of both loops. A stack that all keep stays one stack;
-//! one that some keep becomes a stack of each segment that does. In the reversed loop the makers
+//! one that some keep, or keep on the host, becomes a stack of each segment that does. In the reversed loop the makers
 //! of what is not kept stand, cloned, just before the first unit that reads it: whole kernels, so
 //! that every bit is the one that the forward loop made.
 
@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use gigac_ir::graph::ValueId;
+use gigac_ir::plan::Memory;
 
 use super::pair::{Pair, touches};
 use super::problem::Kept;
@@ -21,6 +22,8 @@ pub struct Part {
     pub layers: u64,
     /// What they keep.
     pub kept: Kept,
+    /// What of it they keep in the host's memory.
+    pub host: Kept,
 }
 
 /// Rewrites a pair. The parts are all layers, in the order in which the forward loop runs them.
@@ -60,14 +63,21 @@ struct Rewrite<'p> {
 struct Shared {
     turns: Range<u64>,
     kept: Kept,
+    host: Kept,
     /// The stack of this part alone that holds each value, where one does.
     wholes: Vec<Option<ValueId>>,
+}
+
+impl Shared {
+    fn memory(&self, stack: usize) -> Memory {
+        if self.host.has(stack) { Memory::Host } else { Memory::Device }
+    }
 }
 
 impl Rewrite<'_> {
     fn run(&self, formed: &mut Formed, parts: &[&Part]) -> (Loop, Loop) {
         let count = self.pair.stacks.len();
-        let common = Kept::only(count, |i| parts.iter().all(|p| p.kept.has(i)));
+        let common = Kept::only(count, |i| parts.iter().all(|p| p.kept.has(i) && !p.host.has(i)));
         let turns = turns(parts, self.forward.reversed);
         let mut shared = Vec::new();
         for (part, turns) in parts.iter().zip(turns) {
@@ -75,7 +85,8 @@ impl Rewrite<'_> {
                 let own = part.kept.has(i) && !common.has(i);
                 own.then(|| fresh(formed, self.slice(i)))
             });
-            shared.push(Shared { turns, kept: part.kept.clone(), wholes: wholes.collect() });
+            let (kept, host) = (part.kept.clone(), part.host.clone());
+            shared.push(Shared { turns, kept, host, wholes: wholes.collect() });
         }
         let forward = self.ahead(formed, &shared, &common);
         shared.reverse();
@@ -108,7 +119,8 @@ impl Rewrite<'_> {
             segment.next = results.iter().map(|r| segment.next[*r]).collect();
             let here = |v: ValueId| map.get(&v).copied().unwrap_or(v);
             let stacks = part.wholes.iter().enumerate().filter_map(|(stack, whole)| {
-                Some(Stack { whole: (*whole)?, slice: here(self.slice(stack)) })
+                let (slice, memory) = (here(self.slice(stack)), part.memory(stack));
+                Some(Stack { whole: (*whole)?, slice, memory })
             });
             segment.stacks = stacks.collect();
             forward.segments.push(segment);
@@ -134,7 +146,7 @@ impl Rewrite<'_> {
             segment.arguments.extend(&slices);
             let stacks = part.wholes.iter().enumerate().filter_map(|(stack, whole)| {
                 let slice = all[1 + self.pair.stacks[stack].1];
-                Some(Stack { whole: (*whole)?, slice })
+                Some(Stack { whole: (*whole)?, slice, memory: part.memory(stack) })
             });
             segment.stacks = stacks.collect();
             let added = missing.iter().copied().zip(slices).collect();
@@ -328,6 +340,7 @@ fn renamed(formed: &mut Formed, unit: &Unit, map: &mut HashMap<ValueId, ValueId>
                 let stack = |s: &Stack| Stack {
                     whole: map.get(&s.whole).copied().unwrap_or(s.whole),
                     slice: own.get(&s.slice).copied().unwrap_or(s.slice),
+                    memory: s.memory,
                 };
                 new.stacks = segment.stacks.iter().map(stack).collect();
                 segments.push(new);

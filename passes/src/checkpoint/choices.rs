@@ -2,19 +2,25 @@
 //! another in both.
 //!
 //! All sets of stacks are tried, `2ⁿ` for `n` that can be dropped at all, up to `MOST`; beyond
-//! that the smallest stacks stay kept, and a bound says what this can cost.
+//! that the smallest stacks stay kept, and a bound says what this can cost. With offloading every
+//! stack that is kept may be kept on the host: `3ⁿ` sets, up to `SETS`; beyond that the smallest
+//! stay on the device.
 
 use super::problem::{Kept, Problem};
 
 /// Stacks that are chosen among: 262,144 sets.
 const MOST: usize = 18;
+/// Ways to keep, drop and offload stacks that are tried.
+const SETS: u64 = 1 << 19;
 
 /// What a layer can do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
     /// The stacks that it keeps.
     pub kept: Kept,
-    /// Bytes of one layer.
+    /// Those of them that it keeps on the host.
+    pub host: Kept,
+    /// Bytes of one layer on the device.
     pub bytes: u64,
     /// Seconds that a turn takes longer than when everything is kept.
     pub seconds: f64,
@@ -25,18 +31,20 @@ pub struct Choice {
 pub struct Choices {
     /// By bytes, ascending; seconds descend.
     pub list: Vec<Choice>,
-    /// Bytes of stacks that were kept without being asked, because there are too many.
+    /// Bytes of stacks that were not asked everything, because there are too many.
     pub unasked: u64,
 }
 
-/// The choices of a problem.
-pub fn choices(problem: &Problem) -> Choices {
+/// The choices of a problem, with or without the host's memory.
+pub fn choices(problem: &Problem, offload: bool) -> Choices {
     let count = problem.stacks.len();
     let fixed = problem.fixed();
-    let mut free: Vec<usize> = (0..count).filter(|i| !fixed.has(*i)).collect();
-    free.sort_by_key(|i| (std::cmp::Reverse(problem.stacks[*i].bytes), *i));
-    let unasked = free.split_off(free.len().min(MOST));
-    let unasked = unasked.iter().map(|i| problem.stacks[*i].bytes).sum();
+    let mut largest: Vec<usize> = (0..count).collect();
+    largest.sort_by_key(|i| (std::cmp::Reverse(problem.stacks[*i].bytes), *i));
+    let mut free: Vec<usize> = largest.iter().copied().filter(|i| !fixed.has(*i)).collect();
+    free.truncate(MOST);
+    let moving = if offload { offered(&largest, &free) } else { Vec::new() };
+    let moves = Moves::of(problem, &moving);
     // Sets in binary, each of which differs from the one before in few stacks.
     let mut kept = Kept::all(count);
     let mut sets = Vec::new();
@@ -44,21 +52,70 @@ pub fn choices(problem: &Problem) -> Choices {
         for (bit, stack) in free.iter().enumerate().take(set.trailing_zeros() as usize + 1) {
             kept.set(*stack, set >> bit & 1 == 0);
         }
-        if let Some(seconds) = problem.seconds(&kept) {
-            sets.push((problem.bytes(&kept), seconds, set));
+        let Some(seconds) = problem.seconds(&kept) else { continue };
+        let (all, ways) = (problem.bytes(&kept), problem.ways(&kept).expect("nothing is lost"));
+        for host in subsets(moves.mask(&kept)) {
+            let (bytes, copies) = moves.sums[host as usize];
+            sets.push((all - bytes, seconds + problem.seen(copies, ways), (set, host)));
         }
     }
-    let choice = |(bytes, seconds, set): (u64, f64, u32)| {
-        let dropped = |stack: usize| {
-            free.iter().position(|f| *f == stack).is_some_and(|bit| set >> bit & 1 == 1)
+    let choice = |(bytes, seconds, (set, host)): (u64, f64, (u32, u32))| {
+        let has = |list: &[usize], bits: u32, stack: usize| {
+            list.iter().position(|f| *f == stack).is_some_and(|bit| bits >> bit & 1 == 1)
         };
-        Choice { kept: Kept::only(count, |stack| !dropped(stack)), bytes, seconds }
+        let kept = Kept::only(count, |stack| !has(&free, set, stack));
+        let host = Kept::only(count, |stack| has(&moving, host, stack));
+        Choice { kept, host, bytes, seconds }
     };
-    Choices { list: undominated(sets).into_iter().map(choice).collect(), unasked }
+    let list = undominated(sets).into_iter().map(choice).collect();
+    let asked = |i: &usize| (fixed.has(*i) || free.contains(i)) && (!offload || moving.contains(i));
+    let unasked = largest.iter().filter(|i| !asked(i)).map(|i| problem.stacks[*i].bytes).sum();
+    Choices { list, unasked }
+}
+
+/// Those of the stacks, from the largest on, that may be moved to the host.
+fn offered(stacks: &[usize], free: &[usize]) -> Vec<usize> {
+    let mut sets = 1_u64 << free.len();
+    let fits = |stack: &usize| {
+        // Dropped or kept in two memories; or just kept in two.
+        sets = if free.contains(stack) { sets / 2 * 3 } else { sets * 2 };
+        sets <= SETS
+    };
+    stacks.iter().copied().take_while(fits).collect()
+}
+
+/// All subsets of a set of bits, the empty one last.
+fn subsets(all: u32) -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(all), move |set| (*set > 0).then(|| (set - 1) & all))
+}
+
+/// The stacks that may be moved to the host.
+struct Moves {
+    stacks: Vec<usize>,
+    /// Bytes and seconds of copying, by set.
+    sums: Vec<(u64, f64)>,
+}
+
+impl Moves {
+    fn of(problem: &Problem, stacks: &[usize]) -> Self {
+        let mut sums = vec![(0, 0.0)];
+        for set in 1..1_usize << stacks.len() {
+            let stack = &problem.stacks[stacks[set.trailing_zeros() as usize]];
+            let (bytes, copies) = sums[set & (set - 1)];
+            sums.push((bytes + stack.bytes, copies + stack.copy));
+        }
+        Self { stacks: stacks.to_vec(), sums }
+    }
+
+    /// Those of a set.
+    fn mask(&self, kept: &Kept) -> u32 {
+        let stacks = self.stacks.iter().enumerate().filter(|(_, stack)| kept.has(**stack));
+        stacks.map(|(bit, _)| 1 << bit).sum()
+    }
 }
 
 /// Those that no other equals or beats in both bytes and seconds; of equals the first.
-fn undominated(mut all: Vec<(u64, f64, u32)>) -> Vec<(u64, f64, u32)> {
+fn undominated<T: Copy + Ord>(mut all: Vec<(u64, f64, T)>) -> Vec<(u64, f64, T)> {
     all.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
     let mut least = f64::INFINITY;
     all.retain(|(_, seconds, _)| {
@@ -108,13 +165,13 @@ mod tests {
             makers.push(maker(1.0 + (i * 7 % 5) as f64, &[Need::Stack(i - 1)], &[i - 1]));
             stacks.push(stack(8 + (i * 5 % 7) as u64 * 8, i));
         }
-        Problem { makers, stacks }
+        Problem { makers, stacks, back: 20.0, beside: true }
     }
 
     #[test]
     fn no_set_is_better() {
         let problem = chain(9);
-        let found = choices(&problem);
+        let found = choices(&problem, false);
         assert_eq!(found.unasked, 0);
         assert_eq!(found.list.first().map(|c| c.bytes), Some(8), "only the input");
         assert_eq!(found.list.last().map(|c| c.seconds), Some(0.0), "everything");
@@ -135,14 +192,42 @@ mod tests {
         let mut problem = chain(22);
         problem.stacks.iter_mut().for_each(|s| s.bytes *= 1000);
         (19..23).for_each(|i| problem.stacks[i].bytes = 1);
-        let found = choices(&problem);
+        let found = choices(&problem, false);
         assert_eq!(found.unasked, 4);
         assert!(found.list.iter().all(|c| (19..23).all(|i| c.kept.has(i))));
     }
 
+    /// Every stack kept, dropped or kept on the host, by trying everything.
+    #[test]
+    fn no_way_to_offload_is_better() {
+        for (beside, slow) in [(true, 1.0), (true, 9.0), (false, 1.0)] {
+            let mut problem = chain(5);
+            problem.beside = beside;
+            problem.stacks.iter_mut().for_each(|s| s.copy *= slow);
+            let found = choices(&problem, true);
+            assert_eq!(found.unasked, 0);
+            let count = problem.stacks.len();
+            for set in 0..3_u32.pow(count as u32) {
+                let state = |i: usize| set / 3_u32.pow(i as u32) % 3;
+                let kept = Kept::only(count, |i| state(i) > 0);
+                let host = Kept::only(count, |i| state(i) == 2);
+                let Some(seconds) = problem.seconds_with(&kept, &host) else { continue };
+                let bytes = problem.bytes(&kept) - problem.bytes(&host);
+                let as_good = |c: &Choice| c.bytes <= bytes && c.seconds <= seconds + 1e-9;
+                assert!(found.list.iter().any(as_good), "{kept:?} {host:?}");
+            }
+            for choice in &found.list {
+                let seconds = problem.seconds_with(&choice.kept, &choice.host).expect("lost");
+                assert!((seconds - choice.seconds).abs() < 1e-9);
+                let host = problem.bytes(&choice.host);
+                assert_eq!(choice.bytes, problem.bytes(&choice.kept) - host);
+            }
+        }
+    }
+
     #[test]
     fn the_hull_lies_below_all_choices() {
-        let found = choices(&chain(9));
+        let found = choices(&chain(9), false);
         let hull = found.hull();
         assert_eq!((hull.first(), hull.last()), (Some(&0), Some(&(found.list.len() - 1))));
         for pair in hull.windows(2) {

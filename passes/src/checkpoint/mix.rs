@@ -79,6 +79,7 @@ pub(super) mod tests {
     pub(crate) fn layers(count: u64, points: &[(u64, f64)]) -> Layers {
         let choice = |(bytes, seconds): &(u64, f64)| Choice {
             kept: Kept::all(0),
+            host: Kept::none(0),
             bytes: *bytes,
             seconds: *seconds,
         };

@@ -6,8 +6,8 @@
 //!
 //! 1. [`pair`] finds the loops and states the problem of one of their layers ([`problem`]): stacks
 //!    with their bytes, makers with their seconds on the target, and what each maker needs.
-//! 2. [`choices`] lists what a layer can do: all sets of stacks, without those that another beats
-//!    in both bytes and seconds.
+//! 2. [`choices`] lists what a layer can do: all sets of stacks, kept on the device or, when that is
+//!    allowed, on the host, without those that another beats in both bytes and seconds.
 //! 3. [`exact`] finds how many layers do what ([`mix`]): the best assignment, or one with a bound
 //!    that none can beat.
 //! 4. [`apply`] rewrites the loops: layers that do the same are a segment, and whole kernels are
@@ -55,7 +55,8 @@ fn run(formed: Formed, context: &Context<'_>) -> (Formed, Report) {
     match context.options.memory {
         None => (formed, Report::new()),
         Some(limit) => {
-            let (formed, fitted) = fit(formed, &context.options.device, limit);
+            let options = context.options;
+            let (formed, fitted) = fit(formed, &options.device, limit, options.offload);
             (formed, fitted.report(limit))
         }
     }
@@ -69,25 +70,25 @@ pub struct Program {
 }
 
 impl Program {
-    /// The reduced problem of a formed program on a device.
-    pub fn of(formed: &Formed, device: &Device) -> Self {
+    /// The reduced problem of a formed program on a device, with or without the host's memory.
+    pub fn of(formed: &Formed, device: &Device, offload: bool) -> Self {
         let pairs = pair::pairs(formed, device);
         let layers = pairs.iter().map(|pair| Layers {
-            choices: choices::choices(&pair.problem),
+            choices: choices::choices(&pair.problem, offload),
             count: pair.layers,
             runs: pair.runs,
         });
         Self { layers: layers.collect(), pairs }
     }
 
-    /// Bytes of all stacks when everything is kept.
+    /// Bytes of all stacks on the device when everything is kept there.
     pub fn all_bytes(&self) -> u64 {
         let of =
             |pair: &Pair| pair.layers * pair.problem.bytes(&Kept::all(pair.problem.stacks.len()));
         self.pairs.iter().map(of).sum()
     }
 
-    /// Bytes of all stacks when as little as possible is kept.
+    /// Bytes of all stacks on the device when as little as possible is kept there.
     pub fn least_bytes(&self) -> u64 {
         self.layers.iter().map(|l| l.count * l.choices.list[0].bytes).sum()
     }
@@ -102,8 +103,11 @@ impl Program {
     /// more, so that their stacks are free when the others compute again.
     pub fn parts(&self, mixes: &Mixes) -> Vec<Vec<Part>> {
         let of = |(layers, shares): (&Layers, &Vec<Share>)| {
-            let kept = |choice: usize| layers.choices.list[choice].kept.clone();
-            let part = |share: &Share| Part { layers: share.layers, kept: kept(share.choice) };
+            let part = |share: &Share| {
+                let choice = &layers.choices.list[share.choice];
+                let (kept, host) = (choice.kept.clone(), choice.host.clone());
+                Part { layers: share.layers, kept, host }
+            };
             shares.iter().map(part).collect()
         };
         self.layers.iter().zip(&mixes.list).map(of).collect()
@@ -123,6 +127,8 @@ impl Program {
 pub struct Fitted {
     /// Bytes of the arena.
     pub arena: u64,
+    /// Bytes of the host arena.
+    pub host: u64,
     /// What was dropped; none when everything is kept.
     pub chosen: Option<Chosen>,
 }
@@ -142,12 +148,25 @@ pub struct Chosen {
 
 /// The program that takes the least time among those whose arena is within a limit; the smallest
 /// one when none is.
-pub fn fit(formed: Formed, device: &Device, limit: u64) -> (Formed, Fitted) {
-    let all = arena(&formed);
-    let program = Program::of(&formed, device);
+pub fn fit(formed: Formed, device: &Device, limit: u64, offload: bool) -> (Formed, Fitted) {
+    let (all, _) = arenas(&formed);
+    let program = Program::of(&formed, device, false);
     if all <= limit || program.pairs.is_empty() {
-        return (formed, Fitted { arena: all, chosen: None });
+        return (formed, Fitted { arena: all, host: 0, chosen: None });
     }
+    let plain = fit_program(&formed, &program, all, limit);
+    if !offload {
+        return plain;
+    }
+    // What passes through takes slots, of which the reduced problem knows nothing: where layers are
+    // few, they may be more than what is won.
+    let wider = fit_program(&formed, &Program::of(&formed, device, true), all, limit);
+    let [(a, s), (b, t)] = [&plain.1, &wider.1].map(|fitted| fitted.worth(limit));
+    if a.cmp(&b).then(s.total_cmp(&t)).is_le() { plain } else { wider }
+}
+
+/// The same for the choices of one program, of which keeping everything takes `all` bytes.
+fn fit_program(formed: &Formed, program: &Program, all: u64, limit: u64) -> (Formed, Fitted) {
     let least = program.least_bytes();
     let mut best: Option<(Formed, Fitted)> = None;
     // Too many bytes, and few enough.
@@ -156,9 +175,9 @@ pub fn fit(formed: Formed, device: &Device, limit: u64) -> (Formed, Fitted) {
     for _ in 0..ROUNDS {
         let (mixes, bound) = program.solve(budget).expect("the least bytes are within the budget");
         let tried = program.apply(formed.clone(), &program.parts(&mixes));
-        let arena = arena(&tried);
+        let (arena, host) = arenas(&tried);
         let used = mixes.bytes;
-        let fitted = Fitted { arena, chosen: Some(Chosen { all, budget, mixes, bound }) };
+        let fitted = Fitted { arena, host, chosen: Some(Chosen { all, budget, mixes, bound }) };
         if arena <= limit {
             low = used;
             best = Some((tried, fitted));
@@ -177,15 +196,17 @@ pub fn fit(formed: Formed, device: &Device, limit: u64) -> (Formed, Fitted) {
     }
     best.unwrap_or_else(|| {
         let (mixes, bound) = program.solve(least).expect("the least bytes are within the budget");
-        let smallest = program.apply(formed, &program.parts(&mixes));
-        let arena = arena(&smallest);
+        let smallest = program.apply(formed.clone(), &program.parts(&mixes));
+        let (arena, host) = arenas(&smallest);
         let chosen = Chosen { all, budget: least, mixes, bound };
-        (smallest, Fitted { arena, chosen: Some(chosen) })
+        (smallest, Fitted { arena, host, chosen: Some(chosen) })
     })
 }
 
-fn arena(formed: &Formed) -> u64 {
-    place(reuse(formed.clone()), "measured").plan.arena_bytes
+/// Bytes of the arenas of device and host.
+fn arenas(formed: &Formed) -> (u64, u64) {
+    let plan = place(reuse(formed.clone()), "measured").plan;
+    (plan.arena_bytes, plan.host_bytes)
 }
 
 impl Chosen {
@@ -196,15 +217,23 @@ impl Chosen {
 }
 
 impl Fitted {
+    /// Bytes beyond a limit, and seconds added: the less, the better.
+    fn worth(&self, limit: u64) -> (u64, f64) {
+        let seconds = self.chosen.as_ref().map_or(0.0, |chosen| chosen.mixes.seconds);
+        (self.arena.saturating_sub(limit), seconds)
+    }
+
     fn report(&self, limit: u64) -> Report {
         let report = Report::new();
         let Some(chosen) = &self.chosen else { return report };
         let seconds = chosen.mixes.seconds;
-        let report =
-            report.note(format!("{} bytes instead of {}", self.arena, chosen.all)).note(format!(
-                "{seconds:.3e} s computed again, at most {:.2} % too much",
-                100.0 * chosen.gap()
-            ));
+        let report = report.note(format!("{} bytes instead of {}", self.arena, chosen.all));
+        let report = match self.host {
+            0 => report,
+            host => report.note(format!("{host} bytes on the host")),
+        };
+        let report = report
+            .note(format!("{seconds:.3e} s added, at most {:.2} % too much", 100.0 * chosen.gap()));
         if self.arena <= limit {
             report
         } else {

@@ -6,10 +6,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use gigac_cost::target::Device;
-use gigac_cost::time::time;
+use gigac_cost::time::{copy, time};
 use gigac_cost::work::Work;
 use gigac_ir::graph::{Node, Op, Region, ValueId};
 use gigac_ir::kernel::Access;
+use gigac_ir::plan::Memory;
 
 use super::problem::{Maker, Need, Problem, Stack};
 use crate::form::{Formed, Launch, Loop, Segment, Unit, storage};
@@ -47,7 +48,7 @@ pub fn pairs(formed: &Formed, device: &Device) -> Vec<Pair> {
     for value in &formed.graph.root.results {
         *uses.entry(*value).or_default() += 1;
     }
-    let mut find = Find { formed, seconds, definitions, uses, found: Vec::new() };
+    let mut find = Find { formed, device, seconds, definitions, uses, found: Vec::new() };
     find.region(&formed.units, &mut Vec::new(), 1);
     find.found
 }
@@ -89,7 +90,7 @@ fn count(units: &[Unit], uses: &mut HashMap<ValueId, usize>) {
 }
 
 /// What a unit reads from outside itself, and what it makes.
-pub(super) fn touches(formed: &Formed, unit: &Unit) -> (BTreeSet<ValueId>, Vec<ValueId>) {
+pub(crate) fn touches(formed: &Formed, unit: &Unit) -> (BTreeSet<ValueId>, Vec<ValueId>) {
     match unit {
         Unit::Launch(launch) => {
             let (made, read): (Vec<_>, Vec<_>) =
@@ -129,6 +130,7 @@ pub(super) fn arguments<'f>(
 
 struct Find<'f> {
     formed: &'f Formed,
+    device: &'f Device,
     /// By kernel.
     seconds: Vec<f64>,
     definitions: HashMap<ValueId, Definition<'f>>,
@@ -212,6 +214,7 @@ impl Find<'_> {
             problem: Problem::default(),
         };
         pair.problem = self.problem(&pair, &shared, &made, (forward, ahead));
+        pair.problem.back = back.body.iter().map(|unit| self.seconds(unit)).sum();
         let fixed = pair.problem.fixed();
         (0..pair.stacks.len()).any(|i| !fixed.has(i)).then_some(pair)
     }
@@ -270,9 +273,15 @@ impl Find<'_> {
             let slice = ahead.next[*result];
             let ty = self.formed.graph.ty(slice);
             let bytes = self.formed.graph.elements(&ty.axes) * storage(ty.dtype).bytes();
-            Stack { name: self.name(slice), bytes, maker: made[&slice] }
+            let copy = copy(bytes, Memory::Device, Memory::Host, self.device);
+            Stack { name: self.name(slice), bytes, maker: made[&slice], copy }
         });
-        Problem { makers: makers.collect(), stacks: stacks.collect() }
+        Problem {
+            makers: makers.collect(),
+            stacks: stacks.collect(),
+            back: 0.0,
+            beside: self.device.copies_beside(),
+        }
     }
 
     fn seconds(&self, unit: &Unit) -> f64 {

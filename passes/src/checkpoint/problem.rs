@@ -5,6 +5,9 @@
 //! its maker, which needs what it reads, and so on down to what is kept or lies outside the loops.
 //! A maker that runs again makes all that it makes, so its price counts once. A maker whose values
 //! nobody wants on the way forward any more does not run there.
+//!
+//! A stack may also be kept in the host's memory. Copies there and back share one link; where they
+//! run beside kernels, a turn takes longer by what they take more than its kernels.
 
 /// What a maker reads, beside what is always at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Stack {
     pub bytes: u64,
     /// What makes it.
     pub maker: usize,
+    /// Seconds of copying a layer's to the host, or back.
+    pub copy: f64,
 }
 
 /// One layer.
@@ -51,6 +56,10 @@ pub struct Problem {
     pub makers: Vec<Maker>,
     /// The stacks.
     pub stacks: Vec<Stack>,
+    /// Seconds of a turn of the reversed loop when everything is kept.
+    pub back: f64,
+    /// Whether copies run beside kernels.
+    pub beside: bool,
 }
 
 /// A set of stacks: those of a layer that are kept.
@@ -84,6 +93,16 @@ impl Kept {
         let mut kept = self.clone();
         kept.0[stack] = false;
         kept
+    }
+
+    /// None of so many.
+    pub fn none(stacks: usize) -> Self {
+        Self(vec![false; stacks])
+    }
+
+    /// How many are kept.
+    pub fn count(&self) -> usize {
+        self.0.iter().filter(|kept| **kept).count()
     }
 
     /// How many stacks there are, kept or not.
@@ -152,6 +171,32 @@ impl Problem {
         Some(again - saved.map(|(maker, _)| maker.seconds).sum::<f64>())
     }
 
+    /// Seconds of the kernels of a turn of the forward loop and of one of the reversed loop; none
+    /// when something is lost.
+    pub fn ways(&self, kept: &Kept) -> Option<(f64, f64)> {
+        let again: f64 = self.again(kept)?.iter().map(|m| self.makers[*m].seconds).sum();
+        let forward = self.makers.iter().zip(self.forward(kept)).filter(|(_, runs)| *runs);
+        Some((forward.map(|(maker, _)| maker.seconds).sum(), self.back + again))
+    }
+
+    /// Seconds that copies of so many seconds one way add to a turn of either loop, with kernels of
+    /// so many seconds.
+    pub fn seen(&self, copies: f64, (forward, back): (f64, f64)) -> f64 {
+        if self.beside {
+            (copies - forward).max(0.0) + (copies - back).max(0.0)
+        } else {
+            2.0 * copies
+        }
+    }
+
+    /// Seconds that a turn takes longer when some of the stacks that are kept are kept on the host;
+    /// none when something is lost.
+    pub fn seconds_with(&self, kept: &Kept, host: &Kept) -> Option<f64> {
+        let stacks = self.stacks.iter().enumerate().filter(|(i, _)| host.has(*i));
+        let copies = stacks.map(|(_, stack)| stack.copy).sum();
+        Some(self.seconds(kept)? + self.seen(copies, self.ways(kept)?))
+    }
+
     /// The stacks that can never be dropped: not even when all others are kept.
     pub fn fixed(&self) -> Kept {
         let all = Kept::all(self.stacks.len());
@@ -169,7 +214,7 @@ pub(super) mod tests {
     }
 
     pub(crate) fn stack(bytes: u64, maker: usize) -> Stack {
-        Stack { name: format!("s{maker}"), bytes, maker }
+        Stack { name: format!("s{maker}"), bytes, maker, copy: bytes as f64 / 8.0 }
     }
 
     /// `x → norm → product → activation`, where the carried input, as a copy that the last maker
@@ -183,6 +228,8 @@ pub(super) mod tests {
                 maker(2.0, &[Need::Stack(1)], &[2]),
             ],
             stacks: vec![stack(4, 0), stack(16, 2), stack(16, 3)],
+            back: 30.0,
+            beside: true,
         }
     }
 
@@ -202,6 +249,19 @@ pub(super) mod tests {
         // The input comes from the layer before: its own copy cannot be made of itself.
         assert_eq!(problem.seconds(&all.without(0)), None);
         assert_eq!(problem.fixed(), Kept::only(3, |i| i == 0));
+    }
+
+    #[test]
+    fn copies_are_seen_when_they_take_longer_than_kernels() {
+        let mut problem = chain();
+        let (all, host) = (Kept::all(3), Kept::all(3).without(0));
+        assert_eq!(problem.ways(&all), Some((13.0, 30.0)));
+        // Four seconds of copies beside thirteen and thirty.
+        assert_eq!(problem.seconds_with(&all, &host), Some(0.0));
+        problem.stacks[1].copy = 20.0;
+        assert_eq!(problem.seconds_with(&all, &host), Some(9.0));
+        problem.beside = false;
+        assert_eq!(problem.seconds_with(&all, &host), Some(44.0));
     }
 
     #[test]

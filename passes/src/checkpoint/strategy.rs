@@ -25,6 +25,8 @@ pub struct Activation {
     pub bytes: u64,
     /// Seconds of computing it again in one layer that keeps all the rest; none when it cannot be.
     pub seconds: Option<f64>,
+    /// Seconds of copying it to the host, or back.
+    pub copy: f64,
 }
 
 /// A step under a rule.
@@ -32,8 +34,10 @@ pub struct Activation {
 pub struct Outcome {
     /// The rule.
     pub name: String,
-    /// Bytes of stacks.
+    /// Bytes of stacks on the device.
     pub stacks: u64,
+    /// Bytes of stacks on the host.
+    pub host: u64,
     /// Bytes of the arena.
     pub arena: u64,
     /// Seconds of the simulated step.
@@ -42,8 +46,9 @@ pub struct Outcome {
     pub added: f64,
     /// A bound below what any rule adds within the same bytes of stacks.
     pub bound: Option<f64>,
-    /// Layers by what they keep, for each pair of loops: how many, and how many of the stacks.
-    pub parts: Vec<Vec<(u64, usize)>>,
+    /// Layers by what they keep, for each pair of loops: how many, how many of the stacks on the
+    /// device, and how many on the host.
+    pub parts: Vec<Vec<(u64, usize, usize)>>,
 }
 
 /// All rules on one program.
@@ -55,6 +60,8 @@ pub struct Comparison {
     pub outcomes: Vec<Outcome>,
     /// The best for a number of bytes, from little to much memory.
     pub frontier: Vec<Point>,
+    /// The same when stacks may be kept on the host, if that is asked for.
+    pub offloading: Vec<Point>,
     /// The same for the greedy rule: bytes and seconds.
     pub greedy: Vec<(u64, f64)>,
 }
@@ -64,7 +71,7 @@ pub struct Comparison {
 pub struct Point {
     /// The number of bytes.
     pub budget: u64,
-    /// Bytes of stacks.
+    /// Bytes of stacks on the device.
     pub stacks: u64,
     /// Seconds added.
     pub added: f64,
@@ -76,9 +83,10 @@ pub struct Point {
 const POINTS: u64 = 24;
 
 /// Compares the rules with the best choice: within a limit of the arena when there is one, else
-/// within the bytes of every second layer's checkpoint.
-pub fn compare(formed: &Formed, device: &Device, limit: Option<u64>) -> Comparison {
-    let program = Program::of(formed, device);
+/// within the bytes of every second layer's checkpoint. `offload` also compares the choice that may
+/// use the host's memory.
+pub fn compare(formed: &Formed, device: &Device, limit: Option<u64>, offload: bool) -> Comparison {
+    let program = Program::of(formed, device, false);
     let rules = Rules { formed, device, program: &program };
     let every = |n: u64| rules.every(n);
     let half = every(2);
@@ -88,7 +96,7 @@ pub fn compare(formed: &Formed, device: &Device, limit: Option<u64>) -> Comparis
         rules.outcome("every layer", &every(1)),
     ];
     let budget = match limit {
-        Some(limit) => rules.budget(limit),
+        Some(limit) => rules.budget(limit, false),
         None => rules.stacks(&half),
     };
     if let Some(parts) = rules.greedy(budget) {
@@ -97,22 +105,34 @@ pub fn compare(formed: &Formed, device: &Device, limit: Option<u64>) -> Comparis
     if let Some((mixes, _)) = program.solve(budget) {
         outcomes.push(rules.outcome("ours", &program.parts(&mixes)));
     }
+    let wider = offload.then(|| Program::of(formed, device, true));
+    if let Some(program) = &wider {
+        let rules = Rules { formed, device, program };
+        let budget = limit.map_or(budget, |limit| rules.budget(limit, true));
+        if let Some((mixes, _)) = program.solve(budget) {
+            outcomes.push(rules.outcome("ours, offloading", &program.parts(&mixes)));
+        }
+    }
     let (least, all) = (program.least_bytes(), program.all_bytes());
     let budgets =
         (0..=POINTS).map(|i| least + ((all - least) as f64 / POINTS as f64 * i as f64) as u64);
     let mut budgets: Vec<u64> = budgets.collect();
     budgets.dedup();
-    let frontier = budgets.iter().filter_map(|budget| {
-        let (best, bound) = program.solve(*budget)?;
-        Some(Point { budget: *budget, stacks: best.bytes, added: best.seconds, bound })
-    });
+    let frontier = |program: &Program| -> Vec<Point> {
+        let point = |budget: &u64| {
+            let (best, bound) = program.solve(*budget)?;
+            Some(Point { budget: *budget, stacks: best.bytes, added: best.seconds, bound })
+        };
+        budgets.iter().filter_map(point).collect()
+    };
     let greedy = budgets.iter().filter_map(|bytes| {
         let parts = rules.greedy(*bytes)?;
         Some((rules.stacks(&parts), rules.added(&parts)))
     });
     Comparison {
         activations: rules.activations(),
-        frontier: frontier.collect(),
+        frontier: frontier(&program),
+        offloading: wider.as_ref().map(frontier).unwrap_or_default(),
         greedy: greedy.collect(),
         outcomes,
     }
@@ -132,15 +152,15 @@ impl Rules<'_> {
 
     /// Full checkpoints of every nth layer, of none for 0: such a layer keeps its input alone.
     fn every(&self, n: u64) -> Vec<Vec<Part>> {
-        let part = |pair: &Pair| {
+        let parts = |pair: &Pair| {
             let problem = &pair.problem;
             let full = pair.layers.checked_div(n).unwrap_or(0);
             vec![
-                Part { layers: full, kept: problem.fixed() },
-                Part { layers: pair.layers - full, kept: Kept::all(problem.stacks.len()) },
+                part(full, problem.fixed()),
+                part(pair.layers - full, Kept::all(problem.stacks.len())),
             ]
         };
-        self.program.pairs.iter().map(part).collect()
+        self.program.pairs.iter().map(parts).collect()
     }
 
     /// Drops stacks in the order of the seconds that a byte costs, layer by layer, until the rest
@@ -158,7 +178,7 @@ impl Rules<'_> {
         items.sort_by(|a, b| a.0.total_cmp(&b.0));
         let uniform = |kept: &[Kept]| -> Vec<Vec<Part>> {
             let parts = pairs.iter().zip(kept);
-            parts.map(|(p, k)| vec![Part { layers: p.layers, kept: k.clone() }]).collect()
+            parts.map(|(p, k)| vec![part(p.layers, k.clone())]).collect()
         };
         let mut now = self.stacks(&uniform(&kept));
         let mut items = items.into_iter();
@@ -175,10 +195,7 @@ impl Rules<'_> {
             now -= layers * step;
             if now <= bytes {
                 let mut parts = uniform(&kept);
-                parts[p] = vec![
-                    Part { layers, kept: less },
-                    Part { layers: pair.layers - layers, kept: more },
-                ];
+                parts[p] = vec![part(layers, less), part(pair.layers - layers, more)];
                 return Some(parts);
             }
         }
@@ -186,22 +203,28 @@ impl Rules<'_> {
     }
 
     /// Bytes of stacks that the best program within a limit of the arena has.
-    fn budget(&self, limit: u64) -> u64 {
-        let (_, fitted) = fit(self.formed.clone(), self.device, limit);
+    fn budget(&self, limit: u64, offload: bool) -> u64 {
+        let (_, fitted) = fit(self.formed.clone(), self.device, limit, offload);
         fitted.chosen.map_or(self.program.all_bytes(), |chosen| chosen.mixes.bytes)
     }
 
+    /// Bytes of stacks on the device.
     fn stacks(&self, parts: &[Vec<Part>]) -> u64 {
+        self.bytes(parts, |problem, part| problem.bytes(&part.kept) - problem.bytes(&part.host))
+    }
+
+    fn bytes(&self, parts: &[Vec<Part>], layer: impl Fn(&Problem, &Part) -> u64) -> u64 {
         let of = |(pair, parts): (&Pair, &Vec<Part>)| {
-            parts.iter().map(|p| p.layers * pair.problem.bytes(&p.kept)).sum::<u64>()
+            parts.iter().map(|p| p.layers * layer(&pair.problem, p)).sum::<u64>()
         };
         self.program.pairs.iter().zip(parts).map(of).sum()
     }
 
     fn added(&self, parts: &[Vec<Part>]) -> f64 {
         let of = |(pair, parts): (&Pair, &Vec<Part>)| {
-            let seconds = |kept: &Kept| pair.problem.seconds(kept).expect("rules lose nothing");
-            let turns = parts.iter().map(|p| p.layers as f64 * seconds(&p.kept));
+            let seconds =
+                |p: &Part| pair.problem.seconds_with(&p.kept, &p.host).expect("rules lose nothing");
+            let turns = parts.iter().map(|p| p.layers as f64 * seconds(p));
             pair.runs as f64 * turns.sum::<f64>()
         };
         self.program.pairs.iter().zip(parts).map(of).sum()
@@ -213,12 +236,12 @@ impl Rules<'_> {
             placed.kernels.iter().map(|k| time(&Work::of(k), self.device).seconds).collect();
         let schedule = Schedule::of(&placed.plan, &launch, self.device);
         let stacks = self.stacks(parts);
-        let count = |part: &Part| {
-            (part.layers, (0..part.kept.stacks()).filter(|i| part.kept.has(*i)).count())
-        };
+        let count =
+            |part: &Part| (part.layers, part.kept.count() - part.host.count(), part.host.count());
         Outcome {
             name: name.to_owned(),
             stacks,
+            host: self.bytes(parts, |problem, part| problem.bytes(&part.host)),
             arena: placed.plan.arena_bytes,
             step: seconds(simulate(&schedule).end),
             added: self.added(parts),
@@ -231,6 +254,12 @@ impl Rules<'_> {
     }
 }
 
+/// Layers that keep something on the device.
+fn part(layers: u64, kept: Kept) -> Part {
+    let host = Kept::none(kept.stacks());
+    Part { layers, kept, host }
+}
+
 fn activations(problem: &Problem, layers: u64) -> Vec<Activation> {
     let all = Kept::all(problem.stacks.len());
     let of = |(i, stack): (usize, &super::problem::Stack)| Activation {
@@ -238,6 +267,7 @@ fn activations(problem: &Problem, layers: u64) -> Vec<Activation> {
         layers,
         bytes: stack.bytes,
         seconds: problem.seconds(&all.without(i)),
+        copy: stack.copy,
     };
     problem.stacks.iter().enumerate().map(of).collect()
 }

@@ -23,6 +23,7 @@ use std::ops::Range;
 
 use gigac_ir::graph::{AxisId, Graph, Node, Op, Region, Span, ValueId};
 use gigac_ir::kernel::{Kernel, Machine};
+use gigac_ir::plan::Memory;
 
 pub(crate) use attention::has_kernels;
 pub(crate) use layout::count_uses;
@@ -106,12 +107,15 @@ pub struct Segment {
 }
 
 /// What a segment of a forward loop keeps for the segment of a reversed loop with the same turns.
+/// What lies in the host's memory is copied there when it was made, and back before it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stack {
     /// Name of the whole: a value of the slice's type that stands for one slice a turn.
     pub whole: ValueId,
     /// The slice of a turn.
     pub slice: ValueId,
+    /// Where the whole lies.
+    pub memory: Memory,
 }
 
 /// A graph in kernels.

@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 
 use gigac_ir::graph::ValueId;
 use gigac_ir::kernel::Access;
+use gigac_ir::plan::Memory;
 
 use super::{Formed, Launch, Loop, Segment, Unit};
 
@@ -72,7 +73,8 @@ impl Formed {
         }
         for stack in &segment.stacks {
             let (slice, whole) = (self.value(stack.slice), self.value(stack.whole));
-            writeln!(f, "{indent}  keep {slice} in {whole}")?;
+            let host = if stack.memory == Memory::Host { " on the host" } else { "" };
+            writeln!(f, "{indent}  keep {slice} in {whole}{host}")?;
         }
         self.units(f, &segment.body, depth + 1)?;
         writeln!(f, "{indent}}}")

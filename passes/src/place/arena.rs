@@ -7,18 +7,21 @@
 
 use std::cmp::Reverse;
 
+use gigac_ir::plan::Memory;
+
 use super::aligned;
 use super::walk::Buffer;
 
 /// How often an order is mended.
 const ROUNDS: usize = 16;
 
-/// Offsets of all buffers, bytes of the arena, and the largest number of bytes live at one time
-/// (fixed buffers included).
-pub(crate) fn place(buffers: &[Buffer], fixed_bytes: u64) -> (Vec<u64>, u64, u64) {
-    let least = fixed_bytes + peak(buffers);
+/// Offsets of all buffers of a memory, bytes of its arena, and the largest number of bytes live at
+/// one time (fixed buffers included).
+pub(crate) fn place(buffers: &[Buffer], memory: Memory, fixed_bytes: u64) -> (Vec<u64>, u64, u64) {
+    let moves = |b: &Buffer| b.fixed.is_none() && b.category.memory() == memory;
+    let least = fixed_bytes + peak(buffers.iter().filter(|b| moves(b)));
     let life = |i: &usize| u64::from(buffers[*i].live.1 - buffers[*i].live.0) + 1;
-    let moving = || (0..buffers.len()).filter(|i| buffers[*i].fixed.is_none());
+    let moving = || (0..buffers.len()).filter(|i| moves(&buffers[*i]));
     let by = |key: &dyn Fn(&usize) -> u128| {
         let mut order: Vec<usize> = moving().collect();
         order.sort_by_key(|i| (Reverse(key(i)), *i));
@@ -75,8 +78,7 @@ fn overlap(a: (u32, u32), b: (u32, u32)) -> bool {
 }
 
 /// Largest sum of sizes of buffers that live at one position.
-fn peak(buffers: &[Buffer]) -> u64 {
-    let moving = buffers.iter().filter(|b| b.fixed.is_none());
+fn peak<'b>(moving: impl Iterator<Item = &'b Buffer>) -> u64 {
     let mut changes: Vec<(u32, i64)> = Vec::new();
     for buffer in moving {
         let bytes = aligned(buffer.bytes) as i64;
@@ -104,7 +106,7 @@ mod tests {
     #[test]
     fn buffers_that_never_meet_share_bytes() {
         let buffers = [buffer(128, (0, 1)), buffer(64, (2, 3)), buffer(64, (2, 4))];
-        let (offsets, bytes, live) = place(&buffers, 64);
+        let (offsets, bytes, live) = place(&buffers, Memory::Device, 64);
         assert_eq!(offsets, [64, 64, 128]);
         assert_eq!((bytes, live), (192, 192));
     }
@@ -121,7 +123,7 @@ mod tests {
             buffer(unit, (2, 3)),
             buffer(3 * unit, (4, 5)),
         ];
-        let (_, bytes, live) = place(&buffers, 0);
+        let (_, bytes, live) = place(&buffers, Memory::Device, 0);
         assert_eq!((bytes, live), (5 * unit, 5 * unit));
     }
 
@@ -129,7 +131,7 @@ mod tests {
     fn living_together_means_lying_apart() {
         let buffers: Vec<Buffer> =
             (0..40).map(|i| buffer(1 + i * 37 % 500, (i as u32 % 7, i as u32 % 7 + 3))).collect();
-        let (offsets, ..) = place(&buffers, 0);
+        let (offsets, ..) = place(&buffers, Memory::Device, 0);
         for i in 0..buffers.len() {
             for j in 0..i {
                 let apart = offsets[i] + buffers[i].bytes <= offsets[j]

@@ -1,4 +1,4 @@
-//! Places every buffer in one arena and writes the plan.
+//! Places every buffer in one arena, and what is offloaded in that of the host, and writes the plan.
 //!
 //! States lie first, at addresses that depend on the parameters alone, so that all plans of a
 //! program share them. Everything else gets an offset by lifetime: a buffer touched inside a loop
@@ -9,12 +9,14 @@
 mod arena;
 mod interpret;
 mod names;
+mod offload;
 mod walk;
 
 use gigac_ir::graph::{Feed, Graph, NamePart, Param, Role, Slot, Span, ValueId};
 use gigac_ir::kernel::{Access, Kernel};
 use gigac_ir::plan::{
-    ALIGNMENT, Argument, COMPUTE, Item, KernelInfo, Plan, PlanInput, PlanParam, PlanResult, State,
+    ALIGNMENT, Argument, COMPUTE, COPIES, Item, KernelInfo, Memory, Plan, PlanInput, PlanParam,
+    PlanResult, State,
 };
 
 use crate::form::{Formed, Launch, Unit, storage};
@@ -56,24 +58,32 @@ pub fn place(formed: Formed, name: &str) -> Placed {
     let states = states(&formed.graph);
     let mut walk = walk::Walk::new(&formed, &states);
     let mut items = walk.program();
-    let (offsets, bytes, live) = arena::place(&walk.buffers, state_bytes(&formed.graph));
+    let fixed = state_bytes(&formed.graph);
+    let (mut offsets, bytes, live) = arena::place(&walk.buffers, Memory::Device, fixed);
+    let (hosts, host_bytes, _) = arena::place(&walk.buffers, Memory::Host, 0);
+    for ((offset, host), buffer) in offsets.iter_mut().zip(hosts).zip(&walk.buffers) {
+        if buffer.category.memory() == Memory::Host {
+            *offset = host;
+        }
+    }
     walk::resolve(&mut items, &offsets);
     let results = results(&formed, &walk, &offsets);
     let inputs = inputs(&formed, &walk, &offsets);
     let (buffers, sources) = walk.describe(&offsets);
+    let streams: &[&str] = if walk.events > 0 { &[COMPUTE, COPIES] } else { &[COMPUTE] };
     let plan = Plan {
         name: name.to_owned(),
         arena_bytes: bytes,
         live_bytes: live,
-        host_bytes: 0,
+        host_bytes,
         params: formed.graph.params.iter().map(|p| param(&formed.graph, p)).collect(),
         states,
         inputs,
         results,
         buffers,
         kernels: infos(&formed),
-        streams: vec![COMPUTE.to_owned()],
-        events: 0,
+        streams: streams.iter().map(|name| (*name).to_owned()).collect(),
+        events: walk.events,
         items,
     };
     let places = places(&formed);
@@ -235,9 +245,9 @@ pub fn launches(items: &[Item]) -> u64 {
         .map(|item| match item {
             Item::Launch { .. } => 1,
             Item::Copy { .. } => 0,
-            Item::Loop { count, body, .. } => count * launches(body),
+            Item::Loop { count, body, .. } => count.saturating_mul(launches(body)),
         })
-        .sum()
+        .fold(0, u64::saturating_add)
 }
 
 /// The value behind a parameter's state, when a graph reads it.

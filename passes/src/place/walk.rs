@@ -1,11 +1,14 @@
 //! Walks the program: gives every value a place in some buffer, and every buffer a lifetime.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use gigac_ir::graph::{AxisId, Op, Role, Span, ValueId};
-use gigac_ir::plan::{Address, BEGINNING, Category, End, Item, Order, PlanBuffer, State, TurnTerm};
+use gigac_ir::plan::{
+    Address, BEGINNING, Category, End, Item, Memory, Order, PlanBuffer, State, TurnTerm, Wait,
+};
 
 use super::names::Names;
+use super::offload;
 use super::{aligned, state_of};
 use crate::form::{Formed, Launch, Loop, Segment, Stack, Unit};
 use crate::reuse::state;
@@ -34,7 +37,7 @@ struct Extent {
 
 /// The walk.
 pub(crate) struct Walk<'f> {
-    formed: &'f Formed,
+    pub(super) formed: &'f Formed,
     /// All buffers.
     pub(crate) buffers: Vec<Buffer>,
     /// The buffers of the inputs that the program reads.
@@ -45,7 +48,17 @@ pub(crate) struct Walk<'f> {
     open: Vec<u32>,
     /// Buffers touched in each open loop that were made outside it.
     touched: Vec<Vec<usize>>,
-    position: u32,
+    pub(super) position: u32,
+    /// Number of events.
+    pub(crate) events: u32,
+    /// Where the slices of stacks lie on the host.
+    pub(super) hosts: HashMap<ValueId, Address>,
+    /// Stacks that a forward loop has copied to the host.
+    copied: HashSet<ValueId>,
+    /// What the next launch waits for.
+    pub(super) after: Vec<Wait>,
+    /// Events that the launch before the item in hand records.
+    pub(super) gates: Vec<u32>,
 }
 
 impl<'f> Walk<'f> {
@@ -60,6 +73,11 @@ impl<'f> Walk<'f> {
             open: Vec::new(),
             touched: Vec::new(),
             position: BEGINNING,
+            events: 0,
+            hosts: HashMap::new(),
+            copied: HashSet::new(),
+            after: Vec::new(),
+            gates: Vec::new(),
         };
         for node in &formed.graph.root.nodes {
             let value = node.results.first().copied();
@@ -160,7 +178,7 @@ impl<'f> Walk<'f> {
     }
 
     /// Marks a value's buffer as live now, and through every loop that it did not begin in.
-    fn touch(&mut self, value: ValueId) {
+    pub(super) fn touch(&mut self, value: ValueId) {
         let Some(place) = self.places.get(&value) else { return };
         let buffer = place.buffer;
         let depth = self.extents[buffer].depth;
@@ -174,18 +192,43 @@ impl<'f> Walk<'f> {
     }
 
     fn region(&mut self, units: &[Unit]) -> Vec<Item> {
+        self.prepare_all(units);
+        self.in_order(units, |walk, unit| walk.unit(unit))
+    }
+
+    /// Walks things one after another. The launch before one records the events that it asks for.
+    fn in_order<T>(
+        &mut self,
+        things: &[T],
+        mut walk: impl FnMut(&mut Self, &T) -> Vec<Item>,
+    ) -> Vec<Item> {
+        let (mut items, mut open) = (Vec::new(), Vec::new());
+        for thing in things {
+            let next = walk(self, thing);
+            let gates = std::mem::take(&mut self.gates);
+            match offload::last(&mut items) {
+                Some(order) => order.records.extend(gates),
+                None => open.extend(gates),
+            }
+            items.extend(next);
+        }
+        self.gates = open;
+        items
+    }
+
+    pub(super) fn unit(&mut self, unit: &Unit) -> Vec<Item> {
+        match unit {
+            Unit::Launch(launch) => vec![self.launch(launch)],
+            Unit::Repeat(inner) => self.repeat(inner),
+        }
+    }
+
+    pub(super) fn prepare_all(&mut self, units: &[Unit]) {
         for unit in units {
             if let Unit::Repeat(inner) = unit {
                 self.prepare(inner);
             }
         }
-        units
-            .iter()
-            .flat_map(|unit| match unit {
-                Unit::Launch(launch) => vec![self.launch(launch)],
-                Unit::Repeat(inner) => self.repeat(inner),
-            })
-            .collect()
     }
 
     /// Gives the carried values of a loop their buffers before its region is walked, since initial
@@ -258,8 +301,12 @@ impl<'f> Walk<'f> {
     fn stack(&mut self, segment: &Segment, stack: Stack) {
         let stride = self.formed.bytes(stack.whole);
         let turns = segment.turns.end - segment.turns.start;
+        let category = match stack.memory {
+            Memory::Device => Category::Saved,
+            Memory::Host => Category::Offloaded,
+        };
         if !self.places.contains_key(&stack.whole) {
-            let buffer = self.buffer_of(stack.whole, stride * turns, Category::Saved, None);
+            let buffer = self.buffer_of(stack.whole, stride * turns, category, None);
             self.buffers[buffer].live = (u32::MAX, 0);
         }
         let depth = self.open.len() as u32;
@@ -267,6 +314,20 @@ impl<'f> Walk<'f> {
         let mut place = self.places[&stack.whole].clone();
         place.turns.push(TurnTerm { depth, stride, shift, modulus: 0 });
         self.places.insert(stack.slice, place);
+        if stack.memory == Memory::Host {
+            let host = self.address(stack.slice);
+            self.hosts.insert(stack.whole, host);
+            self.slots(stack.slice);
+        }
+    }
+
+    /// Gives a slice two slots on the device, which turns use in rotation.
+    fn slots(&mut self, slice: ValueId) {
+        let (stride, depth) = (aligned(self.formed.bytes(slice)), self.open.len() as u32);
+        let buffer = self.buffer_of(slice, 2 * stride, Category::Transient, None);
+        self.buffers[buffer].live = (u32::MAX, 0);
+        let turns = vec![TurnTerm { depth, stride, shift: 0, modulus: 2 }];
+        self.places.insert(slice, Place { buffer, turns });
     }
 
     /// The place of one turn's part of a stacked value.
@@ -291,7 +352,7 @@ impl<'f> Walk<'f> {
                 self.places.insert(segment.arguments[1 + j], slice.clone());
             }
         }
-        inner.segments.iter().map(|segment| self.segment(inner, segment)).collect()
+        self.in_order(&inner.segments, |walk, segment| vec![walk.segment(inner, segment)])
     }
 
     fn segment(&mut self, inner: &Loop, segment: &Segment) -> Item {
@@ -302,7 +363,14 @@ impl<'f> Walk<'f> {
         for value in segment.arguments[1..].iter().chain(&segment.next).chain(stacks) {
             self.touch(*value);
         }
-        let body = self.region(&segment.body);
+        let host = Self::on_host(segment);
+        let out = !host.iter().any(|stack| self.copied.contains(&stack.whole));
+        let body = match out {
+            _ if host.is_empty() => self.region(&segment.body),
+            true => self.copying_out(segment, &host),
+            false => self.copying_in(segment, &host),
+        };
+        self.copied.extend(host.iter().map(|stack| stack.whole));
         self.position += 1;
         self.open.pop();
         for buffer in self.touched.pop().expect("a loop is open") {
@@ -333,12 +401,12 @@ impl<'f> Walk<'f> {
             kernel: launch.kernel as u32,
             buffers: launch.arguments.iter().map(|v| self.address(*v)).collect(),
             scalars: launch.turns.clone(),
-            order: Order::default(),
+            order: Order { waits: std::mem::take(&mut self.after), ..Order::default() },
         }
     }
 
     /// The address of a value, with the number of its buffer in the upper half of the base.
-    fn address(&self, value: ValueId) -> Address {
+    pub(super) fn address(&self, value: ValueId) -> Address {
         let place = &self.places[&value];
         let turns = place.turns.clone();
         Address { base: (place.buffer as u64) << 32, turns }

@@ -5,6 +5,7 @@
 mod attention;
 mod host;
 
+use gigac_cost::target::Device;
 use gigac_ir::graph::{
     AxisId, Builder, DType, Feed, Graph, Init, Input, InputId, NamePart, Op, Param, ParamId, Role,
     Slot, Stored, Type, ValueId,
@@ -300,19 +301,37 @@ fn plans_are_flat_in_depth() {
 /// Whatever is dropped and computed again, every result has the bits that it had.
 #[test]
 fn computing_again_keeps_every_bit() {
-    let device = Options::default().device;
-    for (layers, micro) in [(3, 1), (2, 2)] {
+    let mixed = with_less_memory(&Options::default().device, false);
+    assert!(mixed > 0, "some layers keep more than others");
+}
+
+/// On a GPU copies run beside kernels, and are seen when the link is slow; on a CPU they take their
+/// time.
+#[test]
+fn offloading_keeps_every_bit() {
+    let fast = Device::named("a100").expect("built in");
+    let mut slow = fast.clone();
+    slow.host_bandwidth.value = 1e8;
+    with_less_memory(&fast, true);
+    let mixed = with_less_memory(&slow, true) + with_less_memory(&Options::default().device, true);
+    assert!(mixed > 0, "some layers keep more than others");
+}
+
+/// Programs with ever more bytes of stacks mean the same; how many have layers that differ.
+fn with_less_memory(device: &Device, offload: bool) -> usize {
+    let (mut mixed, mut offloaded, mut again) = (0, 0, 0);
+    for (layers, micro) in [(3, 1), (2, 2), (7, 1)] {
         let graph = step(&decoder(layers), &Settings::default(), micro);
         let formed = form::form(graph.clone(), "k", false, Machine::Cpu);
         let bindings = Bindings::example(&graph);
         let expected = formed.interpret(&bindings, Arithmetic::F64);
-        let program = Program::of(&formed, &device);
+        let program = Program::of(&formed, device, offload);
         let (least, all) = (program.least_bytes(), program.all_bytes());
         assert!(least < all, "something can be dropped");
-        let whole = place::place(formed.clone(), "test").plan;
-        let mut mixed = 0;
+        let whole = place::place(formed.clone(), "test");
         for bytes in (0..=12).map(|i| least + (all - least) * i / 12) {
-            let (mixes, _) = program.solve(bytes).expect("the least is within");
+            let (mixes, bound) = program.solve(bytes).expect("the least is within");
+            assert!(bound <= mixes.seconds * (1.0 + 1e-9), "{bytes}");
             let dropped = program.apply(formed.clone(), &program.parts(&mixes));
             assert!(dropped.interpret(&bindings, Arithmetic::F64) == expected, "{bytes}: kernels");
             let placed = place::place(reuse::reuse(dropped), "test");
@@ -327,12 +346,18 @@ fn computing_again_keeps_every_bit() {
                     want.name
                 );
             }
-            let won = saved(&whole) - saved(&placed.plan);
+            let won = saved(&whole.plan) - saved(&placed.plan);
             assert_eq!(won, all - mixes.bytes, "what was promised");
-            mixed += usize::from(loops(&placed.plan.items) > loops(&whole.items));
+            mixed += usize::from(loops(&placed.plan.items) > loops(&whole.plan.items));
+            offloaded += usize::from(placed.plan.host_bytes > 0);
+            again += usize::from(
+                place::launches(&placed.plan.items) > place::launches(&whole.plan.items),
+            );
         }
-        assert!(mixed > 0, "some layers keep more than others");
     }
+    assert_eq!(offloaded > 0, offload);
+    assert!(offload || again > 0);
+    mixed
 }
 
 /// Bytes of the stacks of a plan.
