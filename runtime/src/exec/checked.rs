@@ -2,7 +2,8 @@
 //!
 //! After the last use of a buffer its bytes are poisoned; in a loop, those of a turn's own buffers in
 //! every turn. Before every launch and copy, all that it only reads must have been written since. So
-//! what is used too late, or before it is there, stops the run at the kernel that reads it. (What a
+//! what is used too late, or before it is there, stops the run at the kernel that reads it, and what is
+//! written in front of the arena at the kernel that writes it. (What a
 //! kernel both reads and writes it writes first; if not, NaN in the results tell.)
 
 use gigac_ir::kernel::Access;
@@ -18,8 +19,8 @@ impl Executor<'_> {
     /// poisoned before.
     ///
     /// # Errors
-    /// [`Error::Machine`] names the kernel that reads what nothing has written, or says that something
-    /// wrote in front of an arena: faults of gigac.
+    /// [`Error::Machine`] names the kernel that reads what nothing has written, or that has written in
+    /// front of an arena: faults of gigac.
     pub fn run_checked(&mut self, arena: &mut Arena, pool: &mut Pool) -> Result<()> {
         let plan = self.plan;
         let ends = self.ends.take().unwrap_or_else(|| ends(plan));
@@ -27,11 +28,7 @@ impl Executor<'_> {
         let mut watch = Watch { plan, ends, position: BEGINNING };
         let result = watch.items(self, &plan.items, Turns::default(), (arena, pool));
         self.ends = Some(watch.ends);
-        result?;
-        if arena.front_is_whole() && self.host.front_is_whole() {
-            return Ok(());
-        }
-        Err(Error::Machine(format!("plan `{}` writes in front of an arena", plan.name)))
+        result
     }
 }
 
@@ -78,6 +75,7 @@ impl Watch<'_> {
             } else {
                 self.read(item, turns, (arena, &executor.host))?;
                 executor.items(std::slice::from_ref(item), turns, arena, pool);
+                self.front(item, [arena, &executor.host])?;
             }
             for (memory, offset, bytes) in &self.ends[self.position as usize] {
                 match memory {
@@ -87,6 +85,22 @@ impl Watch<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Checks that an item has written nothing in front of an arena, up to the page that stops it.
+    fn front(&self, item: &Item, arenas: [&Arena; 2]) -> Result<()> {
+        if arenas.into_iter().all(Arena::front_is_whole) {
+            return Ok(());
+        }
+        let who = match item {
+            Item::Launch { kernel, .. } => {
+                let info = &self.plan.kernels[*kernel as usize];
+                format!("`{}` ({})", info.name, info.origin)
+            }
+            Item::Copy { .. } | Item::Loop { .. } => "a copy".to_owned(),
+        };
+        let message = format!("plan `{}`: {who} writes in front of an arena", self.plan.name);
+        Err(Error::Machine(message))
     }
 
     /// Checks that all that an item reads has been written.
@@ -131,12 +145,23 @@ impl Watch<'_> {
 mod tests {
     use super::*;
     use crate::exec::code::{Kernel, Kernels};
+    use gigac_ir::image::KernelFn;
     use gigac_ir::plan::{Address, Argument, COMPUTE, KernelInfo, Order, PlanBuffer};
 
     /// Copies 16 ints.
     unsafe extern "C" fn copy(b: *const *mut u8, _: *const i64, _: u64, _: u64, _: *mut u8) {
         // SAFETY: the plans below pass two buffers of 64 bytes.
         unsafe { std::ptr::copy(*b, *b.add(1), 64) };
+    }
+
+    /// Copies 16 ints, and writes one in front of where they go.
+    unsafe extern "C" fn stray(b: *const *mut u8, _: *const i64, _: u64, _: u64, _: *mut u8) {
+        // SAFETY: the plans below pass two buffers of 64 bytes; what lies in front of the arena, up to the
+        // beginning of its page, belongs to its mapping.
+        unsafe {
+            std::ptr::copy(*b, *b.add(1), 64);
+            (*b.add(1)).sub(4).write(1);
+        }
     }
 
     fn launch(from: u64, to: u64) -> Item {
@@ -151,6 +176,10 @@ mod tests {
 
     /// Runs items over `x`, which the host writes, `a` and `b`, with lifetimes of `a` and `b`.
     fn run(items: Vec<Item>, a: (u32, u32), b: (u32, u32)) -> Result<()> {
+        run_with(copy, items, a, b)
+    }
+
+    fn run_with(entry: KernelFn, items: Vec<Item>, a: (u32, u32), b: (u32, u32)) -> Result<()> {
         let argument = |name: &str, access| Argument { name: name.into(), access, bytes: 64 };
         let kernel = KernelInfo {
             name: "copy".into(),
@@ -174,7 +203,7 @@ mod tests {
             events: 0,
             items,
         };
-        let kernel = Kernel { entry: copy, scratch_bytes: 0 };
+        let kernel = Kernel { entry, scratch_bytes: 0 };
         let kernels = Kernels::linked([("copy".to_owned(), kernel)]);
         let (mut arena, mut pool) = (Arena::new(256).unwrap(), Pool::new(1, 0).unwrap());
         arena.poison(0);
@@ -193,6 +222,16 @@ mod tests {
         let wanted = "plan `test`: `copy` (y), argument `from`, reads memory that nothing has \
                       written: byte 0 of 64";
         assert_eq!(error.to_string(), wanted);
+    }
+
+    /// Inside the arena a neighbour's last bytes are hit, which only its readers can notice; in front of it the
+    /// kernel is named.
+    #[test]
+    fn writing_in_front_of_the_arena_is_an_error() {
+        let from_a = || vec![launch(0, 64), launch(64, 0)];
+        run_with(copy, from_a(), (2, 3), (3, 3)).unwrap();
+        let error = run_with(stray, from_a(), (2, 3), (3, 3)).unwrap_err();
+        assert_eq!(error.to_string(), "plan `test`: `copy` (y) writes in front of an arena");
     }
 
     #[test]
