@@ -27,4 +27,5 @@ mod rebuild;
 pub mod reuse;
 pub mod scales;
 pub mod simplify;
+pub mod split_products;
 pub mod split_sums;

@@ -22,6 +22,7 @@ use crate::precision::PRECISION;
 use crate::reuse::REUSE;
 use crate::scales::SCALES;
 use crate::simplify::{DEAD, FOLD, HOIST};
+use crate::split_products::SPLIT_PRODUCTS;
 use crate::split_sums::SPLIT_SUMS;
 
 /// All passes in their order. A pass may stand in it several times under one name.
@@ -75,6 +76,8 @@ pub const PIPELINE: &[Pass] = &[
     STACKS,
     // After decomposition, which makes sums.
     SPLIT_SUMS,
+    // Of the products that are left: attention and what decomposition removes are none any more.
+    SPLIT_PRODUCTS,
     //
     // --- Kernels and launches.
     FORM,

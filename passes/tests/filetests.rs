@@ -3,7 +3,7 @@
 //! A file names its passes in a comment, `; test hoist, fold`, and ends with the expected text,
 //! each line behind `; `, after `; expect:`. Besides passes the list may hold `micro N` (that many
 //! micro-batches), `memory N` (the limit of the arena, in bytes), `bf16` (what the model's `precision` says), `exact`, and `small chunk` (the pass
-//! `chunk` with limits for small sizes);
+//! `chunk` with limits for small sizes), `a100` (kernels and prices of that GPU);
 //! `cat` does nothing. The graph is verified before and after each
 //! pass. Errors stand at the end of the guilty line: `; error: …`; the message must contain
 //! what is written there. `BLESS=1 cargo test` rewrites expectations.
@@ -11,7 +11,9 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use gigac_cost::target::Device;
 use gigac_ir::graph::{DType, Graph};
+use gigac_ir::kernel::Machine;
 use gigac_ir::train::Settings;
 use gigac_passes::chunk::{Limits, chunk};
 use gigac_passes::decompose::attention;
@@ -113,6 +115,9 @@ fn outcome(command: &str, input: &str) -> Result<Stage, Errors> {
             settings.precision.compute = DType::Bf16;
         } else if word == "exact" {
             options.exact = true;
+        } else if word == "a100" {
+            options.device = Device::named("a100").expect("a device of the list");
+            options.machine = Machine::Gpu { units: 108 };
         } else if word == "small chunk" {
             let Stage::Graph(graph) = stage else { return Err(vec![(0, "no graph".into())]) };
             let limits = Limits { least_elements: 32, expansion: 4, least_rows: 2 };

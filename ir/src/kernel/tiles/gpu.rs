@@ -137,6 +137,20 @@ mod tests {
         assert_eq!(chosen(256, 384, 64, false), [32, 32, 32]);
     }
 
+    /// The table of `docs/ptx.md`.
+    #[test]
+    fn the_tile_follows_the_shape() {
+        for (sides, tile) in [
+            ([4096, 6656], [128, 256]),
+            ([1152, 1536], [128, 128]),
+            ([1024, 4096], [128, 64]),
+            ([512, 4096], [64, 64]),
+            ([256, 256], [32, 32]),
+        ] {
+            assert_eq!(chosen(sides[0], sides[1], 4096, true)[..2], tile, "{sides:?}");
+        }
+    }
+
     #[test]
     fn several_results_share_the_registers() {
         assert_eq!(several([1, 2], 16384, 16384, 4096, true), [128, 128, 32]);
