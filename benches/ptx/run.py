@@ -12,7 +12,9 @@ import argparse, os, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
 # Rows, columns, depth; warps and stages, which gigac chooses itself.
-TILES = [((128, 128, 32), 4, 4), ((128, 256, 64), 8, 3), ((128, 128, 64), 4, 3), ((64, 128, 32), 4, 4)]
+TILES = [((128, 128, 32), 4, 4), ((128, 256, 32), 8, 4), ((128, 256, 64), 8, 3), ((128, 128, 64), 4, 3), ((64, 128, 32), 4, 4)]
+# The same for two products of one left operand.
+SIBLINGS = [((128, 128, 32), 8, 4)]
 # Queries, keys and width of heads of causal attention; warps and stages likewise.
 HEADS = [((128, 64, 64), 4, 3), ((128, 64, 128), 8, 2)]
 # The same backward, for gigac alone: queries and keys in a block, or keys and queries.
@@ -98,6 +100,30 @@ def triton_matmul():
     return matmul
 
 
+def triton_siblings():
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def siblings(x, w, v, y, z, K: tl.constexpr, M: tl.constexpr, N: tl.constexpr, D: tl.constexpr):
+        rows = tl.program_id(1) * M + tl.arange(0, M)
+        cols = tl.program_id(0) * N + tl.arange(0, N)
+        depth = tl.arange(0, D)
+        at = cols[None, :] * K + depth[:, None]
+        a, b, c = x + rows[:, None] * K + depth[None, :], w + at, v + at
+        sums, others = tl.zeros((M, N), dtype=tl.float32), tl.zeros((M, N), dtype=tl.float32)
+        for _ in range(0, K, D):
+            left = tl.load(a)
+            sums = tl.dot(left, tl.load(b), sums)
+            others = tl.dot(left, tl.load(c), others)
+            a, b, c = a + D, b + D, c + D
+        to = rows[:, None] * K + cols[None, :]
+        tl.store(y + to, sums.to(tl.bfloat16))
+        tl.store(z + to, others.to(tl.bfloat16))
+
+    return siblings
+
+
 def triton_attention():
     """Flash attention as Triton's tutorial has it: tiles of keys that all queries see, then those on the diagonal."""
     import triton
@@ -155,6 +181,7 @@ def main():
     subprocess.run(["cargo", "bench", "-q", "--profile", "dev", "-p", "gigac-codegen", "--bench", "tiles", "--", folder.resolve()], check=True)
     reals = lambda names: {name: "*bf16" for name in names}
     products = [("matmul", triton_matmul, reals("xwy"), "KMND", *of) for of in TILES]
+    products += [("siblings", triton_siblings, reals("xwvyz"), "KMND", *of) for of in SIBLINGS]
     heads = [("attention", triton_attention, reals("qkvo") | {"lse": "*fp32"}, "TMNC", *of) for of in HEADS]
     print("| kernel | registers | loop | HMMA/turn | ratio | LDSM | local memory |\n|---|---|---|---|---|---|---|")
     for family, function, pointers, names, tile, warps, stages in products + heads:

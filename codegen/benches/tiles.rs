@@ -11,7 +11,11 @@ use gigac_codegen::nvptx::{GpuTarget, compile_ptx};
 use gigac_ir::kernel::Kernel;
 
 /// Rows, columns and depth.
-const TILES: [[u64; 3]; 4] = [[128, 128, 32], [128, 256, 64], [128, 128, 64], [64, 128, 32]];
+const TILES: [[u64; 3]; 5] =
+    [[128, 128, 32], [128, 256, 32], [128, 256, 64], [128, 128, 64], [64, 128, 32]];
+
+/// The same for two products of one left operand.
+const SIBLINGS: [[u64; 3]; 1] = [[128, 128, 32]];
 
 /// Widths of heads.
 const WIDTHS: [u64; 2] = [64, 128];
@@ -26,7 +30,7 @@ fn main() {
         println!("tiles: name a folder for the PTX files");
         return;
     };
-    let products = TILES.iter().map(product);
+    let products = TILES.iter().map(product).chain(SIBLINGS.iter().map(siblings));
     let kernels: Vec<Kernel> = products.chain(WIDTHS.iter().flat_map(|c| heads(*c))).collect();
     let codes = compile_ptx(&kernels, GpuTarget::Sm80).expect("stated tiles compile");
     for code in codes {
@@ -56,6 +60,38 @@ fn product([rows, cols, depth]: &[u64; 3]) -> Kernel {
     next %6
   }}
   store y[{SIZE}*m + n] = %2
+}}",
+        SIZE * SIZE
+    );
+    Kernel::parse(&text).expect("the text above is a kernel")
+}
+
+/// `y = x·wᵀ` and `z = x·vᵀ` in bf16, in one loop.
+fn siblings([rows, cols, depth]: &[u64; 3]) -> Kernel {
+    let text = format!(
+        "kernel siblings_{rows}x{cols}x{depth} \"\" {{
+  read x: bf16[{0}]
+  read w: bf16[{0}]
+  read v: bf16[{0}]
+  write y: bf16[{0}]
+  write z: bf16[{0}]
+  var m: {SIZE} / {rows}
+  var n: {SIZE} / {cols}
+  var k: {SIZE} / {depth}
+  grid m, n
+  %0: f32[m, n] = 0.0
+  loop k carry (%1: f32[m, n] = %0 -> %2, %3: f32[m, n] = %0 -> %4) {{
+    %5: f32[m, k] = load x[{SIZE}*m + k]
+    %6: f32[n, k] = load w[{SIZE}*n + k]
+    %7: f32[m, n] = dot %5, %6 along k
+    %8: f32[m, n] = add %1, %7
+    %9: f32[n, k] = load v[{SIZE}*n + k]
+    %10: f32[m, n] = dot %5, %9 along k
+    %11: f32[m, n] = add %3, %10
+    next %8, %11
+  }}
+  store y[{SIZE}*m + n] = %2
+  store z[{SIZE}*m + n] = %4
 }}",
         SIZE * SIZE
     );
