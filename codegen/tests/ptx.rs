@@ -164,7 +164,7 @@ fn rows_are_read_in_vectors() {
 }"#;
     let code = gpu::compiled(&kernel(text));
     assert_eq!((code.blocks, code.threads, code.shared_bytes), (64, 128, 0));
-    for access in ["ld.global.v4.b32", "st.global.v4.b32"] {
+    for access in ["ld.global.nc.v4.b32", "st.global.v4.b32"] {
         assert!(code.ptx.contains(access), "no {access} in\n{}", code.ptx);
     }
     assert!(!code.ptx.contains(".b16 \t["), "{}", code.ptx);

@@ -1,5 +1,5 @@
-//! Reductions of much to little become two, so that the first one has rows to share out among
-//! threads: first along the fastest axis, then along the rest.
+//! Reductions of much to little become several, so that all but the last have rows to share out among
+//! threads: first along the fastest axes, then along the rest.
 //!
 //! Requires a verified graph; preserves results but for the order of additions. O(nodes) time.
 
@@ -16,7 +16,7 @@ use crate::rebuild::rebuild;
 /// The pass.
 pub const SPLIT_SUMS: Pass = Pass {
     name: "split-sums",
-    about: "a reduction of much to little becomes two, so that threads can share it",
+    about: "a reduction of much to little becomes several, so that threads can share it",
     need: Need::Optional,
     scope: Scope::All,
     run: Run::Graph(|graph, context| match context.options.exact {
@@ -27,8 +27,12 @@ pub const SPLIT_SUMS: Pass = Pass {
 
 /// A reduction to fewer elements than this is split ...
 const FEW_ROWS: u64 = 64;
-/// ... when it reads at least this many.
+/// ... when it reads at least this many ...
 const MUCH: u64 = 8192;
+/// ... or, for each turn of a repeat whose results it adds up, this many.
+const MUCH_OF_A_TURN: u64 = 1024;
+/// Sums of fewer numbers than this take another axis along.
+const LONG: u64 = 1024;
 
 /// Splits the reductions of a graph.
 pub fn split_sums(graph: Graph) -> Graph {
@@ -46,10 +50,10 @@ fn run(graph: Graph) -> (Graph, Report) {
         }
         _ => Ok(None),
     });
-    (graph, Report::new().count(split, "reductions in two"))
+    (graph, Report::new().count(split, "reductions split"))
 }
 
-/// The two reductions that stand for one, when it has few rows and much to read.
+/// The reductions that stand for one, when it has few rows and much to read.
 fn parts(
     b: &mut Builder,
     op: Reduction,
@@ -58,15 +62,27 @@ fn parts(
     depth: &BTreeSet<AxisId>,
 ) -> Result<Option<ValueId>, OpError> {
     let order: Vec<AxisId> = b.ty(x).axes.iter().copied().filter(|a| axes.contains(a)).collect();
-    let count = |axes: &mut dyn Iterator<Item = &AxisId>| -> u64 {
-        axes.filter(|a| !depth.contains(a)).map(|a| b.graph.size(*a)).product()
+    let count = |axes: &[AxisId]| -> u64 {
+        axes.iter().filter(|a| !depth.contains(a)).map(|a| b.graph.size(*a)).product()
     };
-    let all = count(&mut b.ty(x).axes.iter());
-    let rows = all / count(&mut axes.iter()).max(1);
-    let Some((last, rest)) = order.split_last() else { unreachable!("reductions have axes") };
-    if rows >= FEW_ROWS || all < MUCH || rest.is_empty() {
+    let all = count(&b.ty(x).axes);
+    let rows = all / count(axes).max(1);
+    let much = if order.iter().any(|a| depth.contains(a)) { MUCH_OF_A_TURN } else { MUCH };
+    if rows >= FEW_ROWS || all < much || order.len() < 2 {
         return Ok(None);
     }
-    let part = b.op(Op::Reduce { op, axes: vec![*last] }, &[x])?;
-    b.op(Op::Reduce { op, axes: rest.to_vec() }, &[part]).map(Some)
+    // Short axes are added up together, as long as enough rows are left.
+    let longer = |from: usize| {
+        from > 1 && count(&order[from..]) < LONG && rows * count(&order[..from - 1]) >= FEW_ROWS
+    };
+    let mut from = order.len() - 1;
+    while longer(from) {
+        from -= 1;
+    }
+    let (rest, first) = order.split_at(from);
+    let part = b.op(Op::Reduce { op, axes: first.to_vec() }, &[x])?;
+    match parts(b, op, part, rest, depth)? {
+        Some(sum) => Ok(Some(sum)),
+        None => b.op(Op::Reduce { op, axes: rest.to_vec() }, &[part]).map(Some),
+    }
 }

@@ -5,6 +5,7 @@
 mod bound;
 #[path = "../../codegen/tests/support/gpu.rs"]
 mod gpu;
+mod narrow;
 mod sampled;
 mod variants;
 

@@ -63,6 +63,11 @@ fn last_turns(items: &[Item], turns: &mut Vec<u64>, found: &mut BTreeMap<u32, Ve
     }
 }
 
+/// The kernels of that step.
+pub(crate) fn step() -> Vec<Kernel> {
+    launched().into_iter().map(|launched| launched.kernel).collect()
+}
+
 /// What kernels that differ in numbers alone have in common.
 fn family(kernel: &Kernel) -> String {
     let unnamed = Kernel { name: String::new(), origin: String::new(), ..kernel.clone() };

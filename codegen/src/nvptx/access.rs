@@ -76,7 +76,7 @@ impl<'c> Lowerer<'_, 'c> {
         }
         let gpu = self.gpu;
         let storage = self.kernel.buffers[buffer.0 as usize].storage;
-        let run = self.run(buffer, offset, mask, shape);
+        let (run, fixed) = (self.run(buffer, offset, mask, shape), self.is_constant(buffer));
         let shared = self.shared_offset(offset);
         let mut tile = vec![zero(gpu, storage); shape.count()];
         for (at, members) in self.starts(shape, run) {
@@ -90,13 +90,13 @@ impl<'c> Lowerer<'_, 'c> {
             let lanes = match condition {
                 None => {
                     let place = self.address(buffer, (element, constant));
-                    self.lanes(storage, place, run.length)
+                    self.lanes(storage, place, run.length, fixed)
                 }
-                Some(condition) if self.is_constant(buffer) => {
+                Some(condition) if fixed => {
                     let element = gpu.plus_constant(element, constant);
                     let element = gpu.select(condition, element.into(), gpu.i64(0).into());
                     let place = self.address(buffer, (element.into_int_value(), 0));
-                    let lanes = self.lanes(storage, place, run.length);
+                    let lanes = self.lanes(storage, place, run.length, fixed);
                     let keep = |x: Value<'c>| match masked {
                         Some(masked) => gpu.select(masked, x, zero(gpu, storage)),
                         None => x,
@@ -105,7 +105,7 @@ impl<'c> Lowerer<'_, 'c> {
                 }
                 Some(condition) => {
                     let place = self.address(buffer, (element, constant));
-                    let body = || self.lanes(storage, place, run.length);
+                    let body = || self.lanes(storage, place, run.length, fixed);
                     self.where_holds(condition, zero(gpu, storage), body)
                 }
             };
@@ -177,7 +177,7 @@ impl<'c> Lowerer<'_, 'c> {
         shape: &Shape,
         at: &[usize],
     ) -> Result<Option<Value<'c>>, Refusal> {
-        let Some(mask) = mask else { return Ok(None) };
+        let Some(mask) = mask.filter(|mask| !self.held.contains(mask)) else { return Ok(None) };
         let (tile, own) = (self.value(mask)?, self.shape(mask));
         Ok(Some(tile[own.index(shape, at)]))
     }
@@ -249,7 +249,7 @@ impl<'c> Lowerer<'_, 'c> {
         let lanes = match accumulate {
             false => lanes,
             true => {
-                let old = self.lanes(storage, place, lanes.len() as u64);
+                let old = self.lanes(storage, place, lanes.len() as u64, false);
                 sums = old.into_iter().zip(lanes).map(|(old, new)| add(old, *new)).collect();
                 &sums
             }
@@ -267,12 +267,24 @@ impl<'c> Lowerer<'_, 'c> {
         gpu.store_as(place, gpu.gather_lanes(&raw.collect::<Vec<_>>()), align);
     }
 
-    /// Loads elements that lie side by side, aligned as a whole.
-    fn lanes(&self, storage: Storage, place: PointerValue<'c>, count: u64) -> Vec<Value<'c>> {
+    /// Loads elements that lie side by side, aligned as a whole, from a buffer that may be fixed while the kernel runs.
+    fn lanes(
+        &self,
+        storage: Storage,
+        place: PointerValue<'c>,
+        count: u64,
+        fixed: bool,
+    ) -> Vec<Value<'c>> {
         let gpu = self.gpu;
-        let bytes = count * storage.bytes();
+        let load = |ty| {
+            let loaded = gpu.load_as(place, ty, count * storage.bytes());
+            if fixed {
+                gpu.unchanging(loaded);
+            }
+            loaded
+        };
         if let (Storage::Bf16, true) = (storage, count > 1) {
-            let words = gpu.load_as(place, gpu.ty(Elem::I32, count / 2), bytes);
+            let words = load(gpu.ty(Elem::I32, count / 2));
             let halves = |i: u64| {
                 let word = gpu.lane(words, i).into_int_value();
                 let pair = [gpu.shift(word, 16), gpu.and(word, 0xffff_0000)];
@@ -280,7 +292,7 @@ impl<'c> Lowerer<'_, 'c> {
             };
             return (0..count / 2).flat_map(halves).collect();
         }
-        let raw = gpu.load_as(place, gpu.ty(elem_of(storage), count), bytes);
+        let raw = load(gpu.ty(elem_of(storage), count));
         (0..count).map(|i| from_memory(gpu, storage, gpu.lane(raw, i))).collect()
     }
 }

@@ -105,9 +105,14 @@ fn signature(kernel: &Kernel, layout: &Layout<'_>, offset: &Offset) -> Option<Si
                 let (of, declared) = (layout.spread(var), kernel.var(var));
                 if of.bits.is_empty() {
                     others.push(coefficient.unsigned_abs());
-                } else if divisor == 1 && modulus == 0 && *coefficient > 0 {
-                    reach += coefficient.unsigned_abs() * (declared.extent - 1);
-                    spread.push((*coefficient, declared.extent, declared.tile, of.clone()));
+                } else if divisor == 1
+                    && (modulus == 0 || modulus == declared.tile)
+                    && *coefficient > 0
+                {
+                    // The whole variable, or the place in its tile.
+                    let extent = if modulus == 0 { declared.extent } else { modulus };
+                    reach += coefficient.unsigned_abs() * (extent - 1);
+                    spread.push((*coefficient, extent, declared.tile, of.clone()));
                 } else {
                     return None;
                 }

@@ -220,6 +220,13 @@ impl<'c> Gpu<'c> {
         value
     }
 
+    /// Marks what was loaded as never changed while the kernel runs: such loads may move over stores.
+    pub(super) fn unchanging(&self, loaded: Value<'c>) {
+        let load = loaded.as_instruction_value().expect("a load is an instruction");
+        let kind = self.context.get_kind_id("invariant.load");
+        load.set_metadata(self.context.metadata_node(&[]), kind).expect("loads take metadata");
+    }
+
     pub(super) fn store_as(&self, at: PointerValue<'c>, value: Value<'c>, align: u64) {
         let store = built(self.builder.build_store(at, value));
         store.set_alignment(align as u32).expect("alignments are powers of two");

@@ -11,7 +11,7 @@ use inkwell::values::{InstructionOpcode as Op, IntValue, PointerValue};
 
 use super::exchange::Exchange;
 use super::gpu::Gpu;
-use super::layout::{Layout, Limit, Shape};
+use super::layout::{Layout, Limit, Shape, Spread};
 use crate::llvm::emit::{Elem, Value, built};
 use crate::llvm::noise::noise;
 use crate::llvm::pointwise::pointwise;
@@ -45,6 +45,8 @@ pub(super) struct Lowerer<'e, 'c> {
     pub(super) values: Vec<Option<Tile<'c>>>,
     /// Values that are computed where they are first needed.
     pub(super) lazy: HashMap<TileId, &'e Expr>,
+    /// Masks that hold where the builder stands.
+    pub(super) held: Vec<TileId>,
     /// Which buffers threads pass elements to one another through.
     pub(super) exchange: Exchange,
     /// Where in shared memory reductions may write, and how much they have written.
@@ -72,6 +74,7 @@ impl<'e, 'c> Lowerer<'e, 'c> {
             firsts: vec![None; kernel.vars.len()],
             values: vec![None; kernel.values.len()],
             lazy: HashMap::new(),
+            held: Vec::new(),
             scratch: (frame.local, 0),
             staged: HashMap::new(),
             quick: false,
@@ -296,7 +299,7 @@ impl<'e, 'c> Lowerer<'e, 'c> {
         let leaving = self.counted(turns, &entering, |s, first, values| {
             s.firsts[var.0 as usize] = Some(first);
             s.distribute(carried.iter().map(|c| c.arg), values);
-            s.block(body)?;
+            s.turn(carried, body)?;
             let mut next = Vec::new();
             for carry in carried {
                 next.extend(s.next(carry)?);
@@ -306,6 +309,34 @@ impl<'e, 'c> Lowerer<'e, 'c> {
         })?;
         self.distribute(carried.iter().map(|c| c.result), &leaving);
         Ok(())
+    }
+
+    /// One turn of a loop. When all threads agree that the rest of it changes nothing, and nothing of
+    /// it is carried on, they leave it out.
+    fn turn(&mut self, carried: &[Carry], body: &'e [Stmt]) -> Result<(), Refusal> {
+        let agreed = |stmt: &Stmt| match stmt {
+            Stmt::When(mask) if carried.is_empty() && self.is_uniform(*mask) => Some(*mask),
+            _ => None,
+        };
+        let found = body.iter().enumerate().find_map(|(i, stmt)| Some((i, agreed(stmt)?)));
+        let Some((place, mask)) = found else { return self.block(body) };
+        self.block(&body[..place])?;
+        let holds = self.value(mask)?[0];
+        let (then, join) = (self.gpu.block("then"), self.gpu.block("join"));
+        self.gpu.branch(holds, then, join);
+        self.gpu.enter(then);
+        self.held.push(mask);
+        self.block(&body[place..])?;
+        self.held.pop();
+        self.gpu.jump(join);
+        self.gpu.enter(join);
+        Ok(())
+    }
+
+    /// Whether a value is one number, the same in all threads.
+    fn is_uniform(&self, value: TileId) -> bool {
+        let single = |var: &VarId| *self.layout.spread(*var) == Spread::single();
+        self.kernel.ty(value).vars.iter().all(single)
     }
 
     /// Gives values their registers, one after the other.

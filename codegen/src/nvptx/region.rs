@@ -5,6 +5,8 @@
 //! and neighbouring threads hold neighbouring runs. Loops that do not lie in one another use the
 //! same threads again, so what one loop leaves in memory the next one finds in the same thread.
 
+use std::collections::BTreeSet;
+
 use gigac_ir::kernel::{BufferId, Expr, Factor, Kernel, Offset, Stmt, TileId, VarId};
 
 use super::gpu::{Gpu, WARP};
@@ -18,6 +20,9 @@ const THREADS: u64 = 256;
 
 /// Most elements of one value that a thread holds.
 const REGISTERS: usize = 128;
+
+/// Accesses of so many times fewer elements than others count for little.
+const FEW: u64 = 4;
 
 /// The choice of spreads.
 struct Planner<'k> {
@@ -42,12 +47,12 @@ fn plan(kernel: &Kernel) -> Result<(u64, Vec<Spread>), Refusal> {
 
 impl Planner<'_> {
     /// Spreads all variables with several positions in a tile; returns the bits taken. Neighbouring
-    /// threads go along the loops, or along the grid where more accesses are contiguous so.
+    /// threads go along the loops, or along the grid where more elements are contiguous so.
     fn spread_all(&mut self) -> u32 {
         let wide = |v: &VarId| tile(self.kernel, *v) > 1;
         let nests = nests(&self.kernel.body, &wide);
         let grid: Vec<VarId> = self.kernel.grid.iter().copied().filter(wide).rev().collect();
-        if self.contiguous(&nests.concat()) < self.contiguous(&grid) {
+        if self.traffic(&nests.concat()) < self.traffic(&grid) {
             let bit = self.chain(&grid, 0);
             nests.iter().map(|nest| self.chain(nest, bit)).fold(bit, u32::max)
         } else {
@@ -56,10 +61,20 @@ impl Planner<'_> {
         }
     }
 
-    /// Accesses that run along one of these variables.
-    fn contiguous(&self, vars: &[VarId]) -> usize {
-        let along = |v: &VarId| self.accesses.iter().filter(|a| a.run(self.kernel, *v) > 1).count();
-        vars.iter().map(along).sum()
+    /// Elements of accesses that run along one of these variables.
+    fn traffic(&self, vars: &[VarId]) -> u64 {
+        let runs = |access: &&Place<'_>| vars.iter().any(|v| access.run(self.kernel, *v) > 1);
+        self.accesses.iter().filter(runs).map(|a| a.elements(self.kernel)).sum()
+    }
+
+    /// The longest run along a variable of an access that counts: one of few elements beside others,
+    /// such as one for each row, decides nothing.
+    fn longest_run(&self, var: VarId) -> u64 {
+        let elements = |access: &Place<'_>| access.elements(self.kernel);
+        let most = self.accesses.iter().map(elements).max().unwrap_or(0);
+        let counts = |access: &&Place<'_>| elements(access) >= most / FEW;
+        let runs = self.accesses.iter().filter(counts).map(|a| a.run(self.kernel, var));
+        runs.max().unwrap_or(1)
     }
 
     /// Spreads variables over the bits from `bit` on, the first one fastest; returns the next bit.
@@ -73,8 +88,7 @@ impl Planner<'_> {
                 return bit;
             }
             let tile = tile(self.kernel, *var);
-            let runs = self.accesses.iter().map(|a| a.run(self.kernel, *var));
-            let run = runs.max().unwrap_or(1).min(tile.next_power_of_two());
+            let run = self.longest_run(*var).min(tile.next_power_of_two());
             let wanted = match self.serial.contains(var) {
                 true => 0,
                 false => tile.div_ceil(run).next_power_of_two().ilog2(),
@@ -145,6 +159,13 @@ struct Place<'k> {
 }
 
 impl Place<'_> {
+    /// Elements of a tile: combinations of positions of the variables in its offset.
+    fn elements(&self, kernel: &Kernel) -> u64 {
+        let of_tiles = self.offset.tiles().into_iter().flat_map(|t| kernel.ty(t).vars.clone());
+        let vars: BTreeSet<VarId> = self.offset.vars().into_iter().chain(of_tiles).collect();
+        vars.iter().map(|v| tile(kernel, *v)).product()
+    }
+
     /// How many neighbours along a variable it can take at once.
     fn run(&self, kernel: &Kernel, var: VarId) -> u64 {
         longest(kernel, self.buffer, self.offset, self.mask, var)

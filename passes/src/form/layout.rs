@@ -304,6 +304,7 @@ fn natural(graph: &Graph, node: &Node, result: ValueId, order: &Orders) -> Vec<A
             let [x, e] = [0, 1].map(|i| of(&node.operands[i]));
             replace(x, &[*axis], e)
         }
+        (Op::Scatter { axes, to }, Some(_)) => replace(of(&node.operands[0]), axes, &[*to]),
         (Op::Cat { pieces, to }, Some(_)) => {
             replace(of(&node.operands[0]), pieces[0].as_slice(), &[*to])
         }

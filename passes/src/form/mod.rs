@@ -16,6 +16,7 @@ mod nest;
 mod print;
 mod scatter;
 mod select;
+mod shape;
 mod trace;
 
 use std::collections::{HashMap, HashSet};

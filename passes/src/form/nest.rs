@@ -8,12 +8,13 @@ use std::collections::{BTreeSet, HashSet};
 
 use gigac_ir::graph::{AxisId, Op, ValueId};
 use gigac_ir::kernel::{
-    self, BufferId, Carry, Expr, Factor, Kernel, Offset, Reduction, RegionTiles, Scalar, Stmt,
-    TileId, Var, VarId,
+    self, BufferId, Carry, Expr, Factor, Kernel, Offset, Reduction, Scalar, Stmt, TileId, Var,
+    VarId,
 };
 use gigac_ir::pointwise::Pointwise;
 
 use super::group::{Group, Task, reads};
+use super::shape::{Sizes, Vector};
 use super::trace::{Context, Local, Positions, Traced, Tracer};
 
 /// Part of a phase: a task, or one piece of a concatenation.
@@ -48,13 +49,6 @@ struct Space {
     rows: Vec<Vec<AxisId>>,
     inner: Vec<Vec<Vec<AxisId>>>,
     vector: Vector,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Vector {
-    None,
-    Row(usize),
-    Inner,
 }
 
 /// Emits a group. `external` are the values that other units or results read.
@@ -253,30 +247,22 @@ impl<'a, 'g> Schedule<'a, 'g> {
 
     /// Traces the group with the given variables.
     fn trace(&self, space: &Space) -> Traced {
-        let (graph, tiles) = (self.context.graph, self.context.machine.regions());
-        let extent = |axes: &[AxisId]| graph.elements(axes);
-        let mut vars = Vec::new();
-        let points: u64 = space.rows.iter().map(|g| extent(g)).product();
-        for (i, group) in space.rows.iter().enumerate() {
-            let tile = match space.vector {
-                Vector::Row(v) if v == i => {
-                    row_tile(&tiles, extent(group), points / extent(group).max(1))
-                }
-                _ => 1,
-            };
-            vars.push(Var { name: format!("r{i}"), extent: extent(group), tile });
-        }
+        let sizes = |groups: &Vec<Vec<AxisId>>| -> Vec<u64> {
+            groups.iter().map(|axes| self.context.graph.elements(axes)).collect()
+        };
+        let (rows, inner) = (sizes(&space.rows), space.inner.iter().map(sizes).collect());
+        let extents = Sizes { rows, inner };
+        let tiles = extents.tiles(space.vector, &self.context.machine.regions());
+        let var =
+            |name: String, (extent, tile): (&u64, &u64)| Var { name, extent: *extent, tile: *tile };
+        let rows = extents.rows.iter().zip(&tiles.rows).enumerate();
+        let mut vars: Vec<Var> = rows.map(|(i, sizes)| var(format!("r{i}"), sizes)).collect();
         let grid: Vec<VarId> = (0..vars.len()).map(|i| VarId(i as u32)).collect();
         let mut loops: Vec<Vec<VarId>> = Vec::new();
-        for (p, groups) in space.inner.iter().enumerate() {
-            let mut ids = Vec::new();
-            for (i, group) in groups.iter().enumerate() {
-                let last = i + 1 == groups.len() && space.vector == Vector::Inner;
-                let tile = if last { inner_tile(&tiles, extent(group)) } else { 1 };
-                ids.push(VarId(vars.len() as u32));
-                vars.push(Var { name: format!("p{p}i{i}"), extent: extent(group), tile });
-            }
-            loops.push(ids);
+        for (p, (extents, tiles)) in extents.inner.iter().zip(&tiles.inner).enumerate() {
+            loops.push((vars.len()..vars.len() + extents.len()).map(|i| VarId(i as u32)).collect());
+            let sizes = extents.iter().zip(tiles).enumerate();
+            vars.extend(sizes.map(|(i, sizes)| var(format!("p{p}i{i}"), sizes)));
         }
         let mut tracer = Tracer::new(self.context, vars, grid.clone());
         self.localise(&mut tracer, space);
@@ -293,23 +279,23 @@ impl<'a, 'g> Schedule<'a, 'g> {
 
     /// What only later phases read lies in memory of the grid point's own, unless it is large.
     fn localise(&self, tracer: &mut Tracer<'_, 'g>, space: &Space) {
-        let lanes = match space.vector {
-            Vector::Row(v) => {
-                let var = VarId(v as u32);
-                Some((var, tracer.kernel.var(var).tile)).filter(|(_, lanes)| *lanes > 1)
-            }
-            Vector::None | Vector::Inner => None,
-        };
+        let rows = (0..space.rows.len() as u32).map(VarId);
+        let lanes = rows.map(|var| (var, tracer.kernel.var(var).tile)).filter(|lanes| lanes.1 > 1);
+        let is_vector = |lanes: &(VarId, u64)| space.vector == Vector::Row(lanes.0.0 as usize);
+        let (inside, outer): (Vec<_>, Vec<_>) = lanes.partition(is_vector);
+        let together: u64 = inside.iter().chain(&outer).map(|(_, lanes)| lanes).product();
         let passed = self.tasks.iter().map(|t| t.value).filter(|v| self.passed.contains(v));
         for value in passed {
             let ty = self.context.graph.ty(value);
             let inner: Vec<AxisId> =
                 ty.axes.iter().copied().filter(|a| !self.rows.contains(a)).collect();
-            let elements = self.context.graph.elements(&inner) * lanes.map_or(1, |(_, n)| n);
+            let elements = self.context.graph.elements(&inner) * together;
             if elements * super::storage(ty.dtype).bytes()
                 <= self.context.machine.regions().local_bytes
             {
-                tracer.localise(Local { value, rows: self.rows.clone(), lanes, elements });
+                let (rows, outer) = (self.rows.clone(), outer.clone());
+                let inner = inside.first().copied();
+                tracer.localise(Local { value, rows, outer, inner, elements });
             }
         }
     }
@@ -488,20 +474,6 @@ pub(crate) fn positions(
         }
     }
     at
-}
-
-/// Tile of a vector variable of a loop.
-fn inner_tile(tiles: &RegionTiles, extent: u64) -> u64 {
-    extent.next_power_of_two().min(tiles.vector)
-}
-
-/// Tile of a vector variable of the grid: smaller where there would be few points.
-fn row_tile(tiles: &RegionTiles, extent: u64, others: u64) -> u64 {
-    let mut tile = inner_tile(tiles, extent);
-    while tile > tiles.least && extent.div_ceil(tile) * others.max(1) < tiles.points {
-        tile /= 2;
-    }
-    tile
 }
 
 /// An offset that occurs in a kernel, whether memory is accessed there, and how often at a point.

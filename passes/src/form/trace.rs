@@ -76,8 +76,11 @@ pub(crate) struct Local {
     pub(crate) value: ValueId,
     /// Axes that the grid runs over.
     pub(crate) rows: Vec<AxisId>,
-    /// The grid's variable with several lanes, and how many.
-    pub(crate) lanes: Option<(VarId, u64)>,
+    /// Variables of the grid with several lanes, and how many: those that lie outside of the point's
+    /// other axes in memory ...
+    pub(crate) outer: Vec<(VarId, u64)>,
+    /// ... and the one inside.
+    pub(crate) inner: Option<(VarId, u64)>,
     /// Elements of a grid point.
     pub(crate) elements: u64,
 }
@@ -339,9 +342,11 @@ impl<'c, 'g> Tracer<'c, 'g> {
         let mut stride = 1;
         let mut offset = Offset::default();
         let local = self.local(value).map(|(_, local)| local);
-        if let Some((var, lanes)) = local.and_then(|local| local.lanes) {
-            let factor = Factor::Digit { var, divisor: 1, modulus: lanes };
-            offset = Offset::factor(factor);
+        let lane = |(var, lanes): (VarId, u64)| {
+            Offset::factor(Factor::Digit { var, divisor: 1, modulus: lanes })
+        };
+        if let Some((var, lanes)) = local.and_then(|local| local.inner) {
+            offset = lane((var, lanes));
             stride = lanes as i64;
         }
         for axis in self.context.layouts.of(value).iter().rev() {
@@ -351,23 +356,35 @@ impl<'c, 'g> Tracer<'c, 'g> {
             offset = offset.plus(&at(positions, *axis).clone().times(stride));
             stride *= self.context.graph.size(*axis) as i64;
         }
+        for (var, lanes) in local.iter().flat_map(|local| &local.outer).rev() {
+            offset = offset.plus(&lane((*var, *lanes)).times(stride));
+            stride *= *lanes as i64;
+        }
         super::digits::simplify(offset, &self.kernel.vars)
     }
 
     /// Stores a tile as a value's elements at some positions.
     pub(crate) fn store(&mut self, value: ValueId, positions: &Positions, tile: TileId, add: bool) {
+        self.store_where(value, positions, tile, None, add);
+    }
+
+    /// The same for the lanes in which a mask holds.
+    pub(crate) fn store_where(
+        &mut self,
+        value: ValueId,
+        positions: &Positions,
+        tile: TileId,
+        mask: Option<TileId>,
+        accumulate: bool,
+    ) {
         let offset = self.element(value, positions);
-        let access = if add { Access::ReadWrite } else { Access::Write };
+        let access = if accumulate { Access::ReadWrite } else { Access::Write };
         let buffer = self.buffer(value, access);
-        let vars = [self.offset_vars(&offset), self.ty(tile).vars.clone()].concat();
-        let level = if add { self.frames.len() - 1 } else { self.level(&vars) };
-        self.frames[level].stmts.push(Stmt::Store {
-            buffer,
-            offset,
-            value: tile,
-            mask: None,
-            accumulate: add,
-        });
+        let mut vars = self.offset_vars(&offset);
+        vars.extend([Some(tile), mask].into_iter().flatten().flat_map(|t| self.ty(t).vars.clone()));
+        let level = if accumulate { self.frames.len() - 1 } else { self.level(&vars) };
+        let store = Stmt::Store { buffer, offset, value: tile, mask, accumulate };
+        self.frames[level].stmts.push(store);
     }
 
     /// The tile of a value at some positions; lanes whose mask is false may hold anything.

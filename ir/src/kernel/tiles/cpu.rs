@@ -56,8 +56,17 @@ const HELD: u64 = 3 << 19;
 
 /// Four AVX-512 registers of floats hide the latency of additions; a grid point keeps half of the
 /// second cache of a small core.
-pub(super) const REGIONS: RegionTiles =
-    RegionTiles { vector: 64, least: 16, points: 8, local_bytes: 1 << 18 };
+pub(super) const REGIONS: RegionTiles = RegionTiles {
+    vector: 64,
+    alone: 64,
+    together: 1,
+    across: 1,
+    least: 16,
+    least_across: 16,
+    columns: 16,
+    points: 8,
+    local_bytes: 1 << 18,
+};
 
 /// Blocks for `batch` products of `rows × depth` by `depth × cols`.
 pub fn contraction_tiles(batch: u64, rows: u64, cols: u64, depth: u64) -> ContractionTiles {

@@ -104,10 +104,22 @@ fn part(extent: u64, tile: u64) -> u64 {
     extent.next_multiple_of(16).min(tile)
 }
 
-/// A vector takes 256 threads with an access of 128 bits each, one warp at least; there are two
-/// blocks for each multiprocessor. What a block keeps lies in shared memory.
+/// A vector, or the short rows of a block, take 256 threads with an access of 128 bits each. A block
+/// that reads alone needs several accesses of each thread on the way, and one that adds down columns
+/// has few columns, at least a line of the cache of bf16. There are two blocks for each multiprocessor.
+/// What a block keeps lies in shared memory.
 pub(super) fn regions(units: u64) -> RegionTiles {
-    RegionTiles { vector: 1024, least: 128, points: 2 * units, local_bytes: 1 << 14 }
+    RegionTiles {
+        vector: 1024,
+        alone: 4096,
+        together: 1024,
+        across: 2048,
+        least: 128,
+        least_across: 64,
+        columns: 1024,
+        points: 2 * units,
+        local_bytes: 1 << 14,
+    }
 }
 
 #[cfg(test)]

@@ -44,11 +44,21 @@ pub struct AttentionTiles {
 /// Tiles of kernels without products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionTiles {
-    /// Most elements of the vector variable's tile.
+    /// Most elements of the vector variable's tile ...
     pub vector: u64,
+    /// ... when it runs inside of few grid points.
+    pub alone: u64,
+    /// Rows that are shorter than this are taken together, up to so many elements.
+    pub together: u64,
+    /// A sum down columns takes positions of the sum together, up to so many elements.
+    pub across: u64,
     /// A vector of the grid is not cut finer than this to have more grid points.
     pub least: u64,
-    /// Fewest grid points wanted when the vector runs over the grid.
+    /// Nor are columns that are summed down ...
+    pub least_across: u64,
+    /// ... and those of a scatter.
+    pub columns: u64,
+    /// Fewest grid points wanted: fewer rows are not taken together, and the vector of a grid is cut.
     pub points: u64,
     /// Most bytes of a value that a grid point keeps to itself between its loops. Larger ones go
     /// through the arena.
