@@ -74,9 +74,12 @@ fn copied(operands: &str) -> u64 {
 /// The parameters that each register is made of, through any arithmetic, by its name.
 fn addresses(name: &str, lines: &[&str]) -> BTreeMap<String, BTreeSet<usize>> {
     let mut made: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-    let mut before = usize::MAX;
-    while before != made.values().map(BTreeSet::len).sum() {
-        before = made.values().map(BTreeSet::len).sum();
+    let known = |made: &BTreeMap<String, BTreeSet<usize>>| -> usize {
+        made.values().map(BTreeSet::len).sum()
+    };
+    let mut before = None;
+    while before != Some(known(&made)) {
+        before = Some(known(&made));
         for line in lines {
             let words: Vec<&str> = line
                 .split([' ', '\t', ',', ';', '[', ']', '{', '}'])

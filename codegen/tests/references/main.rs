@@ -378,7 +378,7 @@ fn rope_over_heads() {
     for (tokens, heads, half, [t, h]) in
         [(3, 5, 8, [2, 4]), (4, 3, 5, [1, 2]), (5, 8, 64, [2, 8]), (2, 1, 32, [1, 1])]
     {
-        let (width, tile) = (2 * half, half.next_power_of_two());
+        let (width, tile) = (2 * half, usize::next_power_of_two(half));
         let (line, size) = (heads * width, tokens * heads * width);
         let text = format!(
             r#"kernel rope "" {{
@@ -470,7 +470,7 @@ fn scatters_shared_out_over_positions() {
     for (tokens, words, cols, shares) in
         [(9, 5, 3, 2), (40, 7, 64, 3), (33, 100, 130, 8), (12, 4, 16, 1)]
     {
-        let tile = cols.next_power_of_two().min(128);
+        let tile = usize::next_power_of_two(cols).min(128);
         let text = format!(
             r#"kernel scatter "" {{
   update y: f32[{size}]

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn one_block_reads_far_ahead() {
-        assert_eq!(tiles(GPU, Vector::Inner, &[], &[42000]), [vec![], vec![4096]]);
+        assert_eq!(tiles(GPU, Vector::Inner, &[], &[42000]), [vec![], vec![2048]]);
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn part(extent: u64, tile: u64) -> u64 {
 pub(super) fn regions(units: u64) -> RegionTiles {
     RegionTiles {
         vector: 1024,
-        alone: 4096,
+        alone: 2048,
         together: 1024,
         across: 2048,
         least: 128,
