@@ -164,7 +164,7 @@ impl<'c> Lowerer<'_, 'c> {
         for (at, members) in self.starts(shape, self.run_along(along, length)) {
             let in_tile = self.in_tile(along, shape.along(&at, along));
             let place = gpu.bytes(base, gpu.times(in_tile, storage.bytes() as i64));
-            let lanes = self.lanes(storage, place, length);
+            let lanes = self.lanes(storage, place, length, false);
             members.iter().zip(lanes).for_each(|(register, lane)| tile[*register] = lane);
         }
         tile.into()
