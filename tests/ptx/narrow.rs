@@ -63,10 +63,10 @@ fn narrow(code: &PtxKernel) -> BTreeSet<(usize, bool, u64)> {
 /// Bytes of an access by its name, such as `ld.global.nc.v4.b32`.
 fn width(name: &str) -> u64 {
     let parts = || name.split('.');
-    let bits =
+    let mut bits =
         parts().filter_map(|p| p.trim_start_matches(['b', 'u', 's', 'f']).parse::<u64>().ok());
-    let many = parts().filter_map(|p| p.strip_prefix('v')?.parse::<u64>().ok());
-    bits.last().expect("an access has a width") / 8 * many.last().unwrap_or(1)
+    let mut many = parts().filter_map(|p| p.strip_prefix('v')?.parse::<u64>().ok());
+    bits.next_back().expect("an access has a width") / 8 * many.next_back().unwrap_or(1)
 }
 
 /// Bytes of an asynchronous copy: its third operand.
