@@ -563,8 +563,8 @@ fn adamw() {
         arguments[2].iter_mut().for_each(|v| *v = v.abs());
         let [b1, c1, b2, c2, eps, rate] = [0.9, 0.1, 0.95, 0.05, 1e-8, 1e-3].map(single);
         let mut results = [Vec::new(), Vec::new(), Vec::new()];
-        for i in 0..n {
-            let [g, m, v, p] = [0, 1, 2, 3].map(|k| arguments[k][i]);
+        let [g, m, v, p] = [0, 1, 2, 3].map(|k| arguments[k].iter());
+        for (((g, m), v), p) in g.zip(m).zip(v).zip(p) {
             let (m, of_m) = (m * b1 + g * c1, 2.0 * U * ((m * b1).abs() + (g * c1).abs()));
             let v = v * b2 + g * g * c2;
             let root = (v / c2).sqrt() + eps;
