@@ -8,7 +8,8 @@
 //! Seconds of a launch = `launch + max(compute, memory, cache)`, where
 //! - compute adds up the products, at the rate of their storage, and the vector operations;
 //!   a tile also takes the time of loading its operands: beside the arithmetic on GPUs, before it
-//!   on CPUs, where loading is packing;
+//!   on CPUs, where loading is packing; an operand of several products is loaded once, and their
+//!   tiles together are no larger than the largest one;
 //! - memory is the different bytes over the bandwidth of memory, or over what the units that have
 //!   work can load, when they are few;
 //! - cache is all bytes that the grid points load and store, over the bandwidth of the last cache.
@@ -81,6 +82,9 @@ pub fn copy(bytes: u64, from: Memory, to: Memory, device: &Device) -> f64 {
 pub fn time(work: &Work, device: &Device) -> Time {
     let product: f64 = match &work.products[..] {
         [product] => product_seconds(product, device),
+        [first, others @ ..] if others.iter().all(|p| p.is_sibling(first)) => {
+            siblings_seconds(&work.products, device)
+        }
         // Products that share a grid point keep its tile.
         products => products.iter().map(|p| tiled_seconds(p, p.tile, device)).sum(),
     };
@@ -109,6 +113,21 @@ pub fn product_seconds(product: &Product, device: &Device) -> f64 {
     times.min_by(f64::total_cmp).expect("there is a tile")
 }
 
+/// Seconds of products that share an operand, in tiles that together are no larger than the device's
+/// largest: a grid point has one of each.
+fn siblings_seconds(products: &[Product], device: &Device) -> f64 {
+    let own = [products[0].tile];
+    let tiles = device.tiles.as_ref().map_or(&own[..], |t| &t.value);
+    let area = |[rows, cols]: &[u64; 2]| rows * cols;
+    let most = tiles.iter().map(area).max().unwrap_or(0);
+    let fit = |tile: &&[u64; 2]| area(tile) * products.len() as u64 <= most;
+    let listed = device.tiles.is_some() && tiles.iter().any(|tile| fit(&tile));
+    let times = tiles.iter().filter(|tile| !listed || fit(tile)).map(|tile| {
+        products.iter().map(|product| tiled_seconds(product, *tile, device)).sum::<f64>()
+    });
+    times.min_by(f64::total_cmp).expect("there is a tile")
+}
+
 /// Seconds of a product in tiles of so many rows and columns.
 pub fn tiled_seconds(product: &Product, [rows, cols]: [u64; 2], device: &Device) -> f64 {
     let (down, across) = (product.rows.div_ceil(rows), product.cols.div_ceil(cols));
@@ -120,7 +139,9 @@ pub fn tiled_seconds(product: &Product, [rows, cols]: [u64; 2], device: &Device)
     let rate = per_unit(rate, device) * device.product_share.value;
     let depth = product.depth as f64;
     let flops = 2.0 * (rows * cols) as f64 * depth;
-    let bytes = (rows + cols) as f64 * depth * product.storage.bytes() as f64;
+    let [left, right] = product.loads.map(u64::from);
+    let lines = (left * rows + right * cols) as f64;
+    let bytes = lines * depth * product.storage.bytes() as f64;
     let (compute, load) = (flops / rate, bytes / device.unit_bandwidth.value);
     let tile = match device.kind {
         Kind::Gpu => compute.max(load),
@@ -160,7 +181,8 @@ mod tests {
     }
 
     fn product(rows: u64, cols: u64, depth: u64, storage: Storage) -> Product {
-        Product { batch: 1, rows, cols, depth, tile: [256, 256], storage, share: 1.0 }
+        let (tile, loads) = ([256, 256], [true; 2]);
+        Product { batch: 1, rows, cols, depth, tile, storage, share: 1.0, loads }
     }
 
     #[test]
@@ -205,6 +227,17 @@ mod tests {
     fn nothing_costs_a_launch() {
         let t = time(&Work { points: 1, ..Work::default() }, &a100());
         assert_eq!((t.seconds, t.bound), (2e-6, Bound::Launch));
+    }
+
+    #[test]
+    fn an_operand_of_several_products_is_loaded_once() {
+        let device = crate::target::cpu(&crate::target::CpuFacts::default());
+        let first = product(512, 256, 256, Storage::F32);
+        let second = Product { loads: [false, true], ..first };
+        let saved = product_seconds(&first, &device) - product_seconds(&second, &device);
+        // Two threads load 256 rows of 256 floats each.
+        let loading = 4.0 * 256.0 * 256.0 / device.unit_bandwidth.value;
+        assert!((saved / loading - 1.0).abs() < 1e-9, "{saved} {loading}");
     }
 
     #[test]

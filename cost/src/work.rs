@@ -34,9 +34,18 @@ pub struct Product {
     pub storage: Storage,
     /// The share that is computed, where turns of loops are left out.
     pub share: f64,
+    /// Whether the left and the right operand are loaded for this product: none that an earlier one
+    /// along the same variable has.
+    pub loads: [bool; 2],
 }
 
 impl Product {
+    /// Whether it has the sizes of another one and takes an operand that is loaded already.
+    pub(crate) fn is_sibling(&self, other: &Self) -> bool {
+        let sizes = |p: &Self| [p.batch, p.rows, p.cols, p.depth];
+        sizes(self) == sizes(other) && self.loads.contains(&false)
+    }
+
     /// Floating-point operations; a multiply-add is two.
     pub fn flops(&self) -> f64 {
         let [batch, rows, cols, depth] =
@@ -72,6 +81,7 @@ impl Work {
             touched: BTreeMap::new(),
             memory: BTreeMap::new(),
             dots: BTreeSet::new(),
+            multiplied: BTreeSet::new(),
             definitions: definitions(kernel),
             share: 1.0,
         };
@@ -101,6 +111,8 @@ struct Count<'k> {
     memory: BTreeMap<TileId, Storage>,
     /// Results of dots.
     dots: BTreeSet<TileId>,
+    /// Operands of dots, with the variables that they are summed along.
+    multiplied: BTreeSet<(TileId, VarId)>,
     definitions: Definitions<'k>,
     /// The share of the turns of the loops around the statement that are not left out.
     share: f64,
@@ -243,6 +255,7 @@ impl Count<'_> {
             tile: [tile(&mut left.difference(&right)), tile(&mut right.difference(&left))],
             storage,
             share: self.share,
+            loads: [a, b].map(|operand| self.multiplied.insert((operand, along))),
         });
     }
 
@@ -301,6 +314,7 @@ mod tests {
             tile: [128, 100],
             storage: Storage::Bf16,
             share: 1.0,
+            loads: [true; 2],
         };
         assert_eq!(work.products, [product]);
         assert_eq!(work.vector, 0.0, "the sum is part of the multiply-add");

@@ -15,6 +15,7 @@ pub mod differentiate;
 pub mod driver;
 pub mod form;
 pub mod fuse;
+pub mod merge;
 pub mod optimizer;
 pub mod options;
 pub mod outcome;

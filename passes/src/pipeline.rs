@@ -14,6 +14,7 @@ use crate::differentiate::DIFFERENTIATE;
 use crate::driver::{Alone, Observer, drive};
 use crate::form::FORM;
 use crate::fuse::FUSE;
+use crate::merge::MERGE;
 use crate::optimizer::OPTIMIZER;
 use crate::options::Options;
 use crate::pass::{Context, Pass, Purpose, Stage};
@@ -83,6 +84,8 @@ pub const PIPELINE: &[Pass] = &[
     FORM,
     // Whole kernels are computed again, so that every bit stays.
     CHECKPOINT,
+    // After the choice of what to compute again, which is one of single products.
+    MERGE,
     // Last of the passes over kernels: it holds for one order of launches.
     REUSE,
     //

@@ -207,7 +207,8 @@ impl Shape {
         let result = (self.batch * rows * cols * Storage::F32.bytes()) as f64;
         let written = pieces as f64 * result;
         let tile = [tiles.rows, tiles.cols];
-        let product = Product { batch, rows, cols, depth, tile, storage, share: 1.0 };
+        let loads = [true; 2];
+        let product = Product { batch, rows, cols, depth, tile, storage, share: 1.0, loads };
         let product = Work {
             products: vec![product],
             vector: 0.0,

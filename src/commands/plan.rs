@@ -146,7 +146,7 @@ fn explain(args: &PlanArgs, request: &Request, limit: Option<u64>) -> Result<(),
         let Stage::Formed(formed) = stage else {
             unreachable!("kernels are formed before anything is dropped")
         };
-        let comparison = compare(&formed, &options.device, limit, options.offload);
+        let comparison = compare(&formed, options, limit, options.offload);
         if let Some(path) = &args.plot {
             let path = if many { numbered(path, i) } else { path.clone() };
             write(&path, &checkpoint::svg(&comparison))?;

@@ -73,9 +73,9 @@ pub(crate) struct Run {
     /// The output directory.
     out: String,
     /// Gradients of the first step.
-    grads: String,
+    pub(crate) grads: String,
     /// Weights at the end.
-    export: String,
+    pub(crate) export: String,
 }
 
 impl Run {

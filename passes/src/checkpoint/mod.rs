@@ -29,8 +29,10 @@ pub mod strategy;
 use gigac_cost::target::Device;
 
 use crate::form::Formed;
+use crate::merge::as_switched;
+use crate::options::Options;
 use crate::pass::{Context, Need, Pass, Report, Run, Scope};
-use crate::place::place;
+use crate::place::{Placed, place};
 use crate::reuse::reuse;
 use mix::{Layers, Mixes, Share};
 use pair::Pair;
@@ -56,7 +58,7 @@ fn run(formed: Formed, context: &Context<'_>) -> (Formed, Report) {
         None => (formed, Report::new()),
         Some(limit) => {
             let options = context.options;
-            let (formed, fitted) = fit(formed, &options.device, limit, options.offload);
+            let (formed, fitted) = fit(formed, options, limit, options.offload);
             (formed, fitted.report(limit))
         }
     }
@@ -148,25 +150,31 @@ pub struct Chosen {
 
 /// The program that takes the least time among those whose arena is within a limit; the smallest
 /// one when none is.
-pub fn fit(formed: Formed, device: &Device, limit: u64, offload: bool) -> (Formed, Fitted) {
-    let (all, _) = arenas(&formed);
-    let program = Program::of(&formed, device, false);
+pub fn fit(formed: Formed, options: &Options, limit: u64, offload: bool) -> (Formed, Fitted) {
+    let (all, _) = arenas(&formed, options);
+    let of = |offload| Program::of(&formed, &options.device, offload);
+    let program = of(false);
     if all <= limit || program.pairs.is_empty() {
         return (formed, Fitted { arena: all, host: 0, chosen: None });
     }
-    let plain = fit_program(&formed, &program, all, limit);
+    let plain = fit_program(&formed, &program, options, (all, limit));
     if !offload {
         return plain;
     }
     // What passes through takes slots, of which the reduced problem knows nothing: where layers are
     // few, they may be more than what is won.
-    let wider = fit_program(&formed, &Program::of(&formed, device, true), all, limit);
+    let wider = fit_program(&formed, &of(true), options, (all, limit));
     let [(a, s), (b, t)] = [&plain.1, &wider.1].map(|fitted| fitted.worth(limit));
     if a.cmp(&b).then(s.total_cmp(&t)).is_le() { plain } else { wider }
 }
 
 /// The same for the choices of one program, of which keeping everything takes `all` bytes.
-fn fit_program(formed: &Formed, program: &Program, all: u64, limit: u64) -> (Formed, Fitted) {
+fn fit_program(
+    formed: &Formed,
+    program: &Program,
+    options: &Options,
+    (all, limit): (u64, u64),
+) -> (Formed, Fitted) {
     let least = program.least_bytes();
     let mut best: Option<(Formed, Fitted)> = None;
     // Too many bytes, and few enough.
@@ -175,7 +183,7 @@ fn fit_program(formed: &Formed, program: &Program, all: u64, limit: u64) -> (For
     for _ in 0..ROUNDS {
         let (mixes, bound) = program.solve(budget).expect("the least bytes are within the budget");
         let tried = program.apply(formed.clone(), &program.parts(&mixes));
-        let (arena, host) = arenas(&tried);
+        let (arena, host) = arenas(&tried, options);
         let used = mixes.bytes;
         let fitted = Fitted { arena, host, chosen: Some(Chosen { all, budget, mixes, bound }) };
         if arena <= limit {
@@ -197,16 +205,21 @@ fn fit_program(formed: &Formed, program: &Program, all: u64, limit: u64) -> (For
     best.unwrap_or_else(|| {
         let (mixes, bound) = program.solve(least).expect("the least bytes are within the budget");
         let smallest = program.apply(formed.clone(), &program.parts(&mixes));
-        let (arena, host) = arenas(&smallest);
+        let (arena, host) = arenas(&smallest, options);
         let chosen = Chosen { all, budget: least, mixes, bound };
         (smallest, Fitted { arena, host, chosen: Some(chosen) })
     })
 }
 
-/// Bytes of the arenas of device and host.
-fn arenas(formed: &Formed) -> (u64, u64) {
-    let plan = place(reuse(formed.clone()), "measured").plan;
+/// Bytes of the arenas of device and host when the passes that follow have run.
+fn arenas(formed: &Formed, options: &Options) -> (u64, u64) {
+    let plan = placed(formed.clone(), options, "measured").plan;
     (plan.arena_bytes, plan.host_bytes)
+}
+
+/// The plan that the passes that follow make.
+fn placed(formed: Formed, options: &Options, name: &str) -> Placed {
+    place(reuse(as_switched(formed, options)), name)
 }
 
 impl Chosen {

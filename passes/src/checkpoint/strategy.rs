@@ -2,17 +2,15 @@
 
 use gigac_cost::schedule::{Schedule, seconds};
 use gigac_cost::simulate::simulate;
-use gigac_cost::target::Device;
 use gigac_cost::time::time;
 use gigac_cost::work::Work;
 
 use super::apply::Part;
 use super::pair::Pair;
 use super::problem::{Kept, Problem};
-use super::{Program, fit};
+use super::{Program, fit, placed};
 use crate::form::Formed;
-use crate::place::place;
-use crate::reuse::reuse;
+use crate::options::Options;
 
 /// What a layer keeps of one kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,9 +83,14 @@ const POINTS: u64 = 24;
 /// Compares the rules with the best choice: within a limit of the arena when there is one, else
 /// within the bytes of every second layer's checkpoint. `offload` also compares the choice that may
 /// use the host's memory.
-pub fn compare(formed: &Formed, device: &Device, limit: Option<u64>, offload: bool) -> Comparison {
-    let program = Program::of(formed, device, false);
-    let rules = Rules { formed, device, program: &program };
+pub fn compare(
+    formed: &Formed,
+    options: &Options,
+    limit: Option<u64>,
+    offload: bool,
+) -> Comparison {
+    let program = Program::of(formed, &options.device, false);
+    let rules = Rules { formed, options, program: &program };
     let every = |n: u64| rules.every(n);
     let half = every(2);
     let mut outcomes = vec![
@@ -105,9 +108,9 @@ pub fn compare(formed: &Formed, device: &Device, limit: Option<u64>, offload: bo
     if let Some((mixes, _)) = program.solve(budget) {
         outcomes.push(rules.outcome("ours", &program.parts(&mixes)));
     }
-    let wider = offload.then(|| Program::of(formed, device, true));
+    let wider = offload.then(|| Program::of(formed, &options.device, true));
     if let Some(program) = &wider {
-        let rules = Rules { formed, device, program };
+        let rules = Rules { formed, options, program };
         let budget = limit.map_or(budget, |limit| rules.budget(limit, true));
         if let Some((mixes, _)) = program.solve(budget) {
             outcomes.push(rules.outcome("ours, offloading", &program.parts(&mixes)));
@@ -140,7 +143,7 @@ pub fn compare(formed: &Formed, device: &Device, limit: Option<u64>, offload: bo
 
 struct Rules<'r> {
     formed: &'r Formed,
-    device: &'r Device,
+    options: &'r Options,
     program: &'r Program,
 }
 
@@ -204,7 +207,7 @@ impl Rules<'_> {
 
     /// Bytes of stacks that the best program within a limit of the arena has.
     fn budget(&self, limit: u64, offload: bool) -> u64 {
-        let (_, fitted) = fit(self.formed.clone(), self.device, limit, offload);
+        let (_, fitted) = fit(self.formed.clone(), self.options, limit, offload);
         fitted.chosen.map_or(self.program.all_bytes(), |chosen| chosen.mixes.bytes)
     }
 
@@ -231,10 +234,11 @@ impl Rules<'_> {
     }
 
     fn outcome(&self, name: &str, parts: &[Vec<Part>]) -> Outcome {
-        let placed = place(reuse(self.program.apply(self.formed.clone(), parts)), name);
+        let device = &self.options.device;
+        let placed = placed(self.program.apply(self.formed.clone(), parts), self.options, name);
         let launch: Vec<f64> =
-            placed.kernels.iter().map(|k| time(&Work::of(k), self.device).seconds).collect();
-        let schedule = Schedule::of(&placed.plan, &launch, self.device);
+            placed.kernels.iter().map(|k| time(&Work::of(k), device).seconds).collect();
+        let schedule = Schedule::of(&placed.plan, &launch, device);
         let stacks = self.stacks(parts);
         let count =
             |part: &Part| (part.layers, part.kept.count() - part.host.count(), part.host.count());

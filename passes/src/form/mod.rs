@@ -75,6 +75,31 @@ pub enum Unit {
     Repeat(Loop),
 }
 
+impl Unit {
+    /// Whether a unit touches a value.
+    pub(crate) fn mentions(&self, value: ValueId) -> bool {
+        let mut found = false;
+        self.each_mention(&mut |v| found |= v == value);
+        found
+    }
+
+    /// Visits all values that a unit mentions, but for the results of a loop.
+    pub(crate) fn each_mention(&self, visit: &mut dyn FnMut(ValueId)) {
+        match self {
+            Self::Launch(launch) => launch.arguments.iter().for_each(|v| visit(*v)),
+            Self::Repeat(inner) => {
+                inner.operands.iter().for_each(|v| visit(*v));
+                for segment in &inner.segments {
+                    segment.next.iter().for_each(|v| visit(*v));
+                    segment.stacks.iter().for_each(|s| visit(s.whole));
+                    segment.stacks.iter().for_each(|s| visit(s.slice));
+                    segment.body.iter().for_each(|u| u.each_mention(visit));
+                }
+            }
+        }
+    }
+}
+
 /// A repeat with its body in kernels.
 #[derive(Clone, Debug)]
 pub struct Loop {

@@ -11,7 +11,7 @@ use crate::form::{Formed, Launch, Loop, Unit};
 /// of `old` before it writes the same one of `new`, and no later unit reads `old`.
 pub(super) fn may_overwrite(formed: &Formed, units: &[Unit], old: ValueId, new: ValueId) -> bool {
     let Some(made) = units.iter().position(|u| makes(formed, u, new)) else { return false };
-    units[made + 1..].iter().all(|u| !mentions(u, old))
+    units[made + 1..].iter().all(|u| !u.mentions(old))
         && match &units[made] {
             Unit::Launch(launch) => launch_may(formed, launch, old, new),
             Unit::Repeat(inner) => loop_may(formed, inner, old, new),
@@ -62,32 +62,9 @@ pub(super) fn loop_may(formed: &Formed, inner: &Loop, old: ValueId, new: ValueId
             let kept = segment.stacks.iter().map(|stack| stack.slice);
             let mut leaving = segment.next.iter().copied().chain(kept);
             leaving.all(|v| v != arg)
-                && segment.body.iter().all(|u| !mentions(u, old))
+                && segment.body.iter().all(|u| !u.mentions(old))
                 && may_overwrite(formed, &segment.body, arg, next)
         })
-}
-
-/// Whether a unit touches a value.
-fn mentions(unit: &Unit, value: ValueId) -> bool {
-    let mut found = false;
-    each(unit, &mut |v| found |= v == value);
-    found
-}
-
-/// Visits all values that a unit mentions.
-fn each(unit: &Unit, visit: &mut dyn FnMut(ValueId)) {
-    match unit {
-        Unit::Launch(launch) => launch.arguments.iter().for_each(|v| visit(*v)),
-        Unit::Repeat(inner) => {
-            inner.operands.iter().for_each(|v| visit(*v));
-            for segment in &inner.segments {
-                segment.next.iter().for_each(|v| visit(*v));
-                segment.stacks.iter().for_each(|s| visit(s.whole));
-                segment.stacks.iter().for_each(|s| visit(s.slice));
-                segment.body.iter().for_each(|u| each(u, visit));
-            }
-        }
-    }
 }
 
 /// For each unit of a region the values that no later unit and no result of the region mentions.
@@ -99,7 +76,7 @@ pub(super) fn last_mentions(units: &[Unit], results: &[ValueId]) -> Vec<HashSet<
         .rev()
         .map(|unit| {
             let mut now = HashSet::new();
-            each(unit, &mut |v| {
+            unit.each_mention(&mut |v| {
                 if later.insert(v) {
                     now.insert(v);
                 }

@@ -16,11 +16,12 @@ use gigac_ir::plan::{Category, Item, Plan};
 use gigac_ir::pointwise::Pointwise::{self, *};
 use gigac_ir::train::{OnNan, Settings};
 use gigac_passes::checkpoint::Program;
+use gigac_passes::form::Formed;
 use gigac_passes::options::Options;
 use gigac_passes::outcome::{Difference, Outcome, of_graph};
 use gigac_passes::pass::Purpose;
 use gigac_passes::pipeline::{self, Source};
-use gigac_passes::{form, place, reuse};
+use gigac_passes::{form, merge, place, reuse};
 
 /// A program of a model as the graph that a pass would take.
 fn graph_of(
@@ -45,8 +46,12 @@ fn check(graph: &Graph) -> Plan {
     let expected = of_graph(graph, interpret(graph, &bindings).expect("the graph runs"));
     let formed = form::form(graph.clone(), "k", false, Machine::Cpu);
     formed.kernels.iter().for_each(|k| k.verify().unwrap_or_else(|e| panic!("{k}\n{e:?}")));
-    compare("kernels", &expected, &formed.interpret(&bindings, Arithmetic::F64));
-    let placed = place::place(reuse::reuse(formed), "test");
+    let outcome = formed.interpret(&bindings, Arithmetic::F64);
+    compare("kernels", &expected, &outcome);
+    let merged = merged(formed);
+    merged.kernels.iter().for_each(|k| k.verify().unwrap_or_else(|e| panic!("{k}\n{e:?}")));
+    same_bits(&outcome, &merged.interpret(&bindings, Arithmetic::F64));
+    let placed = place::place(reuse::reuse(merged), "test");
     launches_touch_what_lives(&placed.plan);
     compare("the plan", &expected, &placed.interpret(graph, &bindings, Arithmetic::F64));
     placed.plan
@@ -58,6 +63,20 @@ fn compare(what: &str, expected: &[Outcome], got: &[Outcome]) {
         let Difference { relative, worst: (index, w, g) } = want.difference(got, 0.0);
         let (name, place) = (&want.name, want.place(index));
         assert!(relative <= 1e-9, "{what}: {name} {place}: {g} instead of {w}");
+    }
+}
+
+/// The program with its products joined, as they are without further options.
+fn merged(formed: Formed) -> Formed {
+    let options = Options::default();
+    merge::merge(formed, options.machine, &options.device).0
+}
+
+/// Joined kernels add up as each of them did.
+fn same_bits(before: &[Outcome], after: &[Outcome]) {
+    for (before, after) in before.iter().zip(after) {
+        let bits = |outcome: &Outcome| outcome.data.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(before), bits(after), "{}", before.name);
     }
 }
 
@@ -287,8 +306,8 @@ fn training_step_with_micro_batches() {
 fn plans_are_flat_in_depth() {
     let shape = |layers| {
         let graph = step(&decoder(layers), &Settings::default(), 1);
-        let plan =
-            place::place(reuse::reuse(form::form(graph, "k", false, Machine::Cpu)), "step").plan;
+        let formed = form::form(graph, "k", false, Machine::Cpu);
+        let plan = place::place(reuse::reuse(merged(formed)), "step").plan;
         let text = format!("{:#?}", plan.items);
         text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>()
     };
@@ -334,7 +353,7 @@ fn with_less_memory(device: &Device, offload: bool) -> usize {
             assert!(bound <= mixes.seconds * (1.0 + 1e-9), "{bytes}");
             let dropped = program.apply(formed.clone(), &program.parts(&mixes));
             assert!(dropped.interpret(&bindings, Arithmetic::F64) == expected, "{bytes}: kernels");
-            let placed = place::place(reuse::reuse(dropped), "test");
+            let placed = place::place(reuse::reuse(merged(dropped)), "test");
             launches_touch_what_lives(&placed.plan);
             gigac_ir::plan_verify::verify(&placed.plan).unwrap_or_else(|e| panic!("{e}"));
             let results = placed.interpret(&graph, &bindings, Arithmetic::F64);

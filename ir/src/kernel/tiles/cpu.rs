@@ -13,6 +13,9 @@
 //!   fill no register, are worked for in vain.
 //! - **Balance.** Threads take ranges of grid points; few points must share out evenly, first of all
 //!   between two threads, and many points even out what disturbs a thread.
+//!
+//! Several products that share an operand share its packing; the other operands, and the sums, are
+//! held for each of them.
 
 use super::{AttentionKernel, AttentionTiles, ContractionTiles, Extents, RegionTiles};
 
@@ -70,7 +73,12 @@ pub(super) const REGIONS: RegionTiles = RegionTiles {
 
 /// Blocks for `batch` products of `rows × depth` by `depth × cols`.
 pub fn contraction_tiles(batch: u64, rows: u64, cols: u64, depth: u64) -> ContractionTiles {
-    let product = Extents { batch, rows, cols, depth };
+    tiles(&Extents { batch, rows, cols, depth, operands: [1, 1] })
+}
+
+/// The same for each of several products that share an operand.
+pub(super) fn tiles(product: &Extents) -> ContractionTiles {
+    let Extents { batch, rows, cols, depth, .. } = *product;
     let work = [rows, cols, depth].into_iter().fold(batch, u64::saturating_mul);
     let chain = if work <= SMALL { depth.isqrt().next_multiple_of(LANES) } else { DEPTH };
     let depth = equal_parts(depth, depth.div_ceil(chain), LANES);
@@ -85,15 +93,24 @@ pub fn contraction_tiles(batch: u64, rows: u64, cols: u64, depth: u64) -> Contra
             ContractionTiles { rows, cols, depth }
         })
     });
-    let cheapest = tiles.min_by(|a, b| a.cost(&product).total_cmp(&b.cost(&product)));
+    let cheapest = tiles.min_by(|a, b| a.cost(product).total_cmp(&b.cost(product)));
     cheapest.expect("there is one way to cut a side at least")
+}
+
+/// What the best blocks cost beyond the multiply-adds, relative to these. Columns that the first
+/// tiles copy on their way cost nothing to pack.
+pub(super) fn overhead(product: &Extents, on_the_way: bool) -> f64 {
+    let tiles = tiles(product);
+    let [_, cols] = tiles.copies(product);
+    tiles.cost(product) - if on_the_way { cols } else { 0.0 }
 }
 
 impl ContractionTiles {
     /// What the blocks cost beyond the multiply-adds, relative to these.
     fn cost(&self, product: &Extents) -> f64 {
         let points = self.points(product);
-        self.copies(product)
+        let [rows, cols] = self.copies(product);
+        rows + cols
             + self.edges()
             + self.crowding(product)
             + self.excess(product, 2)
@@ -101,24 +118,28 @@ impl ContractionTiles {
             + 0.04 / points as f64
     }
 
-    /// Packing, and what comes from beyond the second-level cache.
-    fn copies(&self, product: &Extents) -> f64 {
+    /// Packing of rows and of columns, and what comes from beyond the second-level cache.
+    fn copies(&self, product: &Extents) -> [f64; 2] {
         let (rows, all) = (self.rows as f64, product.rows as f64);
-        let bytes = self.cols.saturating_mul(product.depth).saturating_mul(4);
+        let [of_rows, of_cols] = product.operands;
+        let bytes = self.cols.saturating_mul(product.depth).saturating_mul(4 * of_cols);
         // Two threads pack the columns each for itself, if both come to work on them.
         let packers = product.rows.div_ceil(self.rows).min(2) as f64;
         let cols = if bytes <= KEPT_COLUMNS { 3.0 * packers / all } else { 4.0 / rows };
-        16.0 / self.cols as f64 + cols
+        let each = product.products() as f64;
+        [16.0 / self.cols as f64 * of_rows as f64 / each, cols * of_cols as f64 / each]
     }
 
     /// What leaves the second-level cache because packed columns, sums between turns and rows of a
     /// turn do not fit in it together.
     fn crowding(&self, product: &Extents) -> f64 {
         let floats = |a: u64, b: u64| a.saturating_mul(b).saturating_mul(4);
-        let all = floats(self.cols, product.depth);
-        let cols = if all <= KEPT_COLUMNS { all } else { floats(self.cols, self.depth) };
+        let [of_rows, of_cols] = product.operands;
+        let all = floats(self.cols, product.depth).saturating_mul(of_cols);
+        let turn = floats(self.cols, self.depth) * of_cols;
+        let cols = if all <= KEPT_COLUMNS { all } else { turn };
         let sums = if product.depth > self.depth { floats(self.rows, self.cols) } else { 0 };
-        let held = cols + sums + floats(self.rows, self.depth);
+        let held = cols + sums * product.products() + floats(self.rows, self.depth) * of_rows;
         0.15 * held.saturating_sub(HELD) as f64 / f64::from(1 << 20)
     }
 
@@ -199,7 +220,8 @@ mod tests {
             (1, 64, 176, 64),
         ] {
             let tiles = contraction_tiles(batch, m, n, k);
-            let excess = tiles.excess(&Extents { batch, rows: m, cols: n, depth: k }, 2);
+            let excess =
+                tiles.excess(&Extents { batch, rows: m, cols: n, depth: k, operands: [1, 1] }, 2);
             assert!(excess < 0.07, "{batch} × {m} × {n} × {k}: {tiles:?}, {excess}");
         }
     }

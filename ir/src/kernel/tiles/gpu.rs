@@ -37,17 +37,11 @@ const FUSED_RATE: f64 = 64.0;
 /// Bytes that a multiprocessor gets from the second cache in a cycle (same source).
 const BYTES: f64 = 64.0;
 
-/// The cheapest tile for a product, of which there are as many as the larger of `operands`, the numbers of operands
-/// with its rows and with its columns; of equals the first one of the list.
-pub(super) fn products(
-    product: &Extents,
-    operands: [u64; 2],
-    units: u64,
-    bf16: bool,
-) -> ContractionTiles {
+/// The cheapest tile for a product, or for each of several; of equals the first one of the list.
+pub(super) fn products(product: &Extents, units: u64, bf16: bool) -> ContractionTiles {
     let (list, rate, bytes) =
         if bf16 { (&TENSOR[..], TENSOR_RATE, 2.0) } else { (&FUSED[..], FUSED_RATE, 4.0) };
-    let sums = operands.into_iter().max().unwrap_or(1);
+    let (operands, sums) = (product.operands, product.products());
     let cycles = |tiles: &ContractionTiles| {
         let waves = tiles.points(product).div_ceil(units) as f64;
         let read = operands[0] * tiles.rows + operands[1] * tiles.cols;
@@ -133,7 +127,7 @@ mod tests {
     }
 
     fn several(operands: [u64; 2], rows: u64, cols: u64, depth: u64, bf16: bool) -> [u64; 3] {
-        let tiles = products(&Extents { batch: 1, rows, cols, depth }, operands, A100, bf16);
+        let tiles = products(&Extents { batch: 1, rows, cols, depth, operands }, A100, bf16);
         [tiles.rows, tiles.cols, tiles.depth]
     }
 

@@ -16,12 +16,21 @@ pub struct ContractionTiles {
     pub depth: u64,
 }
 
-/// Sizes of a product.
+/// Sizes of a product, or of several that share an operand.
 struct Extents {
     batch: u64,
     rows: u64,
     cols: u64,
     depth: u64,
+    /// Different operands of rows and of columns: one of the two is 1.
+    operands: [u64; 2],
+}
+
+impl Extents {
+    /// Products.
+    fn products(&self) -> u64 {
+        self.operands[0].max(self.operands[1])
+    }
 }
 
 impl ContractionTiles {
@@ -102,14 +111,38 @@ impl Machine {
         depths: &[u64],
         bf16: bool,
     ) -> Vec<ContractionTiles> {
-        let of = |depth: &u64| match self {
-            Self::Cpu => contraction_tiles(batch, rows, cols, *depth),
-            Self::Gpu { units } => {
-                let product = Extents { batch, rows, cols, depth: *depth };
-                gpu::products(&product, operands, units, bf16)
+        let of = |depth: &u64| {
+            let product = Extents { batch, rows, cols, depth: *depth, operands };
+            match self {
+                Self::Cpu => cpu::tiles(&product),
+                Self::Gpu { units } => gpu::products(&product, units, bf16),
             }
         };
         depths.iter().map(of).collect()
+    }
+
+    /// Whether products that share an operand are computed together with no more effort beside the
+    /// multiply-adds than one by one, as far as blocks tell. `on_the_way` says whether the operand of
+    /// columns lies in the order in which it is multiplied.
+    pub fn gathers(
+        self,
+        batch: u64,
+        [rows, cols]: [u64; 2],
+        operands: [u64; 2],
+        depth: u64,
+        on_the_way: bool,
+    ) -> bool {
+        match self {
+            Self::Cpu => {
+                let of = |operands| {
+                    let product = Extents { batch, rows, cols, depth, operands };
+                    cpu::overhead(&product, on_the_way)
+                };
+                of(operands) <= of([1, 1])
+            }
+            // Rates and waves say it all.
+            Self::Gpu { .. } => true,
+        }
     }
 
     /// Tiles of attention over so many queries and keys, with heads of at most `width` elements.
