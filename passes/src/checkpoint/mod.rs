@@ -32,7 +32,7 @@ use crate::form::Formed;
 use crate::merge::as_switched;
 use crate::options::Options;
 use crate::pass::{Context, Need, Pass, Report, Run, Scope};
-use crate::place::{Placed, place};
+use crate::place::place;
 use crate::reuse::reuse;
 use mix::{Layers, Mixes, Share};
 use pair::Pair;
@@ -213,13 +213,8 @@ fn fit_program(
 
 /// Bytes of the arenas of device and host when the passes that follow have run.
 fn arenas(formed: &Formed, options: &Options) -> (u64, u64) {
-    let plan = placed(formed.clone(), options, "measured").plan;
+    let plan = place(reuse(as_switched(formed.clone(), options)), "measured").plan;
     (plan.arena_bytes, plan.host_bytes)
-}
-
-/// The plan that the passes that follow make.
-fn placed(formed: Formed, options: &Options, name: &str) -> Placed {
-    place(reuse(as_switched(formed, options)), name)
 }
 
 impl Chosen {

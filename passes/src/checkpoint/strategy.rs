@@ -8,9 +8,11 @@ use gigac_cost::work::Work;
 use super::apply::Part;
 use super::pair::Pair;
 use super::problem::{Kept, Problem};
-use super::{Program, fit, placed};
+use super::{Program, fit};
 use crate::form::Formed;
 use crate::options::Options;
+use crate::place::place;
+use crate::reuse::reuse;
 
 /// What a layer keeps of one kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -235,7 +237,8 @@ impl Rules<'_> {
 
     fn outcome(&self, name: &str, parts: &[Vec<Part>]) -> Outcome {
         let device = &self.options.device;
-        let placed = placed(self.program.apply(self.formed.clone(), parts), self.options, name);
+        // Of single products, as the problem prices them.
+        let placed = place(reuse(self.program.apply(self.formed.clone(), parts)), name);
         let launch: Vec<f64> =
             placed.kernels.iter().map(|k| time(&Work::of(k), device).seconds).collect();
         let schedule = Schedule::of(&placed.plan, &launch, device);
