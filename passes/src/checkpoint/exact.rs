@@ -28,6 +28,8 @@ use super::mix::{Layers, Mixes, Share};
 
 /// Entries that are listed at most.
 const ENTRIES: usize = 1 << 16;
+/// Kinds of layers by which entries are remembered; those of others stand for none.
+const KINDS: usize = 128;
 /// What counts as fewer seconds, as a part of them: sums in another order differ by rounding.
 const FEWER: f64 = 1e-9;
 
@@ -200,7 +202,11 @@ impl Seen {
         if self.0.iter().any(stands) {
             return true;
         }
-        let at = self.0.iter().position(|(needs, _)| *needs == layers).unwrap_or_else(|| {
+        let known = self.0.iter().position(|(needs, _)| *needs == layers);
+        if known.is_none() && self.0.len() >= KINDS {
+            return false;
+        }
+        let at = known.unwrap_or_else(|| {
             self.0.push((layers, BTreeMap::new()));
             self.0.len() - 1
         });
