@@ -69,6 +69,7 @@ fn buffers_and_kernels_are_called_what_the_model_calls_them() {
         assert!(lines.iter().flatten().any(gate), "{model}: {lines:?}");
         let dear = &said.kernels[0];
         assert!(dear.line.as_ref().is_some_and(|line| line.text.contains("dot(")), "{model}");
+        assert!(said.kernels.iter().all(|kernel| !kernel.origin.is_empty()), "{model}");
     }
 }
 

@@ -189,13 +189,15 @@ impl Merger<'_> {
         if seconds > self.seconds[first.kernel] + self.seconds[second.kernel] {
             return None;
         }
+        let origin = format!("{}, {}", first.origin, second.origin);
+        kernel.origin.clone_from(&origin);
         let kernel = self.register(kernel, seconds, first.kernel);
         Some(Launch {
             kernel,
             arguments,
             turns,
             flops: first.flops + second.flops,
-            origin: format!("{}, {}", first.origin, second.origin),
+            origin,
             places: [&first.places[..], &second.places].concat(),
         })
     }
