@@ -8,7 +8,7 @@
 //!    with their bytes, makers with their seconds on the target, and what each maker needs.
 //! 2. [`choices`] lists what a layer can do: all sets of stacks, kept on the device or, when that is
 //!    allowed, on the host, without those that another beats in both bytes and seconds.
-//! 3. [`exact`] finds how many layers do what ([`mix`]): the best assignment, or one with a bound
+//! 3. `exact` finds how many layers do what ([`mix`]): the best assignment, or one with a bound
 //!    that none can beat.
 //! 4. [`apply`] rewrites the loops: layers that do the same are a segment, and whole kernels are
 //!    cloned, so that every bit of a gradient stays what it was.

@@ -3,7 +3,7 @@
 //!
 //! Requires formed kernels. Two launches of a region are joined when
 //! - each is a product with its epilogue, over grids and depths of the same sizes, and all products
-//!   have one operand in common ([`join`] writes their kernel);
+//!   have one operand in common (`join` writes their kernel);
 //! - no unit between them stands in the way: there is a place after all that the second one waits
 //!   for, and before all that waits for the first;
 //! - by the roofline of the device one launch with several products takes no longer than the two, and on CPUs
