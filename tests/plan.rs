@@ -3,8 +3,8 @@
 use gigac::compile::{self, CompiledPhase, Request};
 use gigac::report::{Live, Report, html, json, text};
 use gigac_cost::schedule::seconds;
-use gigac_cost::target::{CpuFacts, Device, Kind, cpu};
-use gigac_ir::kernel::{Access, BufferId, Expr, Machine, Stmt};
+use gigac_cost::target::{CpuFacts, Device, cpu};
+use gigac_ir::kernel::{Access, BufferId, Expr, Stmt};
 use gigac_ir::plan::Category;
 use gigac_passes::driver::Alone;
 use gigac_passes::options::Options;
@@ -88,10 +88,7 @@ fn arenas_are_near_their_lower_bounds() {
                 let arena = |memory: u64| {
                     let mut options = Options::default();
                     options.memory = Some(memory);
-                    if device.kind == Kind::Gpu {
-                        options.machine = Machine::Gpu { units: device.units.value as u64 };
-                    }
-                    options.device = device.clone();
+                    options.aim(&device);
                     let sets = [format!("train.precision={precision}")];
                     let phase = phase_with(name, &sets, options);
                     let plan = &phase.programs.step.plan;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gigac_cost::target::{CpuFacts, Device, cpu};
+use gigac_cost::target::{CpuFacts, Device, Kind, cpu};
 use gigac_ir::kernel::Machine;
 use gigac_ir::nearest::{Nearest, nearest};
 use thiserror::Error;
@@ -19,8 +19,7 @@ pub struct Options {
     /// The device that choices are made for: a GPU, or the CPU of [`Options::default`], never one
     /// whose figures were measured, so that the same text gives the same program everywhere.
     pub device: Device,
-    /// The kind of machine that kernels are formed for. Not told by the device: plans for a GPU
-    /// price the kernels of attention, which code generation for GPUs does not have yet.
+    /// The kind of machine that kernels are formed for: that of the device.
     pub machine: Machine,
     /// Bytes that the arena of a training step may have; without a limit nothing is dropped.
     pub memory: Option<u64>,
@@ -68,6 +67,14 @@ pub enum OptionError {
 }
 
 impl Options {
+    /// Makes choices and kernels for a GPU; a CPU changes nothing.
+    pub fn aim(&mut self, device: &Device) {
+        if device.kind == Kind::Gpu {
+            self.machine = Machine::Gpu { units: device.units.value as u64 };
+            self.device = device.clone();
+        }
+    }
+
     /// Switches a pass off, wherever it stands in the list.
     ///
     /// # Errors

@@ -11,7 +11,6 @@ pub mod train;
 
 use clap::Args;
 use gigac_cost::target::Device;
-use gigac_ir::kernel::Machine;
 use gigac_passes::options::Options;
 
 use build::TargetName;
@@ -89,8 +88,7 @@ impl ModelArgs {
         let mut request = self.read()?;
         if let Some((_, name)) = target.gpu() {
             let device = Device::named(name).map_err(|e| Failure::Machine(e.to_string()))?;
-            request.options.machine = Machine::Gpu { units: device.units.value as u64 };
-            request.options.device = device;
+            request.options.aim(&device);
         }
         if target == TargetName::Cpu && request.options.memory.is_none() {
             request.options.memory = machine::arena_limit();

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use gigac_cost::target::{Cluster, Device, Kind, TargetError, cpu};
+use gigac_cost::target::{Cluster, Device, TargetError, cpu};
 use gigac_cost::trace;
-use gigac_ir::kernel::Machine;
 use gigac_passes::checkpoint::{CHECKPOINT, compare};
 use gigac_passes::driver::{Alone, Observer, Ran};
 use gigac_passes::pass::{Pass, Purpose, Stage};
@@ -71,10 +70,7 @@ pub fn run(args: &PlanArgs) -> Result<(), Failure> {
     let given = request.options.memory;
     let limit = given.unwrap_or(device.arena_limit());
     request.options.memory = Some(limit);
-    if device.kind == Kind::Gpu {
-        request.options.machine = Machine::Gpu { units: device.units.value as u64 };
-        request.options.device = device.clone();
-    }
+    request.options.aim(&device);
     if args.explain.is_some() {
         return explain(args, &request, given);
     }
