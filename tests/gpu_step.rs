@@ -12,7 +12,7 @@ use gigac_codegen::nvptx::{GpuTarget, PtxKernel, compile_ptx};
 use gigac_codegen::x86::{CpuTarget, compile_cpu};
 use gigac_emulator::{Launch, Memory, Module, Schedule};
 use gigac_ir::graph::{Feed, Node, Op, Role, Slot};
-use gigac_ir::kernel::{Machine, Storage};
+use gigac_ir::kernel::Storage;
 use gigac_ir::plan::{self, Command, Plan, PlanInput};
 use gigac_passes::driver::Alone;
 use gigac_passes::options::Options;
@@ -115,13 +115,10 @@ impl Model {
     }
 }
 
-/// Kernels for a GPU, by choices that are made for a device.
-fn gpu_options(device: Option<&str>) -> Options {
+/// A program for an A100.
+fn a100() -> Options {
     let mut options = Options::default();
-    options.machine = Machine::Gpu { units: 108 };
-    if let Some(name) = device {
-        options.device = gigac_cost::target::Device::named(name).expect("a device of the list");
-    }
+    options.aim(&gigac_cost::target::Device::named("a100").expect("a device of the list"));
     options
 }
 
@@ -294,7 +291,7 @@ fn assert_near(what: &str, x: &[f64], y: &[f64], bound: f64) {
 #[test]
 fn steps_in_f32() {
     let bounds = Bounds { loss: 1e-6, norm: 1e-5, gradients: 1e-6, weights: 1e-5 };
-    compare(&Model::shipped("nano", &["T=16"]), gpu_options(None), STEPS, &bounds);
+    compare(&Model::shipped("nano", &["T=16"]), a100(), STEPS, &bounds);
 }
 
 #[test]
@@ -303,7 +300,7 @@ fn steps_in_bf16() {
     let step = 1.0 / 256.0;
     compare(
         &Model::shipped("nano", &sets),
-        gpu_options(None),
+        a100(),
         STEPS,
         &Bounds { loss: step, norm: 8.0 * step, gradients: step, weights: 8.0 * step },
     );
@@ -330,8 +327,7 @@ train {
     let path = std::env::temp_dir().join(format!("gigac-narrow-{}.giga", std::process::id()));
     std::fs::write(&path, text).expect("a file for the model");
     let model = Model { path, sets: Vec::new() };
-    let Stage::Graph(graph) = model.before(pipeline::position("form"), gpu_options(Some("a100")))
-    else {
+    let Stage::Graph(graph) = model.before(pipeline::position("form"), a100()) else {
         panic!("`form` takes a graph");
     };
     let nodes = &graph.root.nodes;
@@ -341,6 +337,6 @@ train {
     assert_eq!(added.count(), 1, "the gradient of `head` is not split:\n{graph}");
     let step = 1.0 / 256.0;
     let bounds = Bounds { loss: step, norm: 8.0 * step, gradients: step, weights: 8.0 * step };
-    compare(&model, gpu_options(Some("a100")), 3, &bounds);
+    compare(&model, a100(), 3, &bounds);
     std::fs::remove_file(&model.path).expect("the file is there");
 }

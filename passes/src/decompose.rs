@@ -24,7 +24,7 @@ pub const DECOMPOSE: Pass = Pass {
     about: "operations without kernels of their own become others",
     need: Need::Necessary("`top` has no kernel of its own"),
     scope: Scope::All,
-    run: Run::Graph(|graph, context| run(graph, context.options.machine)),
+    run: Run::Graph(|graph, context| run(graph, context.options.machine())),
 };
 
 /// Scatters over at most this many elements become sums.

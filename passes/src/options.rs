@@ -16,11 +16,7 @@ pub struct Options {
     disabled: BTreeSet<&'static str>,
     /// Only rewrites that keep every bit: no sum is added in another order.
     pub exact: bool,
-    /// The device that choices are made for: a GPU, or the CPU of [`Options::default`], never one
-    /// whose figures were measured, so that the same text gives the same program everywhere.
-    pub device: Device,
-    /// The kind of machine that kernels are formed for: that of the device.
-    pub machine: Machine,
+    device: Device,
     /// Bytes that the arena of a training step may have; without a limit nothing is dropped.
     pub memory: Option<u64>,
     /// Whether a training step may keep what does not fit in the host's memory.
@@ -37,7 +33,6 @@ impl Default for Options {
             disabled: BTreeSet::new(),
             exact: false,
             device: cpu(&CpuFacts::default()),
-            machine: Machine::Cpu,
             memory: None,
             offload: false,
             limit: PIPELINE.len(),
@@ -67,10 +62,20 @@ pub enum OptionError {
 }
 
 impl Options {
+    /// The device that choices are made for: a GPU, or the CPU of [`Options::default`], never one
+    /// whose figures were measured, so that the same text gives the same program everywhere.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The kind of machine that kernels are formed for: that of the device.
+    pub fn machine(&self) -> Machine {
+        self.device.machine()
+    }
+
     /// Makes choices and kernels for a GPU; a CPU changes nothing.
     pub fn aim(&mut self, device: &Device) {
         if device.kind == Kind::Gpu {
-            self.machine = Machine::Gpu { units: device.units.value as u64 };
             self.device = device.clone();
         }
     }

@@ -24,7 +24,7 @@ use gigac_cost::target::{Device, Kind};
 use gigac_cost::time::time;
 use gigac_cost::work::{Product, Work};
 use gigac_ir::graph::{AxisId, Builder, DType, Graph, Node, Op, Region, ValueId};
-use gigac_ir::kernel::{Machine, Reduction, Storage};
+use gigac_ir::kernel::{Reduction, Storage};
 use gigac_ir::ops::OpError;
 
 use crate::depth::repeated_axes;
@@ -40,7 +40,7 @@ pub const SPLIT_PRODUCTS: Pass = Pass {
     scope: Scope::All,
     run: Run::Graph(|graph, context| match context.options {
         Options { exact: true, .. } => (graph, Report::new().note("off: it adds in another order")),
-        options if options.device.kind == Kind::Gpu => run(graph, options),
+        options if options.device().kind == Kind::Gpu => run(graph, options),
         _ => (graph, Report::new().note("off: for GPUs")),
     }),
 };
@@ -174,14 +174,14 @@ impl Splitting<'_> {
             depth: graph.elements(axes),
             bf16: types.iter().all(|t| t.dtype == DType::Bf16),
         };
-        let Options { device, machine, .. } = self.options;
-        let whole = shape.seconds(1, *machine, device);
+        let device = self.options.device();
+        let whole = shape.seconds(1, device);
         let sizes = axes.iter().flat_map(|axis| {
             let size = graph.size(*axis);
             let most = MOST_PIECES.min(size).min(shape.depth / LEAST_DEPTH);
             (2..=most).filter(move |n| size.is_multiple_of(*n)).map(move |n| (*axis, n))
         });
-        let timed = sizes.map(|(axis, n)| (shape.seconds(n, *machine, device), n, axis));
+        let timed = sizes.map(|(axis, n)| (shape.seconds(n, device), n, axis));
         let best = timed.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)))?;
         (best.0 <= WORTH * whole).then_some((best.2, best.1))
     }
@@ -197,8 +197,9 @@ struct Shape {
 
 impl Shape {
     /// Seconds of the product in so many pieces, with what adds them up.
-    fn seconds(&self, pieces: u64, machine: Machine, device: &Device) -> f64 {
+    fn seconds(&self, pieces: u64, device: &Device) -> f64 {
         let Self { sides: [rows, cols], bf16, .. } = *self;
+        let machine = device.machine();
         let (batch, depth) = (self.batch * pieces, self.depth / pieces);
         let tiles = machine.products(batch, [rows, cols], [1, 1], &[depth], bf16)[0];
         let storage = if bf16 { Storage::Bf16 } else { Storage::F32 };
@@ -247,8 +248,7 @@ mod tests {
         );
         let graph = Graph::parse(&text).unwrap_or_else(|e| panic!("{}: {}", e.line, e.message));
         let mut options = Options::default();
-        options.device = Device::named("a100").expect("a device of the list");
-        options.machine = Machine::Gpu { units: 108 };
+        options.aim(&Device::named("a100").expect("a device of the list"));
         let (graph, _) = run(graph, &options);
         let pieces = graph.axes.iter().find(|a| a.name == "K.pieces");
         pieces.map_or(1, |axis| axis.size)
@@ -258,7 +258,6 @@ mod tests {
     #[test]
     fn pieces_take_less_time() {
         let device = Device::named("a100").expect("a device of the list");
-        let machine = Machine::Gpu { units: 108 };
         for (sides, depth, pieces, whole, split) in [
             ([256, 256], 8192, 4, 28.7, 11.4),
             ([512, 256], 8192, 8, 28.7, 16.6),
@@ -266,7 +265,7 @@ mod tests {
         ] {
             let shape = Shape { batch: 1, sides, depth, bf16: true };
             assert_eq!(chosen(sides[0], sides[1], depth), pieces, "{sides:?}");
-            let of = |n| (shape.seconds(n, machine, &device) * 1e7).round() / 10.0;
+            let of = |n| (shape.seconds(n, &device) * 1e7).round() / 10.0;
             assert_eq!([of(1), of(pieces)], [whole, split], "{sides:?}");
         }
     }

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 use gigac_cost::target::Device;
 use gigac_ir::graph::{DType, Graph};
-use gigac_ir::kernel::Machine;
 use gigac_ir::train::Settings;
 use gigac_passes::chunk::{Limits, chunk};
 use gigac_passes::decompose::attention;
@@ -116,8 +115,7 @@ fn outcome(command: &str, input: &str) -> Result<Stage, Errors> {
         } else if word == "exact" {
             options.exact = true;
         } else if word == "a100" {
-            options.device = Device::named("a100").expect("a device of the list");
-            options.machine = Machine::Gpu { units: 108 };
+            options.aim(&Device::named("a100").expect("a device of the list"));
         } else if word == "small chunk" {
             let Stage::Graph(graph) = stage else { return Err(vec![(0, "no graph".into())]) };
             let limits = Limits { least_elements: 32, expansion: 4, least_rows: 2 };

@@ -152,7 +152,7 @@ fn explain(args: &PlanArgs, request: &Request, limit: Option<u64>) -> Result<(),
         if args.json {
             objects.push(checkpoint::json(&comparison));
         } else {
-            let title = format!("{} on {}", phase.graph.name, options.device.title);
+            let title = format!("{} on {}", phase.graph.name, options.device().title);
             print(&checkpoint::text(&title, &comparison))?;
         }
     }

@@ -15,17 +15,22 @@ use std::path::Path;
 use bound::{Bounded, bounded};
 
 use gigac::compile::{self, Request};
-use gigac_ir::kernel::{Access, Arithmetic, Buffer, Expr, Kernel, Machine, Stmt, Storage, TileId};
+use gigac_cost::target::Device;
+use gigac_ir::kernel::{Access, Arithmetic, Buffer, Expr, Kernel, Stmt, Storage, TileId};
 use gigac_passes::driver::Alone;
 use gigac_passes::options::Options;
 use gigac_passes::pass::{Purpose, Stage};
 use gigac_passes::pipeline::{self, position};
 use half::bf16;
 
-/// An A100's multiprocessors.
-const UNITS: u64 = 108;
+/// A program for an A100.
+fn a100() -> Options {
+    let mut options = Options::default();
+    options.aim(&Device::named("a100").expect("a device of the list"));
+    options
+}
 
-/// The kernels of a model's training step, formed for a GPU.
+/// The kernels of a model's training step on an A100.
 fn kernels(model: &str, sets: &[&str]) -> Vec<Kernel> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("models/{model}.giga"));
     let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
@@ -33,9 +38,7 @@ fn kernels(model: &str, sets: &[&str]) -> Vec<Kernel> {
 }
 
 fn kernels_of(path: &Path, sets: &[String]) -> Vec<Kernel> {
-    let mut options = Options::default();
-    options.machine = Machine::Gpu { units: UNITS };
-    let request = Request::read(path, sets, options).expect("models of tests are right");
+    let request = Request::read(path, sets, a100()).expect("models of tests are right");
     let phases = compile::checked(&request).expect("models of tests are right");
     let end = position("form") + 1;
     let options = &request.options;

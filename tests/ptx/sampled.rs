@@ -8,18 +8,15 @@ use std::sync::Arc;
 use gigac::compile::{self, Request};
 use gigac_cost::work::Work;
 use gigac_emulator::{Filler, Launch, Module, Report, Schedule};
-use gigac_ir::kernel::{
-    Access, Arithmetic, Buffer, Expr, Kernel, Machine, Sparse, Stmt, Storage, VarId,
-};
+use gigac_ir::kernel::{Access, Arithmetic, Buffer, Expr, Kernel, Sparse, Stmt, Storage, VarId};
 use gigac_ir::plan::Item;
 use gigac_passes::driver::Alone;
-use gigac_passes::options::Options;
 use gigac_passes::pass::{Purpose, Stage};
 use gigac_passes::pipeline::{self, PIPELINE};
 use half::bf16;
 
 use crate::bound::{Bounded, bounded};
-use crate::{UNITS, additions, gpu, is_attention, tolerance};
+use crate::{a100, additions, gpu, is_attention, tolerance};
 
 /// A kernel, and the last turns of the loops around one of its launches.
 struct Launched {
@@ -30,9 +27,7 @@ struct Launched {
 /// The kernels that the training step of the largest model launches.
 fn launched() -> Vec<Launched> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/gigachat-pro-29b.giga");
-    let mut options = Options::default();
-    options.machine = Machine::Gpu { units: UNITS };
-    let request = Request::read(&path, &[], options).expect("shipped models are right");
+    let request = Request::read(&path, &[], a100()).expect("shipped models are right");
     let phases = compile::checked(&request).expect("shipped models are right");
     let (source, options) = (phases[0].source(), &request.options);
     let end = PIPELINE.len();

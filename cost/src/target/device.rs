@@ -1,5 +1,6 @@
 //! One device: what it can compute and move in a second.
 
+use gigac_ir::kernel::Machine;
 use serde::{Deserialize, Serialize};
 
 use super::{Figure, TargetError, parse, positive};
@@ -91,6 +92,14 @@ impl Device {
         let found = BUILT_IN.iter().find(|(n, _)| *n == name);
         let (_, text) = found.ok_or_else(|| TargetError::Unknown(name.to_owned()))?;
         Self::parse(text)
+    }
+
+    /// What tiles are chosen for.
+    pub fn machine(&self) -> Machine {
+        match self.kind {
+            Kind::Cpu => Machine::Cpu,
+            Kind::Gpu => Machine::Gpu { units: self.units.value as u64 },
+        }
     }
 
     /// Whether copies to the host and back run beside kernels: GPUs have engines for that, a CPU

@@ -152,7 +152,7 @@ pub struct Chosen {
 /// one when none is.
 pub fn fit(formed: Formed, options: &Options, limit: u64, offload: bool) -> (Formed, Fitted) {
     let (all, _) = arenas(&formed, options);
-    let of = |offload| Program::of(&formed, &options.device, offload);
+    let of = |offload| Program::of(&formed, options.device(), offload);
     let program = of(false);
     if all <= limit || program.pairs.is_empty() {
         return (formed, Fitted { arena: all, host: 0, chosen: None });

@@ -91,7 +91,7 @@ pub fn compare(
     limit: Option<u64>,
     offload: bool,
 ) -> Comparison {
-    let program = Program::of(formed, &options.device, false);
+    let program = Program::of(formed, options.device(), false);
     let rules = Rules { formed, options, program: &program };
     let every = |n: u64| rules.every(n);
     let half = every(2);
@@ -110,7 +110,7 @@ pub fn compare(
     if let Some((mixes, _)) = program.solve(budget) {
         outcomes.push(rules.outcome("ours", &program.parts(&mixes)));
     }
-    let wider = offload.then(|| Program::of(formed, &options.device, true));
+    let wider = offload.then(|| Program::of(formed, options.device(), true));
     if let Some(program) = &wider {
         let rules = Rules { formed, options, program };
         let budget = limit.map_or(budget, |limit| rules.budget(limit, true));
@@ -236,7 +236,7 @@ impl Rules<'_> {
     }
 
     fn outcome(&self, name: &str, parts: &[Vec<Part>]) -> Outcome {
-        let device = &self.options.device;
+        let device = self.options.device();
         // Of single products, as the problem prices them.
         let placed = place(reuse(self.program.apply(self.formed.clone(), parts)), name);
         let launch: Vec<f64> =

@@ -43,7 +43,7 @@ pub const FORM: Pass = Pass {
     scope: Scope::All,
     run: Run::Form(|graph, context| {
         let name = format!("{}{}", context.prefix, context.purpose.name());
-        let formed = form(graph, &name, context.options.exact, context.options.machine);
+        let formed = form(graph, &name, context.options.exact, context.options.machine());
         let report = Report::new().count(formed.kernels.len(), "distinct kernels");
         (formed, report)
     }),

@@ -51,7 +51,7 @@ pub const FUSE: Pass = Pass {
     need: Need::Optional,
     scope: Scope::All,
     run: Run::Graph(|graph, context| {
-        let (exact, device) = (context.options.exact, context.options.device.clone());
+        let (exact, device) = (context.options.exact, context.options.device().clone());
         let options = Options { exact, device, ..Options::default() };
         let (graph, regions) = fuse(&graph, &options);
         (graph, regions.iter().fold(Report::new(), |report, r| report.note(r.to_string())))

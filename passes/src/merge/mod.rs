@@ -25,7 +25,7 @@ use gigac_cost::target::Device;
 use gigac_cost::time::time;
 use gigac_cost::work::Work;
 use gigac_ir::graph::ValueId;
-use gigac_ir::kernel::{Access, Kernel, Machine};
+use gigac_ir::kernel::{Access, Kernel};
 
 use crate::form::{Formed, Launch, Unit};
 use crate::options::Options;
@@ -40,7 +40,7 @@ pub const MERGE: Pass = Pass {
     need: Need::Optional,
     scope: Scope::All,
     run: Run::Formed(|formed, context| {
-        let (formed, joined) = merge(formed, context.options.machine, &context.options.device);
+        let (formed, joined) = merge(formed, context.options.device());
         (formed, Report::new().count(joined, "launches joined"))
     }),
 };
@@ -51,19 +51,19 @@ const MOST_PRODUCTS: u64 = 4;
 /// The program that the pass makes of this one, if it is switched on.
 pub(crate) fn as_switched(formed: Formed, options: &Options) -> Formed {
     match options.runs(position(MERGE.name), &MERGE) {
-        true => merge(formed, options.machine, &options.device).0,
+        true => merge(formed, options.device()).0,
         false => formed,
     }
 }
 
 /// Joins launches of products that share an operand; also gives the number of launches that are no
 /// more.
-pub fn merge(mut formed: Formed, machine: Machine, device: &Device) -> (Formed, usize) {
+pub fn merge(mut formed: Formed, device: &Device) -> (Formed, usize) {
     let units = std::mem::take(&mut formed.units);
     let kernels = std::mem::take(&mut formed.kernels);
     let known = kernels.iter().enumerate().map(|(i, k)| (key(k), i)).collect();
     let seconds = kernels.iter().map(|k| time(&Work::of(k), device).seconds).collect();
-    let mut merger = Merger { machine, device, kernels, known, seconds, joined: 0 };
+    let mut merger = Merger { device, kernels, known, seconds, joined: 0 };
     formed.units = merger.region(units, &formed.graph.root.results);
     let Merger { kernels, joined, .. } = merger;
     formed.kernels = kernels;
@@ -74,7 +74,6 @@ pub fn merge(mut formed: Formed, machine: Machine, device: &Device) -> (Formed, 
 }
 
 struct Merger<'d> {
-    machine: Machine,
     device: &'d Device,
     kernels: Vec<Kernel>,
     /// Kernels by all but their names.
@@ -178,11 +177,11 @@ impl Merger<'_> {
             join((kernel(first), first), (kernel(second), second), is_read)?;
         let Shape { rows, cols, batch, extents, depth, operands, bf16, in_order } = shape;
         let few = operands.into_iter().max() <= Some(MOST_PRODUCTS);
-        if !few || !self.machine.gathers(batch, extents, operands, depth, in_order) {
+        if !few || !self.device.machine().gathers(batch, extents, operands, depth, in_order) {
             return None;
         }
         // The tile of the contracted variable is that of each product alone.
-        let tiles = self.machine.products(batch, extents, operands, &[depth], bf16)[0];
+        let tiles = self.device.machine().products(batch, extents, operands, &[depth], bf16)[0];
         kernel.vars[rows.0 as usize].tile = tiles.rows;
         kernel.vars[cols.0 as usize].tile = tiles.cols;
         let seconds = time(&Work::of(&kernel), self.device).seconds;

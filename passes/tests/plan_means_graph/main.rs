@@ -68,8 +68,7 @@ fn compare(what: &str, expected: &[Outcome], got: &[Outcome]) {
 
 /// The program with its products joined, as they are without further options.
 fn merged(formed: Formed) -> Formed {
-    let options = Options::default();
-    merge::merge(formed, options.machine, &options.device).0
+    merge::merge(formed, Options::default().device()).0
 }
 
 /// Joined kernels add up as each of them did.
@@ -320,7 +319,7 @@ fn plans_are_flat_in_depth() {
 /// Whatever is dropped and computed again, every result has the bits that it had.
 #[test]
 fn computing_again_keeps_every_bit() {
-    let mixed = with_less_memory(&Options::default().device, false);
+    let mixed = with_less_memory(Options::default().device(), false);
     assert!(mixed > 0, "some layers keep more than others");
 }
 
@@ -332,7 +331,7 @@ fn offloading_keeps_every_bit() {
     let mut slow = fast.clone();
     slow.host_bandwidth.value = 1e8;
     with_less_memory(&fast, true);
-    let mixed = with_less_memory(&slow, true) + with_less_memory(&Options::default().device, true);
+    let mixed = with_less_memory(&slow, true) + with_less_memory(Options::default().device(), true);
     assert!(mixed > 0, "some layers keep more than others");
 }
 
