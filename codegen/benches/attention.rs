@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use attention::{Attention, Mask};
 use gigac_codegen::x86::{CpuTarget, compile_cpu};
-use gigac_ir::image::KernelFn;
+use gigac_ir::image::{ALIGNMENT, KernelFn};
 use gigac_ir::kernel::{AttentionKernel, Kernel, Machine};
 use memmap2::{Mmap, MmapMut};
 
@@ -146,6 +146,8 @@ fn time(text: &str, flops: f64, threads: u64) -> f64 {
                     let scratch = scratch.as_ptr().cast_mut();
                     let scratch = scratch.wrapping_add(scratch.align_offset(64));
                     for next in next {
+                        // SAFETY: every launch begins with a zeroed header.
+                        unsafe { scratch.write_bytes(0, ALIGNMENT as usize) };
                         loop {
                             let first = next.fetch_add(chunk, Ordering::SeqCst);
                             if first >= points {

@@ -8,7 +8,7 @@ use gigac_ir::kernel::Reduction;
 use inkwell::values::{BasicValueEnum, InstructionOpcode};
 use inkwell::{FloatPredicate, IntPredicate};
 
-use super::emit::{Emitter, Value};
+use super::emit::{Elem, Emitter, Value};
 
 /// Whether a value's lanes are ints.
 fn is_int(value: Value<'_>) -> bool {
@@ -41,9 +41,14 @@ pub(crate) fn combine<'c>(
         Reduction::Max if is_int(a) => emit.select(emit.icmp(IntPredicate::SGT, a, b), a, b),
         Reduction::Sum => emit.binary(InstructionOpcode::FAdd, a, b),
         Reduction::Max => {
-            // `b` unless `a` is greater, so a NaN in `b` wins; then a NaN in `a` does.
+            // `b` unless `a` is greater, so a NaN in `b` wins; where `a` is one, all bits set make
+            // one. Processors have one instruction each for that; selecting takes three times as long.
             let larger = emit.select(emit.fcmp(FloatPredicate::OGT, a, b), a, b);
-            emit.select(emit.fcmp(FloatPredicate::UNO, a, a), a, larger)
+            let nan =
+                emit.cast(InstructionOpcode::SExt, emit.fcmp(FloatPredicate::UNO, a, a), Elem::I32);
+            let bits = emit.cast(InstructionOpcode::BitCast, larger, Elem::I32);
+            let either = emit.binary(InstructionOpcode::Or, bits, nan);
+            emit.cast(InstructionOpcode::BitCast, either, Elem::F32)
         }
     }
 }

@@ -10,7 +10,7 @@ use inkwell::IntPredicate;
 use inkwell::module::Linkage;
 use inkwell::values::{FunctionValue, IntValue, PointerValue};
 
-use super::super::contraction::blocking::RegisterTile;
+use super::super::contraction::blocking::{HEADER, RegisterTile};
 use super::super::contraction::emit::Emit;
 use super::super::contraction::transpose::transpose;
 use super::dot::{Dots, sizes};
@@ -83,15 +83,29 @@ impl<'e, 'c, 'm, 'k> Driver<'e, 'c, 'm, 'k> {
             dots,
         });
         let [first, last] = [2, 3].map(|i| int_param(function, i));
-        emit.each(emit.int(0), emit.int(self.plan.tags.cast_signed()), 1, |tag| {
-            emit.store(emit.int(-1), emit.after(scratch, emit.times(tag, 8)));
-        });
+        let entered = emit.compare(IntPredicate::EQ, emit.load_int(scratch), emit.int(0));
+        emit.branch(entered, || self.forget(), || ());
         emit.each(first, last, 1, |point| {
             self.enter_point(point);
             self.steps(&self.plan.body);
         });
         emit.finish();
         self.plan.bytes.next_multiple_of(ALIGNMENT)
+    }
+
+    /// At the beginning of a launch nothing is packed.
+    fn forget(&self) {
+        let emit = self.emit;
+        emit.each(emit.int(0), emit.int(self.plan.tags.cast_signed()), 1, |tag| {
+            emit.store(emit.int(-1), self.tag(tag));
+        });
+        emit.store(emit.int(1), self.frame().scratch);
+    }
+
+    /// The address of a tag.
+    fn tag(&self, number: IntValue<'c>) -> PointerValue<'c> {
+        let emit = self.emit;
+        emit.after(emit.field(self.frame().scratch, HEADER), emit.times(number, 8))
     }
 
     fn frame(&self) -> &Frame<'c> {
@@ -238,7 +252,7 @@ impl<'e, 'c, 'm, 'k> Driver<'e, 'c, 'm, 'k> {
         let emit = self.emit;
         let key = self.linear(&cache.key);
         let slot = emit.add(self.linear(&cache.slots), emit.int(tags.cast_signed()));
-        let tag = emit.after(self.frame().scratch, emit.times(slot, 8));
+        let tag = self.tag(slot);
         let stale = emit.compare(IntPredicate::NE, emit.load_int(tag), key);
         let fill = || {
             self.steps(body);

@@ -41,7 +41,7 @@ const ALIASING: u64 = 1024;
 
 /// Elements of a line of the cache: rows and columns come in whole lines, whatever the width of
 /// vectors.
-const LINE: u64 = 16;
+pub(super) const LINE: u64 = 16;
 
 /// Elements from row to row; one line more where rows would alias.
 pub(super) fn stride(kernel: &Kernel, lie: Lie) -> u64 {

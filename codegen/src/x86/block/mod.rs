@@ -17,7 +17,7 @@
 //! (`plan`): values with a home are filled by **sweeps**, and what can be done in one sweep over a
 //! tile is done in one. Tiles die after their last reader, and the next one takes their home, in
 //! place where that reader makes it. Operands that come from memory alone stay packed between
-//! grid points and turns that read them again. Of a turn that a mask cuts, only blocks in which the
+//! grid points, calls of a launch and turns that read them again. Of a turn that a mask cuts, only blocks in which the
 //! mask holds somewhere are computed (`live`).
 //!
 //! Sums of a product are added in ascending order by fused multiply-add from zero, then to what a

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gigac_ir::kernel::{Carry, Expr, Kernel, Reduction, Stmt, TileId, VarId};
 
-use super::super::contraction::blocking::RowLayout;
+use super::super::contraction::blocking::{HEADER, RowLayout};
 use super::Reason;
 use super::home::{Home, HomeId, Lie, bytes};
 use super::live::Live;
@@ -23,7 +23,7 @@ pub(super) struct Plan<'k> {
     pub(super) body: Vec<Step<'k>>,
     /// Number of tags, which say what lies in the slots of packed operands.
     pub(super) tags: u64,
-    /// Bytes of tags and homes.
+    /// Bytes of the header, tags and homes.
     pub(super) bytes: u64,
     /// f32 lanes of a vector.
     pub(super) lanes: u64,
@@ -119,7 +119,7 @@ pub(super) fn plan(kernel: &Kernel, lanes: u64) -> Result<Plan<'_>, Reason> {
     let entries = planner.read(&kernel.body);
     let body = planner.block(&entries, 0);
     let Planner { program, mut homes, tags, .. } = planner;
-    let mut offset = tags * 8;
+    let mut offset = HEADER + tags * 8;
     for home in &mut homes {
         offset = offset.next_multiple_of(64);
         home.offset = offset;

@@ -5,15 +5,18 @@
 //! reductions, and what loops carry. Other values are *lanewise*; **kept** are those lanewise
 //! values that get a home all the same:
 //! - operands of products,
-//! - values that vary along one variable, cost something, and are read in a sweep over two,
+//! - values that vary along one variable, cost something or lie strewn in memory, and are read in a
+//!   sweep over two,
 //! - dear values that two sweeps read which cannot be one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gigac_ir::kernel::{Access, Carry, Expr, Kernel, Scalar, Stmt, TileId, VarId};
+use gigac_ir::kernel::{self, Carry, Expr, Kernel, Scalar, Stmt, TileId, VarId};
 use gigac_ir::pointwise::Pointwise;
 
+use super::super::contraction::access::{Access, Starts, classify};
 use super::Reason;
+use super::home::LINE;
 use crate::pattern::{Store, expr_operands};
 
 /// Operations from which a value is rather read again than computed again.
@@ -112,7 +115,7 @@ impl<'k> Program<'k> {
         if all.clone().any(|v| self.domain(*v).len() > 2) {
             return Err("a value varies along three variables with tiles");
         }
-        if self.kernel.buffers.iter().any(|b| b.access == Access::Local) {
+        if self.kernel.buffers.iter().any(|b| b.access == kernel::Access::Local) {
             return Err("it uses local buffers");
         }
         let bool_home = |v: &TileId| self.is_barrier(*v) && self.scalar(*v) == Scalar::Bool;
@@ -278,6 +281,14 @@ impl<'k> Program<'k> {
         }
     }
 
+    /// Whether a value of one variable is loaded from places apart: a load for each of its lanes.
+    fn is_strewn(&self, value: TileId) -> bool {
+        let Some(Expr::Load { offset, .. }) = self.exprs.get(&value) else { return false };
+        let [along] = self.domain(value)[..] else { return false };
+        let starts = Starts::Multiples(LINE);
+        classify(self.kernel, offset, along, starts, LINE) == Access::Scattered
+    }
+
     /// The largest values of one variable in the chain of a sink over two, that cost something.
     fn narrow(&self, sink: TileId, domain: &[VarId]) -> Vec<TileId> {
         let mut found = Vec::new();
@@ -288,7 +299,7 @@ impl<'k> Program<'k> {
             if self.is_barrier(value) || (self.kept.contains(&value) && value != sink) {
                 continue;
             }
-            if smaller && real && self.cost(value) > 0 {
+            if smaller && real && (self.cost(value) > 0 || self.is_strewn(value)) {
                 found.push(value);
             } else {
                 open.extend(self.operands(value));

@@ -9,7 +9,7 @@ use gigac_ir::kernel::{Expr, Offset, TileId, VarId};
 
 use super::super::contraction::access::{Access, Starts, classify};
 use super::Reason;
-use super::home::{Lie, size};
+use super::home::{LINE, Lie, size};
 use super::program::Program;
 
 /// Packed operands take at most this many bytes to be kept for all turns of a loop.
@@ -120,9 +120,8 @@ impl Shape {
     /// 1 when memory does not lie along the lanes.
     fn crossing(&self, program: &Program<'_>, domain: &[VarId], offset: &Offset) -> u64 {
         let along = self.lie(domain).lanes;
-        u64::from(
-            classify(program.kernel, offset, along, Starts::Multiples(16), 16) == Access::Scattered,
-        )
+        let starts = Starts::Multiples(LINE);
+        u64::from(classify(program.kernel, offset, along, starts, LINE) == Access::Scattered)
     }
 }
 

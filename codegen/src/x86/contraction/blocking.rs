@@ -115,8 +115,9 @@ pub(super) struct Layout {
 /// their ends.
 const LONG: u64 = 2;
 
-/// Bytes in front of the scratch memory: the number of the packed block of columns, plus 1.
-pub(super) const HEADER: u64 = gigac_ir::image::ALIGNMENT;
+/// Bytes in front of the scratch memory, zero when a thread enters a launch: here the number of the
+/// packed block of columns, plus 1.
+pub(in crate::x86) const HEADER: u64 = gigac_ir::image::ALIGNMENT;
 
 impl Layout {
     pub(super) fn new(contraction: &Contraction<'_>, tile: RegisterTile) -> Self {
