@@ -1,8 +1,9 @@
 //! What is known of the machine in hand.
 
 use gigac_cost::target::CpuFacts;
+use gigac_runtime::exec::peak::{self, Vectors};
 use gigac_runtime::exec::pool::Pool;
-use gigac_runtime::exec::{bandwidth, memory, peak};
+use gigac_runtime::exec::{bandwidth, memory};
 
 use crate::failure::Failure;
 
@@ -25,7 +26,8 @@ pub fn measured(threads: Option<u32>) -> Result<CpuFacts, Failure> {
     let facts = facts(threads);
     let mut pool = Pool::new(facts.threads as usize, 0)
         .map_err(|e| Failure::Machine(format!("cannot start threads: {e}")))?;
-    let (peak, bandwidth) = (peak::measure(&mut pool), bandwidth::measure(&mut pool));
+    let (peak, bandwidth) =
+        (peak::measure(&mut pool, Vectors::host()), bandwidth::measure(&mut pool));
     Ok(CpuFacts { peak: Some(peak), bandwidth: Some(bandwidth), ..facts })
 }
 

@@ -2,7 +2,7 @@
 """gigac beside what a user would pick instead, in one run.
 
     python3 benches/peers/run.py GIGAC [s m x v gpt2] [--with torch-eager torch-compile torch-tuned jax llm.c]
-                                 [--rounds N] [--steps N] [--llmc DIR] [--json FILE]
+                                 [--rounds N] [--steps N] [--isa avx2] [--llmc DIR] [--json FILE]
 
 Every peer trains the same model in f32 with AdamW and clipping on the same number of threads, in a
 process of its own. Rounds go in turns, a few steps of each, so that a busy machine hurts all alike;
@@ -10,13 +10,19 @@ the figures are medians over all rounds. `s m x v` are models/bench-*.giga, `gpt
 B = 4, T = 64, which llm.c's CPU program trains.
 
 Needs `torch` and `jax` for the peers asked for. `torch-tuned` is torch.compile with glibc's malloc told
-to use huge pages and to keep its memory. llm.c: DIR holds a `train_gpt2` built from its sources
+to use huge pages and to keep its memory. `--isa avx2` holds all of them to AVX2, as on a CPU that has
+no more; llm.c is what it was built for. llm.c: DIR holds a `train_gpt2` built from its sources
 (`gcc -Ofast -march=native -fopenmp -DOMP train_gpt2.c -lm`)."""
 import argparse, json, math, os, statistics, subprocess, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TUNED = ("glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:"
          "glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=67108864")
+
+HELD = {  # What keeps PyTorch with its libraries, and XLA, to an instruction set.
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2",
+             "TORCHINDUCTOR_CPP_SIMDLEN": "256", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
+}
 
 
 class Peer:
@@ -26,6 +32,7 @@ class Peer:
         env = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
         env |= {"OMP_NUM_THREADS": str(a.threads), "MKL_NUM_THREADS": str(a.threads),
                 "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
+        env |= HELD.get(a.isa, {})
         if name == "torch-tuned":
             env["GLIBC_TUNABLES"] = TUNED
         script = {"jax": "jax_trainer.py", "llm.c": "llmc.py"}.get(name, "torch_trainer.py")
@@ -53,6 +60,8 @@ def gigac(a, model):
     """One run of `gigac bench`."""
     text = ["models/gpt2-124m.giga", "--set", "B=4", "--set", "T=64", "--set", "train.batch=256", "--set", "train.precision=f32"] if model == "gpt2" else [f"models/bench-{model}.giga"]
     command = [a.gigac, "bench", *text, "--steps", str(a.steps), "--threads", str(a.threads), "--json"]
+    if a.isa:
+        command += ["--target", a.isa]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -84,10 +93,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--isa", choices=sorted(HELD), help="instruction set that all are held to")
     parser.add_argument("--llmc", help="folder with a built train_gpt2")
     parser.add_argument("--json", help="also writes all figures there")
     a = parser.parse_args()
-    print(f"{a.threads} threads, f32; medians of {a.rounds} rounds of {a.steps} steps in turns")
+    print(f"{a.threads} threads, f32{f', {a.isa}' if a.isa else ''}; medians of {a.rounds} rounds of {a.steps} steps in turns")
     print("| model | trainer | step s | GFLOP/s | of the FMA peak | peak MB | gigac is faster by |")
     print("|---|---|---|---|---|---|---|")
     found = []

@@ -28,7 +28,8 @@ pub struct Report {
     pub gflop_step: f64,
     /// 10⁹ operations per second at the median.
     pub gflops: f64,
-    /// 10⁹ operations per second that the machine can do on these threads.
+    /// 10⁹ operations per second that the machine can do on these threads, with the vectors of the
+    /// program's code.
     pub peak_gflops: f64,
     /// Most memory that the process held, in MB (10⁶ bytes).
     pub peak_rss_mb: f64,
@@ -101,7 +102,7 @@ pub fn bench(
         tokens_per_s: phase.tokens_per_step as f64 / median,
         gflop_step: phase.gflop_step,
         gflops: phase.gflop_step / median,
-        peak_gflops: peak::measure(&mut machine.pool) / 1e9,
+        peak_gflops: peak::measure(&mut machine.pool, kernels.vectors()) / 1e9,
         peak_rss_mb: peak_rss_mb(),
         loss,
         profile: executor.profile().map(|profile| profile.to_json(plan)),

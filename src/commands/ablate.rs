@@ -9,6 +9,7 @@ use gigac_passes::driver::Alone;
 use gigac_passes::place::launches;
 use serde_json::{Value, json};
 
+use super::build::TargetName;
 use super::{ModelArgs, bench, print};
 use crate::compile::{self, Request};
 use crate::failure::Failure;
@@ -80,7 +81,7 @@ fn row(
     let placed = &phase.programs.step;
     let measured = match args.measure {
         true => {
-            bench::measure(&request, args.steps, args.threads, false)?["median_step_s"].as_f64()
+            bench::measure(&request, TargetName::Cpu, args.steps, args.threads, false)?["median_step_s"].as_f64()
         }
         false => None,
     };

@@ -17,6 +17,9 @@ use crate::failure::Failure;
 pub struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
+    /// What to generate code for: this CPU, or fewer instructions than it has.
+    #[arg(long, value_enum, default_value = "cpu")]
+    target: TargetName,
     /// Number of timed steps.
     #[arg(long, default_value_t = 10)]
     steps: u32,
@@ -36,8 +39,9 @@ pub struct BenchArgs {
 /// # Errors
 /// Mistakes of the model and failures of the machine.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+    // Whatever the code is for, it runs in this machine's memory.
     let request = args.model.read_for(TargetName::Cpu)?;
-    let figures = measure(&request, args.steps, args.threads, args.profile)?;
+    let figures = measure(&request, args.target, args.steps, args.threads, args.profile)?;
     if args.json {
         return print(&format!("{}\n", Value::Object(figures)));
     }
@@ -50,12 +54,13 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
 /// See [`run`].
 pub fn measure(
     request: &Request,
+    target: TargetName,
     steps: u32,
     threads: Option<u32>,
     profile: bool,
 ) -> Result<Map<String, Value>, Failure> {
     let started = Instant::now();
-    let target = TargetName::Cpu.cpu()?;
+    let target = target.cpu()?;
     let binary = std::env::temp_dir().join(format!("gigac-bench-{}", std::process::id()));
     build::build(request, &target, &binary)?;
     let compile_s = started.elapsed().as_secs_f64();

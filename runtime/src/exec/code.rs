@@ -7,6 +7,7 @@ use std::sync::Arc;
 use gigac_ir::image::{Entry, Image, KernelFn, missing_features};
 
 use crate::error::{Error, Result};
+use crate::exec::peak::Vectors;
 
 /// A kernel ready to run.
 #[derive(Clone, Copy)]
@@ -20,13 +21,15 @@ pub struct Kernel {
 /// Kernels by name, and the mapping that holds their code.
 pub struct Kernels {
     by_name: HashMap<String, Kernel>,
+    vectors: Vectors,
     _code: Option<Arc<Mapping>>,
 }
 
 impl Kernels {
     /// Kernels that are linked into this program.
     pub fn linked(kernels: impl IntoIterator<Item = (String, Kernel)>) -> Self {
-        Self { by_name: kernels.into_iter().collect(), _code: None }
+        let by_name = kernels.into_iter().collect();
+        Self { by_name, vectors: Vectors::host(), _code: None }
     }
 
     /// Maps the code of an image.
@@ -56,12 +59,18 @@ impl Kernels {
             Ok((e.name.clone(), Kernel { entry, scratch_bytes: e.scratch }))
         };
         let by_name = image.entries.iter().map(entry).collect::<Result<_>>()?;
-        Ok(Self { by_name, _code: Some(Arc::new(code)) })
+        let vectors = Vectors::of(&image.features);
+        Ok(Self { by_name, vectors, _code: Some(Arc::new(code)) })
     }
 
     /// The kernel of a name.
     pub fn get(&self, name: &str) -> Option<Kernel> {
         self.by_name.get(name).copied()
+    }
+
+    /// The vectors that the code computes with.
+    pub fn vectors(&self) -> Vectors {
+        self.vectors
     }
 
     /// Scratch memory that is enough for any kernel.

@@ -42,7 +42,7 @@ pub fn train(program: &Program, kernels: &Kernels, options: &Options) -> Result<
     let length = Length::new(program, options.steps, corpus.available)?;
     let _claim = options.out.as_deref().map(lock::claim).transpose()?;
     let (position, saved) = states::start(program, &mut machine, options, &corpus, &length)?;
-    let peak = peak::measure(&mut machine.pool);
+    let peak = peak::measure(&mut machine.pool, kernels.vectors());
     let names = Readback::names(&program.phases[0].step);
     let progress = Progress::new(position.steps, length.steps, options.quiet);
     let sinks = Sinks::open(options.out.as_deref(), &names, position.steps, progress)?;
