@@ -48,6 +48,54 @@ loss mean(z - capped[V = targets]) + 1e-4 * mean(z ^ 2)",
 loss mean(cross_entropy(width, targets; V))",
     "loss mean(cross_entropy(logits / sqrt(D), targets; V))
 metric certainty = mean(max(softmax(logits; V); V))",
+    "loss mean(0.9 * cross_entropy(logits, targets; V) + 0.1 * mean(logsumexp(logits; V) - logits; V))",
+    "let second = targets[T = min(pos(T) + 1, T - 1)]
+loss mean(cross_entropy(logits, targets; V))
+loss 0.3 * mean(cross_entropy(dot(x, embed; D), second; V))",
+    "let first = cross_entropy(logits, targets; V)
+let second = cross_entropy(logits, targets[T = min(pos(T) + 1, T - 1)]; V)
+loss mean(first + 0.3 * second)",
+    "param teacher[V, D] ~ normal(0.02) frozen
+let p = softmax(stop(dot(x, teacher; D)); V)
+loss mean(sum(p * (logsumexp(logits; V) - logits); V))",
+    "param teacher[V, D] ~ normal(0.02) frozen
+let (p, logp) = (softmax(dot(x, teacher; D) / 2; V), logits / 2 - logsumexp(logits / 2; V))
+loss 4 * mean(sum(p * (log(p) - logp); V))",
+    "input weight[B, T] : real
+loss sum(weight * cross_entropy(logits, targets; V)) per sum(weight)",
+    "let p = softmax(logits; V)
+let entropy = logsumexp(logits; V) - sum(p * logits; V)
+loss mean(cross_entropy(logits, targets; V) - 0.01 * entropy)",
+    "let logp = logits - logsumexp(logits; V)
+loss mean(cross_entropy(logits, targets; V)) + 0.01 * mean(sum(exp(logp) * logp; V))",
+    "input old[B, T] : real, gain[B, T] : real
+let logp = logits[V = targets] - logsumexp(logits; V)
+let ratio = exp(logp - old)
+loss -mean(min(ratio * gain, clamp(ratio, 0.8, 1.2) * gain))",
+    "param bias[V] = 0
+loss mean(cross_entropy(logits + bias, targets; V))",
+    "loss mean(cross_entropy(f32(logits), targets; V))
+metric hits = mean(where(logits[V = targets] >= max(logits; V), 1, 0))",
+    "let real = where(pos(V) < 1000, logits, -inf)
+loss mean(cross_entropy(real, targets; V))",
+    "let p = softmax(logits; V)[V = targets]
+loss mean(-log(p) + 2 * (1 - p))",
+    "let p = softmax(logits; V)
+loss mean(-log(p[V = targets]) - 0.1 * log(1 - p[V = min(targets + 1, V - 1)] + 1e-6))",
+    "param heat[] = 0
+loss mean(cross_entropy(logits * exp(heat), targets; V))",
+    "let score = sum(logits[V = targets] - logsumexp(logits; V); T)
+loss mean(log(1 + exp(-0.1 * score)))",
+    "let nll = cross_entropy(logits, targets; V)
+let spoken = sum(where(targets > 7, nll, 0); T) / max(sum(targets > 7; T), 1)
+loss mean(spoken)",
+    "let z = logsumexp(logits; V)
+loss mean(z - 0.9 * logits[V = targets] - 0.1 / V * sum(logits; V) + 1e-4 * z * z)",
+    "let e = exp(logits - stop(max(logits; V)))
+loss -mean(log(e[V = targets] / sum(e; V)))",
+    "let m = stop(max(logits; V))
+let hot = f32(where(pos(V) == targets, 1, 0))
+loss mean(log(sum(exp(logits - m); V)) + m - dot(logits, hot; V))",
 ];
 
 /// Elements of all logits.

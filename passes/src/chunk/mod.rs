@@ -71,8 +71,15 @@ impl Default for Limits {
 }
 
 /// Cuts every region of a graph around its expanding products.
-pub fn chunk(graph: Graph, limits: &Limits) -> Graph {
-    regions(graph, &mut |b, from, map| region(b, from, map, limits))
+pub fn chunk(mut graph: Graph, limits: &Limits) -> Graph {
+    // One cut of each region at a time: several heads have logits that nothing joins.
+    loop {
+        let axes = graph.axes.len();
+        graph = regions(graph, &mut |b, from, map| region(b, from, map, limits));
+        if graph.axes.len() == axes {
+            return graph;
+        }
+    }
 }
 
 fn region(b: &mut Builder, from: &Region, map: &mut Map, limits: &Limits) -> Result<(), OpError> {
