@@ -78,7 +78,7 @@ impl<'t> Body<'t> {
     fn is_linear(&self, node: &Node) -> bool {
         let constant = |i: usize| !self.varying.contains(&node.operands[i]);
         match &node.op {
-            Op::Pointwise(Pointwise::Add | Pointwise::Sub | Pointwise::Neg)
+            Op::Pointwise(Pointwise::Add | Pointwise::Sub | Pointwise::Neg | Pointwise::F32)
             | Op::Pad { .. }
             | Op::Broadcast { .. }
             | Op::Cat { .. } => true,
