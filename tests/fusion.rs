@@ -427,6 +427,142 @@ const SPELLINGS: &[Spelling] = &[
   let e = exp(s - m)
   let a = dot(e / (sum(e; S) + exp(sink - m)), u; S) + v[S = 0]",
     ),
+    Spelling(
+        "clipped scores",
+        "",
+        "let s = clamp(dot(q, k; K) / sqrt(K), -30, 30)
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "one more in the sum",
+        "",
+        "let s = where(causal(T, S), dot(q, k; K) / sqrt(K), -inf)
+  let m = stop(max(max(s; S), 0))
+  let e = exp(s - m)
+  let a = dot(e / (exp(-m) + sum(e; S)), v; S)",
+    ),
+    Spelling(
+        "cosines of queries and keys",
+        "param heat[H] = 0",
+        "let q = q / sqrt(sum(q ^ 2; K) + 1e-6)
+  let k = k / max(sqrt(sum(k ^ 2; K)), 1e-6)
+  let s = dot(q, k; K) * min(exp(heat), 100)
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "a learnt logarithm of the distance",
+        "param slope[H], width[H] = 1",
+        "let far = log(1 + outer(width ^ 2, abs(pos(T) - pos(S))))
+  let s = dot(q, k; K) / sqrt(K) - slope * far
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "chunks",
+        "",
+        "let a = attend(q, k, v, causal(T, S) & floor(pos(T) / 3) == floor(pos(S) / 3); S, K)",
+    ),
+    Spelling(
+        "a window and the first positions",
+        "",
+        "let a = attend(q, k, v, causal(T, S) & (pos(T) - pos(S) < 2 | pos(S) < 1); S, K)",
+    ),
+    Spelling(
+        "padding by lengths",
+        "input length[B] : int(1, T + 1)",
+        "let seen = causal(T, S) & pos(S) < length
+  let a = attend(q, k, v, seen; S, K)",
+    ),
+    Spelling(
+        "padding by tokens",
+        "",
+        "let s = dot(q, k; K) / sqrt(K) + where(tokens[T -> S] != 0, 0, -1e9)
+  let a = dot(softmax(where(causal(T, S), s, -1e9); S), v; S)",
+    ),
+    Spelling(
+        "padding by a mask of the data",
+        "input seen[B, T] : bool",
+        "let s = where(seen[T -> S] & causal(T, S), dot(q, k; K) / sqrt(K), -inf)
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling(
+        "one head of keys and values",
+        "param uk[K, D], uv[K, D] ~ normal(0.5)",
+        "let (c, u) = (dot(x, uk; D)[T -> S], dot(x, uv; D)[T -> S])
+  let p = softmax(where(causal(T, S), dot(q + k[S = 0], c; K) / sqrt(K), -inf); S)
+  let a = dot(p, u; S) + v[S = 0]",
+    ),
+    Spelling(
+        "f32",
+        "",
+        "let p = softmax(f32(where(causal(T, S), dot(q, k; K) / sqrt(K), -inf)); S)
+  let a = dot(p, v; S)",
+    ),
+    Spelling(
+        "colder with the position",
+        "",
+        "let q = q * (1 + 0.1 * log(1 + floor(pos(T) / 2)))
+  let a = attend(q, k, v, causal(T, S); S, K)",
+    ),
+    Spelling(
+        "a bias of queries and one of keys",
+        "param forget[H, D] ~ normal(0.5)",
+        "let c = dot(x, forget; D)
+  let s = dot(q, k; K) / sqrt(K) + c - c[T -> S]
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "masked and normalised again",
+        "",
+        "let p = softmax(dot(q, k; K) / sqrt(K); S)
+  let p = where(causal(T, S), p, 0)
+  let a = dot(p / sum(p; S), v; S)",
+    ),
+    Spelling(
+        "blocks that see each other",
+        "",
+        "let a = attend(q, k, v, floor(pos(S) / 2) <= floor(pos(T) / 2); S, K)",
+    ),
+    Spelling(
+        "a bias of the data",
+        "input bias[T, S] : real",
+        "let s = dot(q, k; K) / sqrt(K) + bias
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "a gain and a bias of keys",
+        "param gain[H, S], lift[H, S] ~ normal(0.5)",
+        "let s = dot(q, k; K) / sqrt(K) * (1 + gain) + lift
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "queries with biases of content and position",
+        "param u[H, K], w[H, K] ~ normal(0.5)",
+        "let s = (dot(q + u, k; K) + dot(q + w, rope(k; S, K); K)) / sqrt(K)
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
+        "values gated behind the sum",
+        "param wg[H, D] ~ normal(0.5)",
+        "let p = softmax(where(causal(T, S), dot(q, k; K) / sqrt(K), -inf); S)
+  let a = dot(p, v; S) * sigmoid(dot(x, wg; D))",
+    ),
+    Spelling(
+        "a mask of three terms, one of them of heads",
+        "",
+        "let near = pos(T) - pos(S) < 2
+  let s = where(causal(T, S) & (pos(H) < 2 | near), dot(q, k; K) / sqrt(K), -inf)
+  let a = dot(softmax(s; S), v; S)",
+    ),
+    Spelling(
+        "capped, scaled and biased by the distance",
+        "axes G = 2, R = H / G",
+        "param uk[G*K, D], uv[G*K, D] ~ normal(0.5)
+  let (c, u) = (dot(x, uk; D)[T -> S], dot(x, uv; D)[T -> S])
+  let s = softcap(dot((q + k[S = 0])[H -> G*R], c; K) / sqrt(K), 50)
+  let s = s + outer(alibi_slopes(H)[H -> G*R], pos(S) - pos(T))
+  let p = softmax(where(sliding(3; T, S), s, -inf); S)
+  let a = dot(p, u; S)[G*R -> H] + v[S = 0]",
+    ),
     Spelling("rotated", "", "let a = attend(rope(q; T, K), rope(k; S, K), v, causal(T, S); S, K)"),
 ];
 
@@ -447,10 +583,13 @@ fn bindings(graph: &Graph) -> Bindings {
         .zip(0..)
         .filter(|(input, _)| matches!(input.feed, Feed::Data | Feed::Optional(_)));
     let inputs = inputs.map(|(input, i)| {
-        let DType::Int { lo, hi } = input.ty.dtype else { panic!("`{}` is no int", input.name) };
-        let data = numbers(100 + i, graph.elements(&input.ty.axes));
-        let width = (hi - lo) as f64;
-        (InputId(i), data.into_iter().map(|x| lo as f64 + ((x + 0.5) * width).floor()).collect())
+        let data = numbers(100 + i, graph.elements(&input.ty.axes)).into_iter();
+        let (least, width) = match input.ty.dtype {
+            DType::Int { lo, hi } => (lo as f64, (hi - lo) as f64),
+            DType::Bool => (0.0, 2.0),
+            _ => return (InputId(i), data.collect()),
+        };
+        (InputId(i), data.map(|x| least + ((x + 0.5) * width).floor()).collect())
     });
     Bindings { params: params.collect(), inputs: inputs.collect(), ..Bindings::default() }
 }
@@ -463,8 +602,9 @@ fn survey(graph: &Graph, region: &Region, found: &mut (usize, Vec<String>)) {
             (_, Some(body)) => survey(graph, body, found),
             _ => {}
         }
-        // A bias for each pair is a parameter; it lies in memory anyway.
-        let made = if matches!(node.op, Op::Param(..)) { &[][..] } else { &node.results };
+        // A bias for each pair is a parameter, or data; it lies in memory anyway.
+        let given = matches!(node.op, Op::Param(..) | Op::Input(_));
+        let made = if given { &[][..] } else { &node.results };
         for result in made {
             let names = graph.ty(*result).axes.iter().map(|a| graph.axes[a.index()].name.as_str());
             let names: Vec<&str> = names.collect();

@@ -23,6 +23,19 @@ const GATED: &[&str] = &[
   let l = clamp(u, -7, 7)
   x + dot(g * sigmoid(1.702 * g) * (l + 1), down; F)",
     "x + dot(a * tanh(log(1 + exp(a))) * u, down; F)",
+    "x + dot(a * clamp(a + 3, 0, 6) / 6 * u, down; F)",
+    "x + dot(log(1 + exp(a)) * u, down; F)",
+    "x + dot((max(a, 0) + log(1 + exp(-abs(a)))) * u, down; F)",
+    "x + dot(a * u, down; F)",
+    "x + dot(max(a, 0) * max(u, 0), down; F)",
+    "x + dot(a / (1 + abs(a)) * u, down; F)",
+    "x + dot(where(a > 0, a, 0.2 * a) * u, down; F)",
+    "x + dot(0.5 * (1 + erf((a - 0.7) / 0.4)) * u, down; F)",
+    "let s = where(a > 0, 1 / (1 + exp(-a)), exp(a) / (1 + exp(a)))
+  x + dot(u * (s * a), down; F)",
+    "x + 0.5 * dot(silu(a) * u, down; F)",
+    "(x + dot(silu(a) * u, down; F)) * sqrt(1/2)",
+    "x + dot(dropout(silu(a) * u, 0.1), down; F)",
 ];
 
 /// The same of one weight, whose rows or columns are gates and ups: `y` has the axis `C` of two.
@@ -45,6 +58,25 @@ const UNGATED: &[&str] = &[
     "x + dot(where(a > 0, a, 0.01 * a), wd; F) + bd",
     "x + 0.5 * (dot(relu(a) * relu(a), wd; F) + bd)",
     "x + dot(where(a > 0, a, exp(a) - 1), wd; F) + bd",
+    "x + dot(1.0507 * where(a > 0, a, 1.67326 * (exp(a) - 1)), wd; F) + bd",
+    "x + dot(a + sin(a) ^ 2, wd; F) + bd",
+    "x + dot(a * clamp(a / 6 + 0.5, 0, 1), wd; F) + bd",
+    "x + dot(a * tanh(log(1 + exp(a))), wd; F) + bd",
+    "x + dot(dropout(gelu(a), 0.1), wd; F) + bd",
+    "h + dot(gelu(a), wd; F) + bd",
+];
+
+/// Gated MLPs with more to learn, or with something behind the last product, and the launches of the way back:
+/// one or two more than `GATED` have.
+const MORE: &[(&str, usize)] = &[
+    ("param scale[D] = 1\n  x + scale * dot(silu(a) * u, down; F)", 11),
+    ("param alpha[] = 1\n  x + alpha * dot(silu(a) * u, down; F)", 11),
+    ("param beta[] = 1\n  x + dot(a * sigmoid(beta * a) * u, down; F)", 11),
+    ("param ba[F], bu[F] = 0\n  x + dot(silu(a + ba) * (u + bu), down; F)", 11),
+    ("param bd[D] = 0\n  x + (dot(swiglu(u, a), down; F) + bd)", 10),
+    ("x + dropout(dot(silu(a) * u, down; F), 0.1)", 10),
+    ("x + tanh(dot(silu(a) * u, down; F))", 10),
+    ("let y = dot(silu(a) * u, down; F)\n  x + y * sigmoid(y)", 10),
 ];
 
 const GATES: &str = "param n[D] = 1, gate[F, D], up[F, D], down[D, F] ~ normal(0.02)
@@ -58,7 +90,8 @@ const PLAIN: &str = "param n[D] = 1, wi[F, D], wd[D, F] ~ normal(0.02), bi[F], b
 fn mlps() -> impl Iterator<Item = (String, usize, usize)> {
     let gated = GATED.iter().map(|act| (format!("{GATES}\n  {act}"), 3, 9));
     let ungated = UNGATED.iter().map(|act| (format!("{PLAIN}\n  {act}"), 2, 10));
-    gated.chain(ungated)
+    let more = MORE.iter().map(|(act, behind)| (format!("{GATES}\n  {act}"), 3, *behind));
+    gated.chain(ungated).chain(more)
 }
 
 #[test]

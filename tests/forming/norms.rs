@@ -23,6 +23,20 @@ const RMS: &[&str] = &[
     "let s = sum(x * x; D) * (1 / D)
   g * x * (s + 1e-5) ^ (-1/2)",
     "x * sqrt(1 / (mean(x ^ 2; D) + 1e-5)) * g",
+    "x * (mean(abs(x) ^ 2; D) + 1e-5) ^ -0.5 * g",
+    "x * (dot(x / D, x; D) + 1e-5) ^ (-1/2) * g",
+    "x * (sqrt(D) / sqrt(sum(x * x; D) + D * 1e-5)) * g",
+    "x / max(sqrt(mean(x ^ 2; D)), 1e-6) * g",
+    "let m = stop(max(max(abs(x); D), 1e-6))
+  let y = x / m
+  y / sqrt(mean(y * y; D) + 1e-6) * g",
+    "(x / sqrt(mean(x * x; D) + 1e-5) * g) * sqrt(1 + 1e-5)",
+    "let y = x / sqrt(mean(x * x; D) + 1e-5)
+  y + y * g",
+    "let y = x / sqrt(mean(x * x; D) + 1e-5)
+  where(g == 0, 0, y * g)",
+    "x / (mean(x * x; D) + 1e-5) ^ 0.5 * g",
+    "2 * g * x / sqrt(4 * mean(x * x; D) + 4e-5)",
 ];
 
 /// LayerNorm with a gain `g` and a bias `b`.
@@ -57,6 +71,26 @@ const LAYER: &[&str] = &[
     "let c = x - mean(x; D)
   let s = sqrt(D) / sqrt(sum(c * c; D) + 1e-5)
   g * c * s + b",
+    "let c = x - mean(x; D)
+  c / max(sqrt(mean(c ^ 2; D)), 1e-5) * g + b",
+    "let c = x - stop(mean(x; D)) - (mean(x; D) - stop(mean(x; D)))
+  c / sqrt(mean(c * c; D) + 1e-5) * g + b",
+    "let c = D * x - sum(x; D)
+  c / sqrt(mean(c * c; D) + D * D * 1e-5) * g + b",
+    "let c = x - mean(x; D)
+  let v = mean(x * c; D)
+  c / sqrt(v + 1e-5) * g + b",
+    "let c = x - mean(x; D)
+  let h = c / sqrt(mean(c * c; D) + 1e-5)
+  h + h * g + b",
+    "let y = x / 8
+  let c = y - mean(y; D)
+  c * (mean(c * c; D) + 1e-6) ^ (-1/2) * g + b",
+    "let (m, q) = (mean(x; D), mean(x ^ 2; D))
+  let s = sqrt(max(q - m ^ 2, 1e-5))
+  (x - m) / s * g + b",
+    "let c = x - mean(x; D)
+  c * exp(-log(mean(c * c; D) + 1e-5) / 2) * g + b",
 ];
 
 /// The same of what a head is, between two products.
@@ -65,6 +99,8 @@ const HEADS: &[&str] = &[
     "y / sqrt(mean(y * y; K) + 1e-6) * (1 + k)",
     "layer_norm(y, k, 0; K)",
     "y * k / (sqrt(sum(y ^ 2; K) / K) + 1e-6)",
+    "y / sqrt(sum(y * y; K) + 1e-6) * k",
+    "(y - mean(y; K)) * (mean((y - mean(y; K)) ^ 2; K) + 1e-5) ^ -0.5 * k",
 ];
 
 /// What layers launch, forward and back, and how often the way back writes something like `x`.

@@ -144,6 +144,76 @@ fn turn(x; T, K) {
   dot(x[K -> C*J], m; C)[E*J -> K]
 }",
     ),
+    (
+        "a base for longer contexts",
+        "fn turn(x; T, K) { rope(x, base = 10000 * 8 ^ (K / (K - 2)); T, K) }",
+    ),
+    (
+        "backwards",
+        "axes J = K / 2
+fn turn(x; T, K) {
+  let angle = outer(-pos(T), rope_freq(; J))
+  let (a, b) = (x[K = pos(J)], x[K = J + pos(J)])
+  cat(a * cos(angle) + b * sin(angle), b * cos(angle) - a * sin(angle); J + J -> K)
+}",
+    ),
+    (
+        "an offset for each sample",
+        "input start[B] : int(0, T)
+fn turn(x; T, K) { rope(x, at = pos(T) + start; T, K) }",
+    ),
+    (
+        "frozen tables",
+        "axes J = K / 2
+param c[T, J], s[T, J] ~ uniform(-1, 1) frozen
+fn turn(x; T, K) {
+  let (a, b) = (x[K = pos(J)], x[K = J + pos(J)])
+  cat(a * c - b * s, b * c + a * s; J + J -> K)
+}",
+    ),
+    (
+        "the last part",
+        "axes P = K / 2
+fn turn(x; T, K) { cat(x[K = pos(P)], rope(x[K = P + pos(P)]; T, P); P + P -> K) }",
+    ),
+    (
+        "sections of three positions",
+        "axes J = K / 2
+input row[B, T] : int(0, T), column[B, T] : int(0, T)
+fn turn(x; T, K) {
+  let at = where(pos(J) < 2, pos(T), where(pos(J) < 5, row, column))
+  rotate(x, at * rope_freq(; J); K, J)
+}",
+    ),
+    (
+        "the cosine as a sine",
+        "axes J = K / 2
+fn turn(x; T, K) {
+  let angle = outer(pos(T), rope_freq(; J))
+  let (a, b) = (x[K = pos(J)], x[K = J + pos(J)])
+  let (c, s) = (sin(angle + pi / 2), sin(angle))
+  cat(a * c - b * s, b * c + a * s; J + J -> K)
+}",
+    ),
+    (
+        "growing with the position",
+        "axes J = K / 2
+fn turn(x; T, K) {
+  let zeta = outer(pos(T) / 512, log((pos(J) / J + 0.4) / 1.4))
+  let angle = outer(pos(T), rope_freq(; J))
+  let (c, s) = (cos(angle) * exp(zeta), sin(angle) * exp(zeta))
+  let (a, b) = (x[K = pos(J)], x[K = J + pos(J)])
+  cat(a * c - b * s, b * c + a * s; J + J -> K)
+}",
+    ),
+    (
+        "scaled beforehand",
+        "fn turn(x; T, K) { rope(x / sqrt(K); T, K) * sqrt(K) }",
+    ),
+    (
+        "in f32",
+        "fn turn(x; T, K) { rope(f32(x); T, K) }",
+    ),
 ];
 
 /// A layer whose queries and keys are turned.

@@ -36,7 +36,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use egg::{Applier, Id, Pattern, PatternAst, Rewrite, Subst, Symbol, Var};
-use gigac_ir::graph::DType;
+use gigac_ir::graph::{AxisId, DType};
 
 use super::facts::{Context, Facts, Known, Terms, broadcast, known, listed};
 use super::term::Term;
@@ -92,6 +92,8 @@ pub(crate) enum When {
     Apart(&'static str, &'static str),
     /// A value has all axes of another.
     Covers(&'static str, &'static str),
+    /// Two values share an axis beside the listed ones.
+    Together(&'static str, &'static str, &'static str),
     /// All elements are this number.
     Is(&'static str, f64),
     /// All elements are one number.
@@ -148,6 +150,10 @@ impl When {
                 listed(terms, m.at(x)).iter().all(|a| !listed(terms, m.at(y)).contains(a))
             }
             Self::Covers(x, y) => value(y).axes.iter().all(|a| value(x).has(*a)),
+            Self::Together(x, y, axes) => {
+                let beside = |a: &&AxisId| !listed(terms, m.at(axes)).contains(a);
+                value(x).axes.iter().filter(beside).any(|a| value(y).has(*a))
+            }
             Self::Is(x, number) => value(x).number() == Some(number),
             Self::Number(x) => value(x).constant.is_some(),
             Self::Varies(x) => value(x).constant.is_none(),
@@ -204,6 +210,7 @@ impl fmt::Display for When {
             Self::Has(x, axes) => write!(f, "{x} has {axes}"),
             Self::Apart(a, b) => write!(f, "{a} and {b} share no axis"),
             Self::Covers(x, y) => write!(f, "{x} has the axes of {y}"),
+            Self::Together(x, y, axes) => write!(f, "{x} and {y} share an axis beside {axes}"),
             Self::Is(x, number) => write!(f, "{x} is {number}"),
             Self::Number(x) => write!(f, "{x} is a number"),
             Self::Varies(x) => write!(f, "{x} is no number"),

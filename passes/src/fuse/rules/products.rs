@@ -10,7 +10,7 @@ use crate::fuse::facts::{Terms, known, listed, literal};
 use crate::fuse::term::{Head, Term};
 
 use Right::Build;
-use When::{Active, Covers, Divisor, Finite, IsReal, Lacks, Number};
+use When::{Active, Covers, Divisor, Finite, IsReal, Lacks, Number, Together};
 
 pub(super) const RULES: &[Rule] = &[
     rule!(Exact, "dot-commutes", "(dot ?A ?x ?y)" => text("(dot ?A ?y ?x)"), [],
@@ -20,8 +20,9 @@ pub(super) const RULES: &[Rule] = &[
         "a scale on q, on k, or on the score"),
     rule!(Reassociating, "scale-into-dot", "(mul (dot ?A ?x ?y) ?c)"
         => text("(dot ?A (mul ?x ?c) ?y)"),
-        [Lacks("?c", "?A"), Covers("?x", "?c"), Finite("?c"), Active("?c")],
-        "a trained scale belongs to the queries: a score that is a function of it would be stored"),
+        [Lacks("?c", "?A"), Covers("?x", "?c"), Finite("?c"), Active("?c"), Together("?x", "?y", "?A")],
+        "a trained scale belongs to the queries: a score that is a function of it would be stored; \
+         behind a product with a weight it is an epilogue"),
     rule!(Reassociating, "dot-divided", "(dot ?A (div ?x ?c) ?y)"
         => text("(div (dot ?A ?x ?y) ?c)"), [Lacks("?c", "?A"), Covers("?x", "?c"), Divisor("?c")],
         "a scale on q, on k, or on the score"),

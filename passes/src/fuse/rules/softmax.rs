@@ -49,6 +49,14 @@ pub(super) const RULES: &[Rule] = &[
         "the maximum is subtracted, or something else"),
     rule!(Reassociating, "softmax-alive", "(loose ?S ?x)" => Build(tight), [],
         "no row is masked throughout"),
+    rule!(Reassociating, "softmax-again",
+        "(div (where ?c (softmax ?S ?x) ?k) (sum ?S (where ?c (softmax ?S ?x) ?k)))"
+        => text("(loose ?S (where ?c ?x -inf))"), [Is("?k", 0.0)],
+        "masked after the softmax and normalised again"),
+    rule!(Reassociating, "loose-again",
+        "(div (where ?c (loose ?S ?x) ?k) (sum ?S (where ?c (loose ?S ?x) ?k)))"
+        => text("(loose ?S (where ?c ?x -inf))"), [Is("?k", 0.0)],
+        "masked after the softmax and normalised again"),
     rule!(Reassociating, "sink", "(div (exp ?y) (add (sum ?S (exp ?y)) (exp ?z)))"
         => text("(sunk ?S ?y ?z)"), [Lacks("?z", "?S"), Covers("?y", "?z"), Finite("?z")],
         "one more element in the sum takes a share and gives nothing"),
@@ -60,6 +68,9 @@ pub(super) const RULES: &[Rule] = &[
     rule!(Reassociating, "sink-shift", "(sunk ?S (sub ?x ?c) (sub ?z ?c))"
         => text("(sunk ?S ?x ?z)"), [Lacks("?c", "?S"), Covers("?x", "?c"), Finite("?c")],
         "the maximum is subtracted, or something else"),
+    rule!(Reassociating, "sink-of-one", "(sunk ?S (sub ?x ?c) (neg ?c))"
+        => text("(sunk ?S ?x 0.0)"), [Lacks("?c", "?S"), Covers("?x", "?c"), Finite("?c")],
+        "one is added to the sum: exp(0), with the maximum subtracted exp(−m)"),
     rule!(Reassociating, "sink-appended", "(slice ?Z ?S ?p (softmax ?Z (append ?S ?Z ?x ?z)))"
         => Build(appended), [Covers("?x", "?z"), Finite("?z")],
         "a column of sinks that is dropped behind the softmax"),
