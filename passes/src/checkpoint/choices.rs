@@ -1,8 +1,10 @@
 //! The choices of a layer: pairs of bytes kept and seconds added, of which none is worse than
 //! another in both.
 //!
-//! All sets of stacks are tried, `2ⁿ` for `n` that can be dropped at all, up to `MOST`; beyond
-//! that the smallest stacks stay kept, and a bound says what this can cost. With offloading every
+//! All sets of stacks are tried, `2ⁿ` for `n` that can be dropped at all, up to `MOST`. Beyond that the smaller
+//! stacks are asked where that can matter: only a set of the larger ones that none beats, were the
+//! smaller ones free, is tried with all sets of them, up to `MORE` in all. What is left stays kept,
+//! and a bound says what this can cost. With offloading every
 //! stack that is kept may be kept on the host: `3ⁿ` sets, up to `SETS`; beyond that the smallest
 //! stay on the device.
 
@@ -10,6 +12,8 @@ use super::problem::{Kept, Problem};
 
 /// Stacks that are chosen among: 262,144 sets.
 const MOST: usize = 18;
+/// Sets with smaller stacks dropped too that are tried.
+const MORE: usize = 1 << 18;
 /// Ways to keep, drop and offload stacks that are tried.
 const SETS: u64 = 1 << 19;
 
@@ -35,14 +39,22 @@ pub struct Choices {
     pub unasked: u64,
 }
 
+/// Bytes, seconds, and the sets of stacks that are dropped and that are on the host.
+type Way = (u64, f64, (u32, u32));
+
 /// The choices of a problem, with or without the host's memory.
 pub fn choices(problem: &Problem, offload: bool) -> Choices {
+    among(problem, offload, MOST)
+}
+
+/// The choices, all sets of so many stacks being tried.
+fn among(problem: &Problem, offload: bool, most: usize) -> Choices {
     let count = problem.stacks.len();
     let fixed = problem.fixed();
     let mut largest: Vec<usize> = (0..count).collect();
     largest.sort_by_key(|i| (std::cmp::Reverse(problem.stacks[*i].bytes), *i));
     let mut free: Vec<usize> = largest.iter().copied().filter(|i| !fixed.has(*i)).collect();
-    free.truncate(MOST);
+    let mut smaller = free.split_off(most.min(free.len()));
     let moving = if offload { offered(&largest, &free) } else { Vec::new() };
     let moves = Moves::of(problem, &moving);
     // Sets in binary, each of which differs from the one before in few stacks.
@@ -59,7 +71,12 @@ pub fn choices(problem: &Problem, offload: bool) -> Choices {
             sets.push((all - bytes, seconds + problem.seen(copies, ways), (set, host)));
         }
     }
-    let choice = |(bytes, seconds, (set, host)): (u64, f64, (u32, u32))| {
+    if !offload {
+        smaller.truncate(u32::BITS as usize - 1 - free.len());
+        let asked = ask(problem, &free, &smaller, &mut sets);
+        free.extend(&smaller[..asked]);
+    }
+    let choice = |(bytes, seconds, (set, host)): Way| {
         let has = |list: &[usize], bits: u32, stack: usize| {
             list.iter().position(|f| *f == stack).is_some_and(|bit| bits >> bit & 1 == 1)
         };
@@ -71,6 +88,52 @@ pub fn choices(problem: &Problem, offload: bool) -> Choices {
     let asked = |i: &usize| (fixed.has(*i) || free.contains(i)) && (!offload || moving.contains(i));
     let unasked = largest.iter().filter(|i| !asked(i)).map(|i| problem.stacks[*i].bytes).sum();
     Choices { list, unasked }
+}
+
+/// Drops smaller stacks too, where no set is known that beats whatever can come of it. Gives how many of
+/// them were asked, from the largest on.
+fn ask(problem: &Problem, free: &[usize], smaller: &[usize], sets: &mut Vec<Way>) -> usize {
+    let keeping = |dropped: u32, stacks: &[usize]| {
+        let bit = |stack: usize| stacks.iter().position(|s| *s == stack);
+        Kept::only(problem.stacks.len(), |i| bit(i).is_none_or(|bit| dropped >> bit & 1 == 0))
+    };
+    if smaller.is_empty() {
+        return 0;
+    }
+    // At the least a set costs what runs again with the smaller stacks kept, less what need not run
+    // forward with all of them dropped.
+    let all: Vec<usize> = free.iter().chain(smaller).copied().collect();
+    let rest = ((1_u32 << smaller.len()) - 1) << free.len();
+    let least = |&(bytes, _, (set, _)): &Way| {
+        let [kept, bare] = [set, set | rest].map(|dropped| keeping(dropped, &all));
+        let again = problem.again_seconds(&kept).expect("sets that lose something are not listed");
+        (bytes, again - problem.saved_seconds(&bare), set)
+    };
+    let least: Vec<(u64, f64, u32)> = sets.iter().map(least).collect();
+    let known = undominated(sets.clone());
+    let beaten = |bytes: u64, seconds: f64| {
+        let below = known.partition_point(|(b, ..)| *b <= bytes);
+        below > 0 && known[below - 1].1 <= seconds
+    };
+    for asked in (1..=smaller.len()).rev() {
+        let bytes: u64 = smaller[..asked].iter().map(|i| problem.stacks[*i].bytes).sum();
+        let open = least.iter().filter(|(all, seconds, _)| !beaten(all - bytes, *seconds));
+        let open: Vec<u32> = open.map(|(_, _, set)| *set).collect();
+        if open.len() << asked > MORE {
+            continue;
+        }
+        for set in open {
+            for more in 1..1_u32 << asked {
+                let dropped = set | more << free.len();
+                let kept = keeping(dropped, &all);
+                if let Some(seconds) = problem.seconds(&kept) {
+                    sets.push((problem.bytes(&kept), seconds, (dropped, 0)));
+                }
+            }
+        }
+        return asked;
+    }
+    0
 }
 
 /// Those of the stacks, from the largest on, that may be moved to the host.
@@ -190,11 +253,33 @@ mod tests {
     #[test]
     fn too_many_stacks_keep_the_smallest() {
         let mut problem = chain(22);
-        problem.stacks.iter_mut().for_each(|s| s.bytes *= 1000);
+        problem.stacks.iter_mut().for_each(|s| {
+            s.bytes *= 1000;
+            s.copy = 0.0;
+        });
         (19..23).for_each(|i| problem.stacks[i].bytes = 1);
-        let found = choices(&problem, false);
-        assert_eq!(found.unasked, 4);
+        let found = choices(&problem, true);
+        assert_eq!(found.unasked % 1000, 4);
         assert!(found.list.iter().all(|c| (19..23).all(|i| c.kept.has(i))));
+    }
+
+    /// Smaller stacks that are asked where it matters lose nothing, makers that move to the way back
+    /// included.
+    #[test]
+    fn smaller_stacks_are_asked() {
+        for (length, wanted) in [(9, true), (11, true), (9, false), (11, false)] {
+            let mut problem = chain(length);
+            problem.makers.iter_mut().skip(3).step_by(2).for_each(|m| m.wanted = wanted);
+            // The second of them makes a small stack beside a large one.
+            problem.stacks.push(stack(1, 2));
+            let all = choices(&problem, false);
+            let some = among(&problem, false, 6);
+            assert_eq!((all.unasked, some.unasked), (0, 0));
+            let points = |c: &Choices| -> Vec<(u64, f64)> {
+                c.list.iter().map(|c| (c.bytes, c.seconds)).collect()
+            };
+            assert_eq!(points(&all), points(&some));
+        }
     }
 
     /// Every stack kept, dropped or kept on the host, by trying everything.

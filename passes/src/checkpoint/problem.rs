@@ -165,10 +165,19 @@ impl Problem {
     /// Seconds that a turn takes longer, both ways together, than when everything is kept; none
     /// when something is lost.
     pub fn seconds(&self, kept: &Kept) -> Option<f64> {
-        let again: f64 = self.again(kept)?.iter().map(|m| self.makers[*m].seconds).sum();
-        let forward = self.forward(kept);
-        let saved = self.makers.iter().zip(forward).filter(|(_, runs)| !runs);
-        Some(again - saved.map(|(maker, _)| maker.seconds).sum::<f64>())
+        Some(self.again_seconds(kept)? - self.saved_seconds(kept))
+    }
+
+    /// Seconds of what a turn of the reversed loop makes again; none when something is lost. Never less
+    /// when more is dropped.
+    pub fn again_seconds(&self, kept: &Kept) -> Option<f64> {
+        Some(self.again(kept)?.iter().map(|m| self.makers[*m].seconds).sum())
+    }
+
+    /// Seconds of what a turn of the forward loop need not run any more. Never less when more is dropped.
+    pub fn saved_seconds(&self, kept: &Kept) -> f64 {
+        let makers = self.makers.iter().zip(self.forward(kept));
+        makers.filter(|(_, runs)| !runs).map(|(maker, _)| maker.seconds).sum()
     }
 
     /// Seconds of the kernels of a turn of the forward loop and of one of the reversed loop; none
