@@ -46,8 +46,8 @@ pub struct PassArgs {
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
     /// What does not fit may also go to the host's memory and come back. Off by default: the time of
-    /// copies is an estimate, what other jobs leave of the host's memory and of the link is not
-    /// known, and on a CPU it is the same memory.
+    /// copies is that of a link with nothing else on it, what other jobs leave of it and of the host's
+    /// memory is not known, and on a CPU it is the same memory.
     #[arg(long)]
     pub offload: bool,
 }

@@ -116,6 +116,11 @@ fn the_first_pass_that_changes_results_is_named() {
         assert!(text.contains("form ") && text.contains("machine code"), "{text}");
         assert!(text.ends_with("no pass changes a result by more than 1e-4\n"), "{text}");
     }
+    // Where values are rounded, passes are compared before that and behind it.
+    let output = place.gigac(&["bisect", &model("nano"), "--set", "train.precision=bf16"]);
+    let text = String::from_utf8_lossy(&passed(&output).stdout).into_owned();
+    let at = |pass: &str| text.find(pass).unwrap_or_else(|| panic!("no {pass} in {text}"));
+    assert!(at("fuse ") < at("precision ") && at("precision ") < at("machine code"), "{text}");
     // Machine code computes in f32, everything before it in f64.
     let output = place.gigac(&["bisect", &model("nano"), "--tolerance", "1e-9"]);
     let message = failed(&output, 3);
