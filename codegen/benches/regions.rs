@@ -20,7 +20,7 @@ use gigac_codegen::x86::{CpuTarget, compile_cpu};
 use gigac_ir::kernel::{Access, Kernel};
 use support::{Aligned, Code, content, kernel, targets};
 
-const KERNELS: [&str; 9] = [
+const KERNELS: [&str; 12] = [
     include_str!("regions/triad.kernel"),
     include_str!("regions/adamw.kernel"),
     include_str!("regions/swiglu.kernel"),
@@ -30,12 +30,16 @@ const KERNELS: [&str; 9] = [
     include_str!("regions/rms_norm_grad.kernel"),
     include_str!("regions/softmax.kernel"),
     include_str!("regions/cross_entropy.kernel"),
+    include_str!("regions/column_sums.kernel"),
+    include_str!("regions/gather.kernel"),
+    include_str!("regions/scatter.kernel"),
 ];
 
 /// Sizes of large arrays, and of the small ones that replace them.
-const SMALL: [[&str; 2]; 6] = [
+const SMALL: [[&str; 2]; 7] = [
     ["16777216", "65536"],
     ["16384 / 1", "64 / 1"],
+    ["i32[16384] below 16384", "i32[64] below 64"],
     ["b: 8 / 1", "b: 1 / 1"],
     ["t: 2048 / 1", "t: 64 / 1"],
     ["21504000", "84000"],

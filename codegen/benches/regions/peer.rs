@@ -53,6 +53,10 @@ def cross_entropy():
     x = new(512, 42000).requires_grad_()
     def run(x): return F.cross_entropy(x, target)
     return [once(lambda: torch.autograd.grad(f(x), x)) for f in (run, torch.compile(run))]
+def column_sums(): return both(lambda x: x.sum(0), new(N // D, D))
+rows = torch.randint(0, N // D, (N // D,))
+def gather(): return both(lambda x: F.embedding(rows, x), new(N // D, D))
+def scatter(): return both(lambda x: torch.zeros(N // D, D).index_add_(0, rows, x), new(N // D, D))
 for name in sys.argv[2:]: print(*globals()[name]())
 ";
 

@@ -6,7 +6,7 @@ pub(crate) mod gpu;
 
 use gigac_codegen::x86::{CpuTarget, compile_cpu};
 use gigac_ir::image::{Entry, Image, KernelFn, missing_features};
-use gigac_ir::kernel::{Access, Arithmetic, Expr, Kernel, Stmt, Storage, VarId};
+use gigac_ir::kernel::{Access, Arithmetic, Buffer, Expr, Kernel, Stmt, Storage, VarId};
 use half::bf16;
 use memmap2::{Mmap, MmapMut};
 
@@ -118,13 +118,13 @@ pub(crate) fn content(kernel: &Kernel) -> Vec<Vec<f64>> {
         state >> 40
     };
     let arguments = kernel.buffers.iter().filter(|b| b.access != Access::Local);
-    let mut number = |storage| match storage {
+    let mut number = |buffer: &Buffer| match buffer.storage {
         Storage::F32 => f64::from((next() as f64 / 4_194_304.0 - 2.0) as f32),
         Storage::Bf16 => bf16::from_f64(next() as f64 / 4_194_304.0 - 2.0).to_f64(),
-        Storage::I32 => (next() % 7) as f64,
+        Storage::I32 => (next() % buffer.below.unwrap_or(7)) as f64,
         Storage::Bool => (next() % 2) as f64,
     };
-    arguments.map(|b| (0..b.elements).map(|_| number(b.storage)).collect()).collect()
+    arguments.map(|b| (0..b.elements).map(|_| number(b)).collect()).collect()
 }
 
 /// Compiles a kernel and runs its grid, in one call or split in three.
