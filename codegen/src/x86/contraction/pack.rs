@@ -153,11 +153,23 @@ impl<'c> Pack<'_, 'c, '_, '_> {
     /// Every step writes a whole vector; the next one overwrites what is not of the panel.
     fn rows_by_step(&self, first: IntValue<'c>, rows: IntValue<'c>) {
         let (emit, con, height) = (self.emit, self.contraction, self.tile.rows);
+        let together = self.steps_together();
         let step_of = |run: Run<'c>, panel: IntValue<'c>, step: IntValue<'c>| {
             let at = (self.product.k, emit.add(self.first_step, step));
             let vector = self.vector(self.product.lhs, run, at);
             let inside = emit.times(step, height.cast_signed());
             emit.store(vector, self.place(emit.add(panel, inside)));
+        };
+        let steps_of = |run: Run<'c>, panel: IntValue<'c>, step: IntValue<'c>| {
+            let at = |s: u64| emit.add(self.first_step, emit.add(step, emit.int(s.cast_signed())));
+            let vectors = (0..together)
+                .map(|s| self.vector(self.product.lhs, run, (self.product.k, at(s))))
+                .collect::<Vec<_>>();
+            let line = emit.add(panel, emit.times(step, height.cast_signed()));
+            for (i, vector) in (0..).zip(self.joined(&vectors)) {
+                let inside = emit.int((i * self.lanes()).cast_signed());
+                emit.store(vector, self.place(emit.add(line, inside)));
+            }
         };
         let size = self.layout.panel_size(self.tile).cast_signed();
         let single = |panel: IntValue<'c>| {
@@ -179,15 +191,23 @@ impl<'c> Pack<'_, 'c, '_, '_> {
         let fits = emit.add(fits, emit.int(1));
         let short = emit.compare(IntPredicate::ULT, room, lanes);
         let inside = emit.smaller(count, emit.choose(short, emit.int(0), fits));
-        let panel_of = |step: IntValue<'c>, panel: IntValue<'c>| {
+        let run_of = |panel: IntValue<'c>| {
             let start = emit.add(first, emit.times(panel, height.cast_signed()));
-            let run = Run { var: con.rows, start, starts: Starts::Multiples(1), mask: None };
-            step_of(run, emit.times(panel, size), step);
+            Run { var: con.rows, start, starts: Starts::Multiples(1), mask: None }
+        };
+        let panel_of = |step: IntValue<'c>, panel: IntValue<'c>| {
+            step_of(run_of(panel), emit.times(panel, size), step);
         };
         let all = (self.layout.group / height).cast_signed();
         let asked = emit.compare(IntPredicate::EQ, inside, emit.int(all));
         let whole = || {
-            emit.each(emit.int(0), self.steps, 1, |step| {
+            let full = emit.times(emit.over(self.steps, together), together.cast_signed());
+            emit.each(emit.int(0), full, together, |step| {
+                (0..all).map(|panel| emit.int(panel)).for_each(|panel| {
+                    steps_of(run_of(panel), emit.times(panel, size), step);
+                });
+            });
+            emit.each(full, self.steps, 1, |step| {
                 (0..all).for_each(|panel| panel_of(step, emit.int(panel)));
             });
         };
@@ -198,6 +218,25 @@ impl<'c> Pack<'_, 'c, '_, '_> {
         };
         emit.branch(asked, whole, some);
         emit.each(inside, count, 1, single);
+    }
+
+    /// The fewest steps whose rows of a panel fill whole vectors.
+    fn steps_together(&self) -> u64 {
+        let (lanes, height) = (self.lanes(), self.tile.rows);
+        (1..=lanes).find(|steps| (steps * height).is_multiple_of(lanes)).expect("so many lanes do")
+    }
+
+    /// The rows of a panel in consecutive steps, one behind the other.
+    fn joined(&self, steps: &[VectorValue<'c>]) -> Vec<VectorValue<'c>> {
+        let (lanes, height) = (self.lanes(), self.tile.rows);
+        let vector = |first: u64| {
+            let step = first / height;
+            let lane = |l: u64| (l / height - step) * lanes + l % height;
+            let lanes = (first..first + lanes).map(|l| u32::try_from(lane(l)).expect("few lanes"));
+            let next = steps[(step as usize + 1).min(steps.len() - 1)];
+            self.emit.shuffle(steps[step as usize], next, lanes)
+        };
+        (0..steps.len() as u64 * height / lanes).map(|i| vector(i * lanes)).collect()
     }
 
     /// The columns' operand, sliver by sliver, each `[k][columns of the register tile]`.
