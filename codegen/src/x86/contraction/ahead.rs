@@ -3,8 +3,11 @@
 //!
 //! Each full tile fetches its share of the source of the next rows (the next panel where rows are
 //! read in place, the next group where they are packed) and, while columns are packed turn by turn,
-//! of the columns of the next turn. Addresses may lie past the end of a buffer: fetching ahead
+//! of the columns of the next turn. What the tile itself will need comes first, in the first half of its loop, the rest
+//! after it: fetched together they would wait for each other. Addresses may lie past the end of a buffer: fetching ahead
 //! never faults, and what is no operand is never used.
+
+use std::ops::Range;
 
 use gigac_ir::kernel::{BufferId, Offset, TileId, VarId};
 use inkwell::values::{BasicValueEnum, IntValue, PointerValue};
@@ -47,6 +50,13 @@ pub(super) struct Walk {
 }
 
 impl Walk {
+    /// The first turn of a walk that leaves the first half of the loop to what the tile itself needs,
+    /// as far as its lines allow.
+    pub(super) fn late(self) -> u64 {
+        let last = self.over.saturating_sub(self.turns());
+        (self.over / 2).min(last)
+    }
+
     fn per_turn(self) -> u64 {
         (self.strides * self.rows).div_ceil(self.over.max(1))
     }
@@ -160,7 +170,7 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
             let at = [(con.rows, first_row), (con.cols, first_col)];
             let stride = emit.choose(last, emit.int(by_row.cast_signed()), emit.int(0));
             let from = self.address(frame, place, &at);
-            Some(Fetch { from, stride, walk, cache })
+            Some(Fetch { from, stride, walk, cache, start: 0 })
         };
         places.into_iter().filter_map(fetch).collect()
     }
@@ -177,7 +187,7 @@ impl<'c, 'k> Driver<'_, 'c, '_, 'k> {
         let rows = (tile.cols() * 4).div_ceil(LINE);
         let walk = Walk { stride, strides: tile.rows, apart: LINE, rows, over };
         let stride = self.emit.int(stride.cast_signed());
-        Some(Fetch { from: sums, stride, walk, cache: Cache::First })
+        Some(Fetch { from: sums, stride, walk, cache: Cache::First, start: 0 })
     }
 
     /// What the epilogue behind a product loads and stores.
@@ -266,18 +276,21 @@ pub(super) struct Fetch<'c> {
     pub(super) stride: IntValue<'c>,
     pub(super) walk: Walk,
     pub(super) cache: Cache,
+    /// The first turn of the main loop that fetches.
+    pub(super) start: u64,
 }
 
 impl<'c> Fetch<'c> {
     /// Turns of the main loop that fetch.
-    pub(super) fn turns(&self) -> u64 {
-        self.walk.turns()
+    pub(super) fn turns(&self) -> Range<u64> {
+        self.start..self.start + self.walk.turns()
     }
 
     /// Fetches the lines of one turn of the main loop.
     pub(super) fn turn(&self, emit: &Emit<'c, '_>, turn: IntValue<'c>) {
         let Walk { strides, apart, .. } = self.walk;
         let per_turn = self.walk.per_turn();
+        let turn = emit.sub(turn, emit.int(self.start.cast_signed()));
         for i in 0..per_turn.cast_signed() {
             let line = emit.add(emit.times(turn, per_turn.cast_signed()), emit.int(i));
             let (along, row) = (emit.modulo(line, strides), emit.over(line, strides));

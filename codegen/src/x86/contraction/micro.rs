@@ -74,15 +74,16 @@ impl<'c> Micro<'_, 'c, '_> {
         let zero = emit.vector_type().const_zero();
         let start = vec![zero; (self.shape.rows * self.shape.vectors) as usize];
         let whole = emit.times(emit.over(steps, UNROLL), UNROLL.cast_signed());
-        let mut ends: Vec<u64> = self.fetches.iter().map(Fetch::turns).collect();
-        ends.sort_unstable();
-        ends.dedup();
-        let (mut from, mut sums) = (emit.int(0), start);
-        for turns in ends {
-            let to = emit.smaller(whole, emit.int((turns * UNROLL).cast_signed()));
-            let fetches = self.fetches.iter().filter(|f| f.turns() >= turns).collect::<Vec<_>>();
-            sums = self.steps(from, to, UNROLL, &fetches, sums);
-            from = to;
+        let turns = || self.fetches.iter().map(Fetch::turns);
+        let mut bounds: Vec<u64> = turns().flat_map(|t| [t.start, t.end]).collect();
+        bounds.sort_unstable();
+        bounds.dedup();
+        let (mut from, mut sums, mut before) = (emit.int(0), start, 0);
+        for turn in bounds.into_iter().filter(|turn| *turn > 0) {
+            let to = emit.smaller(whole, emit.int((turn * UNROLL).cast_signed()));
+            let fetches = self.fetches.iter().filter(|f| f.turns().contains(&before));
+            sums = self.steps(from, to, UNROLL, &fetches.collect::<Vec<_>>(), sums);
+            (from, before) = (to, turn);
         }
         sums = self.steps(from, whole, UNROLL, &[], sums);
         self.steps(whole, steps, 1, &[], sums)

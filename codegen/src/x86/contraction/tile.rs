@@ -126,7 +126,8 @@ fn fetches<'c>(
             true => int_param(function, next()),
             false => emit.int(stream.walk.stride.cast_signed()),
         };
-        fetches.push(Fetch { from, stride, walk: stream.walk, cache: Cache::Second });
+        let (walk, start) = (stream.walk, stream.walk.late());
+        fetches.push(Fetch { from, stride, walk, cache: Cache::Second, start });
     }
     fetches
 }
