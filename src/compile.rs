@@ -12,7 +12,7 @@ use gigac_ir::train::{Phase, Settings, Span};
 use gigac_passes::driver::{Alone, Observer};
 use gigac_passes::options::Options;
 use gigac_passes::pipeline::{self, Programs, Source as Compiled};
-use gigac_passes::price;
+use gigac_passes::{precision, price};
 
 use crate::failure::Failure;
 
@@ -142,15 +142,27 @@ pub struct CompiledPhase {
 /// Mistakes of the text, also those that only the changed constants of a phase bring about.
 pub fn checked(request: &Request) -> Result<Vec<CheckedPhase>, Failure> {
     let train = request.model(&[], true)?.train.unwrap_or_default();
-    if train.phases.is_empty() {
-        return Ok(vec![phase(request, None, train.settings.clone(), String::new())?]);
-    }
-    let named = train.phases.iter().enumerate();
-    let mut phases: Vec<CheckedPhase> = named
-        .map(|(i, p)| phase(request, Some(p.clone()), p.settings.clone(), format!("phase{i}_")))
-        .collect::<Result<_, Failure>>()?;
-    schedule_spans(&mut phases);
+    let mut phases = if train.phases.is_empty() {
+        vec![phase(request, None, train.settings.clone(), String::new())?]
+    } else {
+        let named = train.phases.iter().enumerate();
+        let mut phases: Vec<CheckedPhase> = named
+            .map(|(i, p)| phase(request, Some(p.clone()), p.settings.clone(), format!("phase{i}_")))
+            .collect::<Result<_, Failure>>()?;
+        schedule_spans(&mut phases);
+        phases
+    };
+    note_copies(&mut phases);
     Ok(phases)
+}
+
+/// Notes in all graphs of all phases which weights have a copy in bf16: those that any phase reads so.
+fn note_copies(phases: &mut [CheckedPhase]) {
+    let copies = phases.iter().flat_map(|phase| precision::copies(phase.source())).collect();
+    for phase in phases {
+        precision::note_copies(&mut phase.graph, &copies);
+        precision::note_copies(&mut phase.evaluating, &copies);
+    }
 }
 
 /// A phase's own schedule runs over it alone; the schedule of the block runs over neighbouring

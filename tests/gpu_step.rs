@@ -23,7 +23,6 @@ use gigac_runtime::exec::arena::Arena;
 use gigac_runtime::exec::code::Kernels;
 use gigac_runtime::exec::executor::Executor;
 use gigac_runtime::exec::pool::Pool;
-use gigac_runtime::weights::initial;
 use gigac_runtime::weights::random::Stream;
 
 /// Bytes for the models to learn.
@@ -55,11 +54,14 @@ trait Device {
     fn start(&mut self) {
         for state in self.plan().states.clone() {
             let param = &self.plan().params[state.param as usize];
-            let mut values = vec![0.0; initial::elements(self.plan(), &state) as usize];
-            if state.slot == Slot::Weight {
+            let mut values = vec![0.0; self.plan().elements(&state) as usize];
+            if matches!(state.slot, Slot::Weight | Slot::Rounded) {
                 Stream::new(SEED, &param.name).fill(param.init, 0, &mut values);
             }
-            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let bytes: Vec<u8> = match state.slot {
+                Slot::Rounded => rounded(&values),
+                _ => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            };
             self.write(state.offset, &bytes);
         }
     }
@@ -270,11 +272,32 @@ fn compare(model: &Model, options: Options, steps: u64, bounds: &Bounds) {
         if a.slot != Slot::Weight {
             continue;
         }
-        let count = initial::elements(cpu.plan(), a);
+        let count = cpu.plan().elements(a);
         let (x, y) = (cpu.floats(a.offset, count), gpu.floats(b.offset, count));
         let name = &cpu.plan().params[a.param as usize].name;
         assert_near(name, &x, &y, bounds.weights);
     }
+    copies_are_the_weights(&cpu);
+    copies_are_the_weights(&gpu);
+}
+
+/// Every copy in bf16 is its weight of after the last step, rounded.
+fn copies_are_the_weights(device: &impl Device) {
+    let plan = device.plan();
+    for copy in plan.states.iter().filter(|s| s.slot == Slot::Rounded) {
+        let count = plan.elements(copy);
+        let weight = |s: &&plan::State| s.slot == Slot::Weight && s.param == copy.param;
+        let weight = plan.states.iter().find(weight).expect("what has a copy has a weight");
+        let weights: Vec<f32> =
+            device.floats(weight.offset, count).into_iter().map(|x| x as f32).collect();
+        let name = &plan.params[copy.param as usize].name;
+        assert!(device.read(copy.offset, 2 * count) == rounded(&weights), "the copy of {name}");
+    }
+}
+
+/// Numbers in bf16.
+fn rounded(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect()
 }
 
 fn near(what: &str, role: &Role, cpu: &Cpu, gpu: &Gpu, bound: f64) {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use crate::graph::{DType, Feed, Graph, Init, InputId, ParamId, Slot};
 use crate::interpret::InterpretError;
 use crate::philox::{philox, uniform};
+use crate::pointwise::Pointwise;
 
 /// What comes from outside.
 #[derive(Clone, Debug, Default)]
 pub struct Bindings {
-    /// States in storage order. Moments that are absent are zero.
+    /// States in storage order. Moments that are absent are zero, copies are the weights rounded.
     pub params: BTreeMap<(ParamId, Slot), Vec<f64>>,
     /// Columns of the data in the order of the input's axes.
     pub inputs: BTreeMap<InputId, Vec<f64>>,
@@ -77,8 +78,15 @@ impl Bindings {
         let expected = graph.elements(&def.axes());
         match self.params.get(&(param, slot)) {
             Some(data) => counted(&def.name, expected, data.clone()),
-            None if slot == Slot::Weight => Err(InterpretError::Unbound(def.name.clone())),
-            None => Ok(vec![0.0; expected as usize]),
+            None => match slot {
+                Slot::Weight => Err(InterpretError::Unbound(def.name.clone())),
+                Slot::Moment1 | Slot::Moment2 => Ok(vec![0.0; expected as usize]),
+                Slot::Rounded => {
+                    let weights = self.state(graph, param, Slot::Weight)?;
+                    let round = Pointwise::Bf16.def().eval;
+                    Ok(weights.into_iter().map(|x| round(&[x])).collect())
+                }
+            },
         }
     }
 

@@ -8,7 +8,7 @@ use crate::train::Settings;
 
 /// A compiled model: plans, code, and the numbers that reports need.
 ///
-/// All plans of a program work in one arena. The states (weights, then moments) lie first, and at
+/// All plans of a program work in one arena. The states (weights, moments, copies in bf16) lie first, and at
 /// equal addresses in every plan of every phase; so phases and kinds of plans can follow each
 /// other without moving anything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

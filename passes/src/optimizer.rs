@@ -3,7 +3,8 @@
 //! Adds, as graph, what other systems do on the host: the learning rate of the step, the number
 //! of gradient elements that are not finite and what to do about them, the global norm and the
 //! clip factor `min(1, clip / (norm + 1e-6))`, and AdamW (arXiv:1711.05101, Algorithm 2, with bias
-//! correction). The results are [`Role::Update`]s of weights and moments.
+//! correction). The results are [`Role::Update`]s of weights, moments, and of the copies in bf16 of those
+//! weights that have one, whatever this step computes in: a copy is never older than its weight.
 
 use gigac_ir::graph::{
     Builder, DType, Feed, Graph, Input, InputId, Op, ParamId, Role, Slot, Type, ValueId,
@@ -302,6 +303,7 @@ impl Step {
         let change = self.f(Mul, &[direction, rate])?;
         let new = self.f(Sub, &[kept, change])?;
         let guarded = matches!(settings.on_nan, OnNan::Skip | OnNan::Halt);
+        let rounded = self.b.graph.params[param.index()].rounded;
         for (slot, new, old) in [
             (Slot::Moment1, mean, old[0]),
             (Slot::Moment2, power, old[1]),
@@ -312,6 +314,10 @@ impl Step {
                 false => new,
             };
             self.b.result(Role::Update(param, slot), value);
+            if slot == Slot::Weight && rounded {
+                let copy = self.b.op(Op::Cast(DType::Bf16), &[value])?;
+                self.b.result(Role::Update(param, Slot::Rounded), copy);
+            }
         }
         Ok(())
     }

@@ -50,6 +50,7 @@ pub(crate) fn describe(role: &Role, param: impl Fn(usize) -> String) -> String {
         Role::LearningRate => "learning rate".to_owned(),
         Role::NanGradients => "number of bad gradients".to_owned(),
         Role::Update(p, Slot::Weight) => format!("new `{}`", param(p.index())),
+        Role::Update(p, Slot::Rounded) => format!("new `{}` in bf16", param(p.index())),
         Role::Update(p, slot) => format!("new {slot:?} of `{}`", param(p.index())),
     }
 }

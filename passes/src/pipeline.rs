@@ -176,12 +176,12 @@ pub fn graph_before(source: Source<'_>, purpose: Purpose, before: &str) -> Graph
     }
 }
 
-fn is_output(role: &Role) -> bool {
+pub(crate) fn is_output(role: &Role) -> bool {
     matches!(role, Role::Output(_))
 }
 
 /// The part of a graph that gives some of its results.
-fn part(graph: &Graph, wanted: impl Fn(&Role) -> bool) -> Graph {
+pub(crate) fn part(graph: &Graph, wanted: impl Fn(&Role) -> bool) -> Graph {
     let mut part = graph.clone();
     let kept = || graph.results().filter(|(role, _)| wanted(role));
     part.root.results = kept().map(|(_, value)| value).collect();

@@ -75,6 +75,7 @@ pub fn bench(
     let plan = &phase.step;
     initial::weights(plan, &mut machine.arena, &mut machine.pool, 0);
     initial::moments(plan, &mut machine.arena);
+    initial::round(plan, &mut machine.arena, &mut machine.pool);
     let layout = Layout::new(plan);
     let (mut source, mut batch) = (Synthetic::new(&layout, 0), Batch::new(&layout));
     let mut executor = machine.bind(plan)?;

@@ -203,7 +203,8 @@ impl Trial {
         arena.poison(0);
         for state in &plan.states {
             let data = self.bindings.state(&graph, ParamId(state.param), state.slot);
-            put(&mut arena, state.offset, Storage::F32, &data.unwrap_or_else(|e| panic!("{e}")));
+            let data = data.unwrap_or_else(|e| panic!("{e}"));
+            put(&mut arena, state.offset, state.slot.dtype().storage(), &data);
         }
         for input in &plan.inputs {
             let id = graph.inputs.iter().position(|i| i.name == input.name);

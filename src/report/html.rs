@@ -44,6 +44,7 @@ fn colour(category: Category) -> &'static str {
     match category {
         Category::Weights => "#4477aa",
         Category::Optimizer => "#88aacc",
+        Category::Copies => "#66ccee",
         Category::Inputs => "#bbbbbb",
         Category::Results => "#999999",
         Category::Gradients => "#ccbb44",

@@ -6,6 +6,7 @@ pub mod json;
 pub mod text;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use gigac_cost::schedule::{Schedule, seconds};
 use gigac_cost::simulate::{Simulation, simulate};
@@ -13,7 +14,7 @@ use gigac_cost::target::{Device, Figure};
 use gigac_cost::time::{Bound, Time, time};
 use gigac_cost::work::Work;
 use gigac_frontend::SourceMap;
-use gigac_ir::graph::{Slot, Span};
+use gigac_ir::graph::Span;
 use gigac_ir::kernel::Storage;
 use gigac_ir::plan::{Category, Plan, PlanBuffer, What, moments};
 use gigac_passes::desync::{Certificate, Dependence, certify};
@@ -284,8 +285,7 @@ impl Memory {
 }
 
 fn moving(buffer: &PlanBuffer) -> bool {
-    let state = matches!(buffer.category, Category::Weights | Category::Optimizer);
-    !state && buffer.category.memory() == gigac_ir::plan::Memory::Device
+    !buffer.category.is_state() && buffer.category.memory() == gigac_ir::plan::Memory::Device
 }
 
 fn lives(buffer: &PlanBuffer, at: u32) -> bool {
@@ -296,9 +296,8 @@ fn lives(buffer: &PlanBuffer, at: u32) -> bool {
 fn states(plan: &Plan) -> BTreeMap<Category, u64> {
     let mut rows = BTreeMap::new();
     for state in &plan.states {
-        let category =
-            if state.slot == Slot::Weight { Category::Weights } else { Category::Optimizer };
-        *rows.entry(category).or_default() += 4 * plan.params[state.param as usize].elements();
+        let Range { start, end } = plan.extent(state);
+        *rows.entry(Category::of(state.slot)).or_default() += end - start;
     }
     rows
 }

@@ -1,8 +1,10 @@
 //! Models that say `precision bf16`, or are told to.
 
+use std::path::Path;
+
 use serde_json::Value;
 
-use crate::support::{Place, Run, metrics, model, number, passed, read, root};
+use crate::support::{CORPUS, Place, Run, metrics, model, number, passed, read, root};
 
 /// Losses stay as near to those of f32 as 8 bits of a number allow: half a unit in the last place is
 /// 2⁻⁹, and a loss is a mean over tokens.
@@ -45,4 +47,43 @@ fn the_command_line_decides_about_the_width() {
     assert_eq!(bytes(narrow, "weights"), bytes(wide, "weights"), "the master copy is f32");
     let saved = |set| bytes(set, "saved") as f64;
     assert!(saved(narrow) < 0.55 * saved(wide), "{} of {} bytes", saved(narrow), saved(wide));
+}
+
+/// The copies in bf16 follow from the weights: a run that was cut anywhere, also between a phase in f32, which
+/// does not read them, and one in bf16, goes on with the same bits, and checkpoints hold none.
+#[test]
+fn a_run_in_bf16_may_be_cut_anywhere() {
+    let place = Place::new();
+    let text = std::fs::read_to_string(model("nano")).expect("a shipped model");
+    let (text, _) = text.split_once("train {").expect("a train block");
+    let train = "train {
+        clip 1.0
+        on_nan skip
+        precision bf16
+        phase 256 tokens
+        phase 256 tokens { precision f32 }
+        phase 256 tokens
+      }";
+    let path = place.write("phases.giga", format!("{text}{train}").as_bytes());
+    let run = |name: &str, flags: &[&str]| {
+        let (out, export) = (place.path(name), place.path(&format!("{name}.st")));
+        let words = ["train", &path, "--data", CORPUS, "--export", &export, "--quiet"];
+        passed(&place.gigac(&[&words, &["--out", &out][..], flags].concat()));
+        (metrics(&out), read(export))
+    };
+    let whole = run("whole", &[]);
+    let steps = whole.0.len();
+    assert!(steps >= 6 && steps.is_multiple_of(3), "{steps} steps");
+    for cut in 1..steps {
+        run("parts", &["--resume", "--steps", &cut.to_string()]);
+    }
+    assert!(run("parts", &["--resume"]) == whole);
+    let folder = Path::new(&place.path("parts")).join("checkpoints");
+    let newest = std::fs::read_to_string(folder.join("latest")).expect("checkpoints");
+    let index: Value =
+        serde_json::from_slice(&read(folder.join(newest.trim()).join("index.json"))).expect("JSON");
+    let tensors = index["shards"][0]["tensors"].as_array().expect("a list");
+    let slots = ["weight", "moment1", "moment2"];
+    let known = |name: &Value| slots.iter().any(|s| name.as_str().is_some_and(|n| n.ends_with(s)));
+    assert!(tensors.len() == 36 && tensors.iter().all(known), "{tensors:?}");
 }

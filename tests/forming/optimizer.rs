@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gigac_ir::graph::{Op, ParamId, Role, ValueId};
+use gigac_ir::graph::{Op, ParamId, Role, Slot, ValueId};
 use gigac_passes::form::{Formed, Launch};
 
 use super::support::{LOSS, launches, reads, show, with, writes};
@@ -19,6 +19,7 @@ const BLOCKS: &[&str] = &[
     "train { schedule constant(1e-3)\n  on_nan halt\n  clip 2.0 }",
     "train { precision bf16 { master f32, reduce f32 }\n  clip 1.0 }",
     "train { precision bf16 { master f32, reduce f32 }\n  on_nan zero }",
+    "train { precision bf16 { master f32, reduce f32 }\n  on_nan skip\n  clip 1.0 }",
     "train { batch 4096 tokens\n  clip 1.0 }",
 ];
 
@@ -35,15 +36,18 @@ fn the_optimizer_passes_once_over_each_parameter() {
         let formed = with(block, LAYER, LOSS);
         let all = launches(&formed.units);
         let mut updated: BTreeMap<ParamId, BTreeSet<usize>> = BTreeMap::new();
-        let mut values: BTreeMap<ParamId, Vec<ValueId>> = BTreeMap::new();
+        let mut values: BTreeMap<ParamId, Vec<(Slot, ValueId)>> = BTreeMap::new();
         for (role, value) in formed.graph.results() {
-            let Role::Update(param, _) = role else { continue };
+            let Role::Update(param, slot) = role else { continue };
             let makes = |l: &Launch| writes(&formed, l).iter().any(|(v, _)| *v == value);
             let makers = (0..all.len()).filter(|i| makes(all[*i]));
             updated.entry(*param).or_default().extend(makers);
-            values.entry(*param).or_default().push(value);
+            values.entry(*param).or_default().push((*slot, value));
         }
         assert_eq!(updated.len(), 5, "{block}");
+        // All but the table.
+        let copies = formed.graph.params.iter().filter(|param| param.rounded).count();
+        assert_eq!(copies, if block.contains("bf16") { 4 } else { 0 }, "{block}");
         for (param, makers) in updated {
             let makers: Vec<&Launch> = makers.into_iter().map(|i| all[i]).collect();
             assert_eq!(makers.len(), 1, "{block}\n{}", show(&formed, &makers));
@@ -52,8 +56,9 @@ fn the_optimizer_passes_once_over_each_parameter() {
     }
 }
 
-/// A launch reads weight, moments and gradient of a parameter once, and writes weight and moments once.
-fn once(formed: &Formed, launch: &Launch, param: ParamId, updates: &[ValueId]) {
+/// A launch reads weight, moments and gradient of a parameter once, and writes weight, moments and the copy in
+/// bf16, if there is one, once. It does not read the old copy.
+fn once(formed: &Formed, launch: &Launch, param: ParamId, updates: &[(Slot, ValueId)]) {
     let kernel = &formed.kernels[launch.kernel];
     let text = kernel.to_string();
     let count = |what: &str, value: ValueId| {
@@ -62,14 +67,19 @@ fn once(formed: &Formed, launch: &Launch, param: ParamId, updates: &[ValueId]) {
             buffers.filter(|(v, _)| **v == value).map(|(_, b)| format!("{what} {}[", b.name));
         access.map(|access| text.matches(&access).count()).sum::<usize>()
     };
-    let states =
-        formed.graph.root.nodes.iter().filter(|n| matches!(n.op, Op::Param(p, _) if p == param));
-    let states: Vec<ValueId> = states.map(|n| n.results[0]).collect();
-    assert_eq!([states.len(), updates.len()], [3, 3], "weight and two moments of {param:?}");
-    for (state, update) in states.iter().zip(updates) {
-        assert_eq!([count("load", *state), count("store", *update)], [1, 1], "{state}:\n{text}");
+    let state = |slot: Slot| {
+        let mut nodes = formed.graph.root.nodes.iter();
+        nodes.find(|n| n.op == Op::Param(param, slot)).map(|n| n.results[0])
+    };
+    let states: Vec<ValueId> = Slot::ALL.into_iter().filter_map(state).collect();
+    let info = &formed.graph.params[param.index()];
+    assert_eq!(updates.len(), 3 + usize::from(info.rounded), "updates of {param:?}");
+    for (slot, update) in updates {
+        let loads = state(*slot).map_or(0, |old| count("load", old));
+        let wanted = [usize::from(*slot != Slot::Rounded), 1];
+        assert_eq!([loads, count("store", *update)], wanted, "{slot:?}:\n{text}");
     }
-    let size = formed.graph.elements(&formed.graph.params[param.index()].axes());
+    let size = formed.graph.elements(&info.axes());
     let others =
         reads(formed, launch).into_iter().filter(|(v, n)| *n == size && !states.contains(v));
     let others: Vec<usize> = others.map(|(v, _)| count("load", v)).collect();

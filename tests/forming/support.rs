@@ -9,6 +9,7 @@ use gigac_passes::form::{Formed, Launch, Unit};
 use gigac_passes::options::Options;
 use gigac_passes::pass::{Purpose, Stage};
 use gigac_passes::pipeline::{self, position};
+use gigac_passes::precision;
 
 /// A loss that takes little.
 pub(crate) const LOSS: &str = "loss mean(cross_entropy(logits, targets; V))";
@@ -60,15 +61,21 @@ pub(crate) fn compiled(text: &str, end: usize) -> Stage {
         gigac_frontend::compile(&source, &none, &[], Mode { training })
             .unwrap_or_else(|e| panic!("{}\n{text}", e.render(false)))
     };
-    let (training, evaluating) = (mode(true), mode(false));
+    let (mut training, mut evaluating) = (mode(true), mode(false));
     let clipped = Settings { clip: Some(1.0), ..Settings::default() };
+    let settings = training.train.take().map_or(clipped, |train| train.settings);
     let source = pipeline::Source {
         training: &training.graph,
         evaluating: &evaluating.graph,
-        settings: training.train.as_ref().map_or(&clipped, |train| &train.settings),
+        settings: &settings,
         micro: 1,
         prefix: "",
     };
+    let copies = precision::copies(source);
+    let graphs = [&mut training.graph, &mut evaluating.graph];
+    graphs.into_iter().for_each(|graph| precision::note_copies(graph, &copies));
+    let source =
+        pipeline::Source { training: &training.graph, evaluating: &evaluating.graph, ..source };
     pipeline::compile(source, Purpose::Step, &Options::default(), end, &mut Alone)
 }
 

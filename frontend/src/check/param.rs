@@ -153,6 +153,7 @@ impl Checker {
             lr: treatment.lr,
             decay: treatment.decay.unwrap_or(if kept >= 2 { 1.0 } else { 0.0 }),
             frozen: treatment.frozen,
+            rounded: false,
             stored,
             span: Some(span),
         });

@@ -27,7 +27,7 @@ pub use verify::{GraphError, GraphErrorKind};
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::Reduction;
+use crate::kernel::{Reduction, Storage};
 use crate::pointwise::Pointwise;
 
 macro_rules! id {
@@ -88,6 +88,16 @@ impl DType {
     /// Whether values are real numbers.
     pub fn is_real(self) -> bool {
         matches!(self, Self::F32 | Self::Bf16)
+    }
+
+    /// How elements lie in memory.
+    pub fn storage(self) -> Storage {
+        match self {
+            Self::F32 => Storage::F32,
+            Self::Bf16 => Storage::Bf16,
+            Self::Int { .. } => Storage::I32,
+            Self::Bool => Storage::Bool,
+        }
     }
 }
 
@@ -202,6 +212,8 @@ pub struct Param {
     pub decay: f64,
     /// Not trained.
     pub frozen: bool,
+    /// Has a copy in bf16 beside the weights ([`Slot::Rounded`]).
+    pub rounded: bool,
     /// Names in checkpoints.
     pub stored: Stored,
     /// The declaration.
@@ -212,6 +224,15 @@ impl Param {
     /// All axes in storage order, row-major.
     pub fn axes(&self) -> Vec<AxisId> {
         self.dims.iter().flatten().copied().collect()
+    }
+
+    /// Whether it has a state.
+    pub fn has(&self, slot: Slot) -> bool {
+        match slot {
+            Slot::Weight => true,
+            Slot::Moment1 | Slot::Moment2 => !self.frozen,
+            Slot::Rounded => self.rounded,
+        }
     }
 }
 
@@ -252,6 +273,21 @@ pub enum Slot {
     Moment1,
     /// Running mean of its square.
     Moment2,
+    /// The weights as bf16. It follows from them, so files leave it out.
+    Rounded,
+}
+
+impl Slot {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Weight, Self::Moment1, Self::Moment2, Self::Rounded];
+
+    /// Element type of the tensor.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::Weight | Self::Moment1 | Self::Moment2 => DType::F32,
+            Self::Rounded => DType::Bf16,
+        }
+    }
 }
 
 /// An f64 that can be hashed and compared by its bits.

@@ -3,7 +3,8 @@
 //! ```text
 //! graph   = "graph" name "{" ["axes" name "=" size {"," …}] {"param" param} {"input" input}
 //!           {node} {"result" role "=" value} "}"
-//! param   = name "[" [dim {"," dim}] "]" [init] ["lr" real] ["decay" real] ["frozen"] [stored]
+//! param   = name "[" [dim {"," dim}] "]" [init] ["lr" real] ["decay" real] ["frozen"] ["rounded"]
+//!           [stored]
 //! dim     = axis {"*" axis}
 //! init    = "=" real | "~" ("normal" | "truncated") "(" real ")" | "~" "uniform" "(" real "," real ")"
 //! stored  = "as" "[" part {"," part} "]" ["spread" "[" axes "]"] "from" "(" ints ")"
@@ -27,7 +28,7 @@
 //! ```
 //! A name is a word, or a string. White space separates tokens and means nothing else, except that
 //! operands begin on the line of their operation; `;` starts a comment. Types may be left out where they follow from the operation. What a parameter leaves
-//! out is zero, one, not frozen, and stored under its own name.
+//! out is zero, one, not frozen, without a copy in bf16, and stored under its own name.
 
 use std::collections::HashMap;
 
@@ -139,11 +140,12 @@ fn param<'a>(graph: &Graph, text: &'a str) -> Parsed<'a, Param> {
     let (text, lr) = factor(text, "lr")?;
     let (text, decay) = factor(text, "decay")?;
     let (text, frozen) = accept_word(text, "frozen");
+    let (text, rounded) = accept_word(text, "rounded");
     let (text, stored) = match accept_word(text, "as") {
         (text, true) => stored(graph, text)?,
         (text, false) => (text, Stored::plain(&name, dims.len())),
     };
-    Ok((text, Param { name, dims, init, lr, decay, frozen, stored, span: None }))
+    Ok((text, Param { name, dims, init, lr, decay, frozen, rounded, stored, span: None }))
 }
 
 fn dim<'a>(graph: &Graph, text: &'a str) -> Parsed<'a, Vec<AxisId>> {

@@ -70,6 +70,9 @@ fn print_declaration(graph: &Graph, param: &Param) -> String {
     if param.frozen {
         out += " frozen";
     }
+    if param.rounded {
+        out += " rounded";
+    }
     if param.stored != Stored::plain(&param.name, param.dims.len()) {
         out += &print_stored(graph, &param.stored);
     }

@@ -12,7 +12,7 @@ const SAMPLE: &str = r#"
 graph sample {
   axes L = 2, T = 4, S = 4, D = 6, H = 2, K = 3, V = 5
   param embed[V, H*K] ~ normal(0.02) lr 0.5 decay 0.0 as ["embed"] from (0, 4)
-  param w[L, D] = 1.0 frozen as ["layer.", number(1 + 2*L)] spread [L] from (0)
+  param w[L, D] = 1.0 frozen rounded as ["layer.", number(1 + 2*L)] spread [L] from (0)
   input tokens: int(0, 5)[T] from data
   input seed: int(0, 100) from seed
   %0: f32[V, H, K] = param[embed]
@@ -46,8 +46,11 @@ graph sample {
     %37: f32[T, S] = mul %34, %35
     give %36, %37
   }
+  %38: bf16[L, D] = param[w rounded]
+  %39: f32[L, D] = mul %1, %38
   result term 0 = %23
   result output y = %20
+  result output z = %39
 }
 "#;
 
@@ -86,6 +89,23 @@ fn the_sample_reads_verifies_and_runs() {
     assert!(is_small(&graph));
     assert_eq!(graph.to_string(), SAMPLE.trim());
     exercise(SAMPLE);
+}
+
+/// What is not bound of a copy are the weights, rounded to nearest even.
+#[test]
+fn a_copy_is_its_weight_rounded() {
+    let text = "graph g {\n  axes T = 3\n  param w[T] = 0.0 rounded\n  %0 = param[w rounded]\n  \
+                result output copy = %0\n}";
+    let graph = Graph::parse(text).unwrap();
+    graph.verify().unwrap();
+    let (w, step) = (ParamId(0), 1.0 / 128.0);
+    let mut bindings = Bindings::default();
+    let weights = vec![1.0 + 0.5 * step, 1.0 + 1.5 * step, -1.0 - 0.6 * step];
+    bindings.params.insert((w, Slot::Weight), weights);
+    let copy = interpret(&graph, &bindings).unwrap().remove(0);
+    assert_eq!(copy.data, [1.0, 1.0 + 2.0 * step, -1.0 - step]);
+    bindings.params.insert((w, Slot::Rounded), vec![3.0; 3]);
+    assert_eq!(interpret(&graph, &bindings).unwrap()[0].data, [3.0; 3], "what is bound counts");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //!   A repeat's turn is an int in its axis, carried values keep their type, slices lack the axis.
 //!   A score function is closed and pointwise, and has the axes of the raw product.
 //! - **Parameters:** each axis once, one start per stored dimension, each spread axis among them.
+//!   A state that is read or updated is one that its parameter has.
 //! - **Results:** one role each, no role twice; losses and metrics are scalars, gradients and
 //!   updates have their parameter's axes, a denominator belongs to a term and depends on no
 //!   parameter.
@@ -15,7 +16,7 @@ use std::collections::HashSet;
 
 use thiserror::Error;
 
-use super::{AxisId, DType, Graph, NamePart, Node, Op, Param, Region, Role, Type, ValueId};
+use super::{AxisId, DType, Graph, NamePart, Node, Op, Param, Region, Role, Slot, Type, ValueId};
 use crate::ops::{self, OpError};
 
 /// Most elements of a value: 2⁵², so that prices stay exact in f64 and sums do not overflow.
@@ -46,6 +47,14 @@ pub enum GraphErrorKind {
     /// The operation does not fit its operands.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// A state that the parameter does not have.
+    #[error("`{name}` has no {slot:?}")]
+    State {
+        /// The parameter.
+        name: String,
+        /// The state.
+        slot: Slot,
+    },
     /// The declared type is not the inferred one.
     #[error("has type `{declared}`, but the operation gives `{inferred}`")]
     Type {
@@ -315,8 +324,15 @@ impl Verifier<'_> {
             return self.error(at, GraphErrorKind::Unknown("axis"));
         }
         self.once(at, list);
-        if matches!(op, Op::Param(p, _) if p.index() >= self.graph.params.len()) {
-            self.error(at, GraphErrorKind::Unknown("parameter"));
+        if let Op::Param(p, slot) = op {
+            match self.graph.params.get(p.index()) {
+                None => self.error(at, GraphErrorKind::Unknown("parameter")),
+                Some(param) if !param.has(*slot) => {
+                    let (name, slot) = (param.name.clone(), *slot);
+                    self.error(at, GraphErrorKind::State { name, slot });
+                }
+                Some(_) => {}
+            }
         }
         if matches!(op, Op::Input(i) if i.index() >= self.graph.inputs.len()) {
             self.error(at, GraphErrorKind::Unknown("input"));
@@ -444,6 +460,14 @@ impl Verifier<'_> {
                 let Some(param) = self.graph.params.get(param.index()) else {
                     return Some("there is no such parameter");
                 };
+                if let Role::Update(_, slot) = role {
+                    if !param.has(*slot) {
+                        return Some("the parameter has no such state");
+                    }
+                    if ty.dtype != slot.dtype() {
+                        return Some("its elements are not those of the state");
+                    }
+                }
                 let axes: HashSet<AxisId> = param.axes().into_iter().collect();
                 let own: HashSet<AxisId> = ty.axes.iter().copied().collect();
                 (axes != own).then_some("its axes are not the parameter's")

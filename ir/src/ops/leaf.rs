@@ -162,7 +162,9 @@ fn infer(op: &Op, graph: &Graph, operands: &[&Type]) -> Result<Vec<Type>, OpErro
             dtype: DType::Int { lo: 0, hi: (graph.size(*axis) as i64).max(1) },
             axes: vec![*axis],
         },
-        Op::Param(param, _) => Type { dtype: DType::F32, axes: graph.params[param.index()].axes() },
+        Op::Param(param, slot) => {
+            Type { dtype: slot.dtype(), axes: graph.params[param.index()].axes() }
+        }
         Op::Input(input) => graph.inputs[input.index()].ty.clone(),
         _ => scalar(DType::F32),
     }])
@@ -188,6 +190,7 @@ pub(crate) fn print_param(graph: &Graph, param: ParamId, slot: Slot) -> String {
         Slot::Weight => name,
         Slot::Moment1 => format!("{name} moment1"),
         Slot::Moment2 => format!("{name} moment2"),
+        Slot::Rounded => format!("{name} rounded"),
     }
 }
 
@@ -199,9 +202,11 @@ pub(crate) fn parse_param<'a>(graph: &Graph, text: &'a str) -> Parsed<'a, (Param
     };
     let (rest, first) = text::accept_word(rest, "moment1");
     let (rest, second) = text::accept_word(rest, "moment2");
-    let slot = match (first, second) {
-        (true, _) => Slot::Moment1,
-        (_, true) => Slot::Moment2,
+    let (rest, rounded) = text::accept_word(rest, "rounded");
+    let slot = match (first, second, rounded) {
+        (true, _, _) => Slot::Moment1,
+        (_, true, _) => Slot::Moment2,
+        (_, _, true) => Slot::Rounded,
         _ => Slot::Weight,
     };
     Ok((rest, (ParamId(i as u32), slot)))

@@ -1,7 +1,7 @@
 //! The plan: a static list of kernel launches with an address for every buffer.
 //!
-//! All executors read this one format. A plan works in one **arena** of the device's memory: the states (weights, then
-//! optimizer moments) lie first and at the same addresses in every plan of a program; inputs,
+//! All executors read this one format. A plan works in one **arena** of the device's memory: the states (weights,
+//! optimizer moments, then copies of weights in bf16) lie first and at the same addresses in every plan of a program; inputs,
 //! results and everything transient follow. Repeated layers are loops, over all turns or some of
 //! them: layers that are computed differently are **segments** of one loop. An address inside a loop
 //! is `base + Σ stride · ((turn + shift) mod modulus)`, so the length of a plan does not depend on
@@ -17,6 +17,8 @@
 mod positions;
 mod print;
 mod run;
+
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -193,6 +195,8 @@ pub enum Category {
     Weights,
     /// Moments of the optimizer.
     Optimizer,
+    /// Weights in bf16.
+    Copies,
     /// Inputs of the step.
     Inputs,
     /// Results that the host reads.
@@ -214,6 +218,20 @@ impl Category {
             Self::Offloaded => Memory::Host,
             _ => Memory::Device,
         }
+    }
+
+    /// What a state is for.
+    pub fn of(slot: Slot) -> Self {
+        match slot {
+            Slot::Weight => Self::Weights,
+            Slot::Moment1 | Slot::Moment2 => Self::Optimizer,
+            Slot::Rounded => Self::Copies,
+        }
+    }
+
+    /// Whether such buffers are states.
+    pub fn is_state(self) -> bool {
+        matches!(self, Self::Weights | Self::Optimizer | Self::Copies)
     }
 }
 
@@ -239,7 +257,7 @@ pub struct State {
     pub param: u32,
     /// Which state of the parameter.
     pub slot: Slot,
-    /// First byte in the arena. Elements are f32, in the parameter's storage order.
+    /// First byte in the arena. Elements lie in the parameter's storage order.
     pub offset: u64,
 }
 
@@ -338,6 +356,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Elements of a state.
+    pub fn elements(&self, state: &State) -> u64 {
+        self.params[state.param as usize].elements()
+    }
+
+    /// The bytes of a state in the arena.
+    pub fn extent(&self, state: &State) -> Range<u64> {
+        let bytes = self.elements(state) * state.slot.dtype().storage().bytes();
+        state.offset..state.offset + bytes
+    }
+
     /// The result with a role.
     pub fn result(&self, role: &Role) -> Option<&PlanResult> {
         self.results.iter().find(|r| r.role == *role)

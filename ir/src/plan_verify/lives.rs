@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::kernel::{Access, Storage};
+use crate::kernel::Access;
 use crate::plan::{Address, BEGINNING, Category, Item, Plan, PlanBuffer};
 
 /// Bytes from the first up to the second.
@@ -30,11 +30,7 @@ pub(super) fn errors(plan: &Plan) -> BTreeSet<String> {
 }
 
 fn states(plan: &Plan) -> Vec<Range> {
-    let of = |state: &crate::plan::State| {
-        let bytes = plan.params[state.param as usize].elements() * Storage::F32.bytes();
-        (state.offset, state.offset + bytes)
-    };
-    plan.states.iter().map(of).collect()
+    plan.states.iter().map(|state| plan.extent(state)).map(|r| (r.start, r.end)).collect()
 }
 
 /// What the host has written before the plan runs.
@@ -166,11 +162,10 @@ impl Walk<'_> {
         if let Some((_, end)) = state {
             return Some((*end, "a state"));
         }
-        let moving = |c: Category| !matches!(c, Category::Weights | Category::Optimizer);
         let found = self.plan.buffers.iter().find(|b| {
             let offset = self.plan.flat(b.category.memory(), b.offset);
             let (live, inside) = (b.live.0..=b.live.1, offset..offset + b.bytes);
-            moving(b.category) && live.contains(&position) && inside.contains(&byte)
+            !b.category.is_state() && live.contains(&position) && inside.contains(&byte)
         });
         let end = |b: &PlanBuffer| self.plan.flat(b.category.memory(), b.offset) + b.bytes;
         found.map(|b| (end(b), b.name.as_str()))
@@ -179,11 +174,7 @@ impl Walk<'_> {
     /// Buffers that end here hold nothing any more.
     fn free(&mut self) {
         for buffer in self.plan.buffers.iter().filter(|b| b.live.1 == self.position) {
-            let moves = !matches!(
-                buffer.category,
-                Category::Weights | Category::Optimizer | Category::Inputs
-            );
-            if moves {
+            if !buffer.category.is_state() && buffer.category != Category::Inputs {
                 let offset = self.plan.flat(buffer.category.memory(), buffer.offset);
                 self.written.remove((offset, offset + buffer.bytes));
             }

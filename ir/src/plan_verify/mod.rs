@@ -154,7 +154,8 @@ impl Check<'_> {
                 continue;
             };
             let what = format!("{:?} of `{}`", state.slot, param.name);
-            ranges.extend(self.range(what, state.offset, bytes(&param.axes, Storage::F32)));
+            let storage = state.slot.dtype().storage();
+            ranges.extend(self.range(what, state.offset, bytes(&param.axes, storage)));
         }
         for input in &plan.inputs {
             let what = format!("input `{}`", input.name);
@@ -194,13 +195,13 @@ impl Check<'_> {
         let (plan, (bytes, arena)) = (self.plan, arena(self.plan, memory));
         let end = |state: &crate::plan::State| {
             let elements = plan.params.get(state.param as usize).map_or(0, |p| p.elements());
-            state.offset.saturating_add(elements.saturating_mul(4))
+            let bytes = elements.saturating_mul(state.slot.dtype().storage().bytes());
+            state.offset.saturating_add(bytes)
         };
         let states = plan.states.iter().filter(|_| memory == Memory::Device);
         let states = states.map(end).max().unwrap_or(0);
         // A state's lifetime is the whole run; its buffers are judged by their place instead.
-        let state = |c: Category| matches!(c, Category::Weights | Category::Optimizer);
-        let here = |c: Category| c.memory() == memory && !state(c);
+        let here = |c: Category| c.memory() == memory && !c.is_state();
         let moving =
             plan.buffers.iter().enumerate().filter(|(_, b)| b.bytes > 0 && here(b.category));
         let mut events = Vec::new();

@@ -13,7 +13,7 @@ use gigac_ir::kernel::Access;
 use gigac_ir::plan::Memory;
 
 use super::problem::{Maker, Need, Problem, Stack};
-use crate::form::{Formed, Launch, Loop, Segment, Unit, storage};
+use crate::form::{Formed, Launch, Loop, Segment, Unit};
 
 /// A forward loop and the reversed loop that reads its stacks.
 #[derive(Clone, Debug)]
@@ -272,7 +272,7 @@ impl Find<'_> {
         let stacks = pair.stacks.iter().map(|(result, _)| {
             let slice = ahead.next[*result];
             let ty = self.formed.graph.ty(slice);
-            let bytes = self.formed.graph.elements(&ty.axes) * storage(ty.dtype).bytes();
+            let bytes = self.formed.graph.elements(&ty.axes) * ty.dtype.storage().bytes();
             let copy = copy(bytes, Memory::Device, Memory::Host, self.device);
             Stack { name: self.name(slice), bytes, maker: made[&slice], copy }
         });

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use gigac_ir::graph::{Feed, Role};
 use gigac_ir::kernel::{Access, Expr, Kernel, Stmt, TileId};
-use gigac_ir::plan::{Address, BEGINNING, Category, Item, Plan};
+use gigac_ir::plan::{Address, BEGINNING, Item, Plan};
 
 use crate::place::Placed;
 
@@ -184,8 +184,7 @@ impl Walk<'_> {
 
     fn forget(&mut self) {
         for buffer in self.placed.plan.buffers.iter().filter(|b| b.live.1 == self.position) {
-            let moves = !matches!(buffer.category, Category::Weights | Category::Optimizer);
-            if moves {
+            if !buffer.category.is_state() {
                 let offset = self.placed.plan.flat(buffer.category.memory(), buffer.offset);
                 let dead = (offset, offset + buffer.bytes);
                 self.ranges.retain(|range| !overlap(*range, dead));

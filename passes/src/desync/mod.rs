@@ -5,7 +5,8 @@
 //! it reads is a state, an input of the step, or written by the plan before. What remains to be shown
 //! is that nothing of the *training* step was left out and would have to be done by the host:
 //!
-//! - every state of every parameter that is trained is written by the plan;
+//! - every state of every parameter that is trained is written by the plan, the copies of weights in
+//!   bf16 too;
 //! - the learning rate is computed in it: the update of every weight reads the number of the step;
 //! - the clip factor too: every update reads the global norm;
 //! - and what to do about gradients that are not finite: every update reads their number, when the
@@ -16,6 +17,8 @@
 //! "Reads" means by way of launches, whatever lies between: see `flow.rs`.
 
 mod flow;
+
+use std::ops::Range;
 
 use gigac_ir::graph::{Feed, Role, Slot};
 use gigac_ir::plan::Plan;
@@ -114,25 +117,29 @@ pub fn certify(placed: &Placed, settings: &Settings) -> Result<Certificate, Vec<
             Dependence::Decision { param, name, slot, what, task }
         }));
     };
-    let all = [Slot::Weight, Slot::Moment1, Slot::Moment2];
     if !matches!(settings.schedule, Schedule::Constant { .. }) {
         let step = Flow::of_input(placed, &Feed::Step);
-        need(step, &[Slot::Weight], "the number of the step", "set the learning rate");
+        need(
+            step,
+            &[Slot::Weight, Slot::Rounded],
+            "the number of the step",
+            "set the learning rate",
+        );
         decisions.push("schedule");
     }
     if settings.clip.is_some() {
         let norm = Flow::of_result(placed, &Role::GradNorm);
-        need(norm, &all, "the global norm", "clip the gradients");
+        need(norm, &Slot::ALL, "the global norm", "clip the gradients");
         decisions.push("clip");
     }
     if matches!(settings.on_nan, OnNan::Skip | OnNan::Halt) {
         let bad = Flow::of_result(placed, &Role::NanGradients);
         let what = "the number of gradients that are not finite";
-        need(bad, &all, what, "decide whether to skip the step");
+        need(bad, &Slot::ALL, what, "decide whether to skip the step");
         decisions.push("NaN");
     }
     let written = flow::written(placed);
-    let left = lost(plan, &all, |from, to| written.iter().any(|w| w.0 < to && from < w.1));
+    let left = lost(plan, &Slot::ALL, |from, to| written.iter().any(|w| w.0 < to && from < w.1));
     found.extend(left.map(|(param, slot)| {
         let name = plan.params[param].name.clone();
         Dependence::Update { param, name, slot }
@@ -158,9 +165,9 @@ fn lost<'p>(
 ) -> impl Iterator<Item = (usize, Slot)> + 'p {
     plan.states.iter().filter_map(move |state| {
         let param = &plan.params[state.param as usize];
-        let end = state.offset + 4 * param.elements();
+        let Range { start, end } = plan.extent(state);
         let asked = !param.frozen && slots.contains(&state.slot) && param.elements() > 0;
-        (asked && !holds(state.offset, end)).then_some((state.param as usize, state.slot))
+        (asked && !holds(start, end)).then_some((state.param as usize, state.slot))
     })
 }
 

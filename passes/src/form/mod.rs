@@ -28,7 +28,6 @@ use gigac_ir::plan::Memory;
 
 pub(crate) use attention::has_kernels;
 pub(crate) use layout::count_uses;
-pub(crate) use trace::storage;
 
 use crate::depth::repeated_axes;
 use crate::pass::{Need, Pass, Report, Run, Scope};
@@ -163,7 +162,7 @@ impl Formed {
     /// Bytes of a value in memory.
     pub fn bytes(&self, value: ValueId) -> u64 {
         let ty = self.graph.ty(value);
-        self.graph.elements(&ty.axes) * storage(ty.dtype).bytes()
+        self.graph.elements(&ty.axes) * ty.dtype.storage().bytes()
     }
 }
 

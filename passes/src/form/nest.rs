@@ -290,9 +290,7 @@ impl<'a, 'g> Schedule<'a, 'g> {
             let inner: Vec<AxisId> =
                 ty.axes.iter().copied().filter(|a| !self.rows.contains(a)).collect();
             let elements = self.context.graph.elements(&inner) * together;
-            if elements * super::storage(ty.dtype).bytes()
-                <= self.context.machine.regions().local_bytes
-            {
+            if elements * ty.dtype.storage().bytes() <= self.context.machine.regions().local_bytes {
                 let (rows, outer) = (self.rows.clone(), outer.clone());
                 let inner = inside.first().copied();
                 tracer.localise(Local { value, rows, outer, inner, elements });

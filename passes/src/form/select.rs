@@ -1,8 +1,8 @@
 //! Chooses the values that lie in memory; all others are computed where they are used.
 //!
 //! Stored are: parameters, inputs, arguments and results of regions, results of reductions,
-//! products, attention, scatters and concatenations, operands of products and attention, rounded
-//! parameters, and pointwise values that would cost more to compute again than to read back.
+//! products, attention, scatters and concatenations, operands of products and attention, and pointwise
+//! values that would cost more to compute again than to read back.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -203,8 +203,7 @@ impl Select<'_> {
         let repeated = users.iter().any(|work| *work > computed);
         let shared = users.len() > 1;
         let keep = class(&node.op) == Class::Inline
-            && (self.is_copy_of_state(node)
-                || price.loads > MOST_LOADS
+            && (price.loads > MOST_LOADS
                 || repeated && price.flops >= DEAR_TO_REPEAT
                 || shared && (price.flops >= DEAR_TO_SHARE || price.loads >= MANY_LOADS));
         if keep || self.ends_product(node) {
@@ -235,12 +234,6 @@ impl Select<'_> {
             self.fresh.insert(node.results[0]);
         }
         !replaced.is_empty()
-    }
-
-    /// Whether a node rounds what outlives the step: half the bytes to read, again and again.
-    fn is_copy_of_state(&self, node: &Node) -> bool {
-        let state = |v: &ValueId| self.defs.node(*v).is_some_and(|n| class(&n.op) == Class::State);
-        matches!(node.op, Op::Cast(DType::Bf16)) && state(&node.operands[0])
     }
 
     /// The price of one element, down to stored values.

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use gigac_ir::graph::{AxisId, DType, Graph, Node, Op, ValueId};
 use gigac_ir::kernel::{
     Access, Buffer, BufferId, Carry, Expr, Factor, Kernel, Machine, Offset, Reduction, Scalar,
-    Stmt, Storage, Term, TileId, TileType, Var, VarId,
+    Stmt, Term, TileId, TileType, Var, VarId,
 };
 use gigac_ir::pointwise::Pointwise;
 
@@ -48,17 +48,7 @@ impl Context<'_> {
     }
 }
 
-/// How a value of a type lies in memory.
-pub(crate) fn storage(dtype: DType) -> Storage {
-    match dtype {
-        DType::F32 => Storage::F32,
-        DType::Bf16 => Storage::Bf16,
-        DType::Int { .. } => Storage::I32,
-        DType::Bool => Storage::Bool,
-    }
-}
-
-/// What its elements are in registers.
+/// What the elements of a type are in registers.
 pub(crate) fn scalar(dtype: DType) -> Scalar {
     match dtype {
         DType::F32 | DType::Bf16 => Scalar::F32,
@@ -296,7 +286,7 @@ impl<'c, 'g> Tracer<'c, 'g> {
         });
         for (i, local) in self.locals.iter().enumerate() {
             let dtype = self.context.graph.ty(local.value).dtype;
-            let (name, storage) = (format!("l{i}"), storage(dtype));
+            let (name, storage) = (format!("l{i}"), dtype.storage());
             let access = Access::Local;
             self.kernel.buffers.push(Buffer {
                 name,
@@ -331,7 +321,7 @@ impl<'c, 'g> Tracer<'c, 'g> {
             DType::Int { lo: 0.., hi } => u64::try_from(hi).ok(),
             _ => None,
         };
-        let storage = storage(ty.dtype);
+        let storage = ty.dtype.storage();
         self.kernel.buffers.push(Buffer { name, storage, elements, access, below });
         self.arguments.push(value);
         BufferId(self.arguments.len() as u32 - 1)

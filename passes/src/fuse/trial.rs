@@ -281,6 +281,7 @@ impl<'p> Trial<'p> {
             lr: 1.0,
             decay: 1.0,
             frozen: false,
+            rounded: false,
             span: None,
         });
         self.bindings.params.insert((id, Slot::Weight), data);

@@ -28,7 +28,7 @@ impl Placed {
         for state in &self.plan.states {
             let param = gigac_ir::graph::ParamId(state.param);
             let data = bindings.state(graph, param, state.slot).unwrap_or_else(|e| panic!("{e}"));
-            arena.put(state.offset, 4, &data);
+            arena.put(state.offset, state.slot.dtype().storage().bytes(), &data);
         }
         for input in &self.plan.inputs {
             let index = graph.inputs.iter().position(|i| i.name == input.name);
@@ -55,7 +55,7 @@ impl Placed {
                 Role::Update(param, slot) => {
                     let state = plan.states.iter().find(|s| s.param == param.0 && s.slot == *slot);
                     let offset = state.expect("what is updated is a state").offset;
-                    (&plan.params[param.index()].axes, offset, Storage::F32)
+                    (&plan.params[param.index()].axes, offset, slot.dtype().storage())
                 }
                 role => {
                     let result = plan.result(role).expect("a plan has the results of its graph");

@@ -12,14 +12,14 @@ mod names;
 mod offload;
 mod walk;
 
-use gigac_ir::graph::{Feed, Graph, NamePart, Param, Role, Slot, Span, ValueId};
+use gigac_ir::graph::{Feed, Graph, NamePart, Param, Role, Slot, Span};
 use gigac_ir::kernel::{Access, Kernel};
 use gigac_ir::plan::{
     ALIGNMENT, Argument, COMPUTE, COPIES, Item, KernelInfo, Memory, Plan, PlanInput, PlanParam,
     PlanResult, State,
 };
 
-use crate::form::{Formed, Launch, Unit, storage};
+use crate::form::{Formed, Launch, Unit};
 use crate::pass::{Need, Pass, Report, Run, Scope};
 
 /// The pass.
@@ -50,15 +50,11 @@ pub struct Placed {
     pub sources: Vec<Option<Span>>,
 }
 
-/// Slots of every parameter, in the order in which they lie in the arena.
-const SLOTS: [Slot; 3] = [Slot::Weight, Slot::Moment1, Slot::Moment2];
-
 /// Places the buffers of a formed graph.
 pub fn place(formed: Formed, name: &str) -> Placed {
-    let states = states(&formed.graph);
+    let (states, fixed) = states(&formed.graph);
     let mut walk = walk::Walk::new(&formed, &states);
-    let mut items = walk.program();
-    let fixed = state_bytes(&formed.graph);
+    let mut items = walk.program(&states);
     let (mut offsets, bytes, live) = arena::place(&walk.buffers, Memory::Device, fixed);
     let (hosts, host_bytes, _) = arena::place(&walk.buffers, Memory::Host, 0);
     for ((offset, host), buffer) in offsets.iter_mut().zip(hosts).zip(&walk.buffers) {
@@ -95,26 +91,19 @@ fn aligned(bytes: u64) -> u64 {
     bytes.next_multiple_of(ALIGNMENT)
 }
 
-/// All state tensors with their addresses: weights, then first moments, then second moments.
-/// Frozen parameters have no moments.
-fn states(graph: &Graph) -> Vec<State> {
+/// All state tensors with their addresses, and where the last one ends: weights, first moments, second
+/// moments, copies in bf16, of those parameters that have them.
+fn states(graph: &Graph) -> (Vec<State>, u64) {
     let mut offset = 0;
     let mut states = Vec::new();
-    for slot in SLOTS {
-        for (i, param) in graph.params.iter().enumerate() {
-            if slot == Slot::Weight || !param.frozen {
-                states.push(State { param: i as u32, slot, offset });
-                offset += aligned(4 * graph.elements(&param.axes()));
-            }
+    for slot in Slot::ALL {
+        for (i, param) in graph.params.iter().enumerate().filter(|(_, p)| p.has(slot)) {
+            states.push(State { param: i as u32, slot, offset });
+            let bytes = graph.elements(&param.axes()) * slot.dtype().storage().bytes();
+            offset += aligned(bytes);
         }
     }
-    states
-}
-
-fn state_bytes(graph: &Graph) -> u64 {
-    let slots = |p: &Param| if p.frozen { 1 } else { SLOTS.len() as u64 };
-    let bytes = |p: &Param| slots(p) * aligned(4 * graph.elements(&p.axes()));
-    graph.params.iter().map(bytes).sum()
+    (states, offset)
 }
 
 fn param(graph: &Graph, param: &Param) -> PlanParam {
@@ -172,7 +161,7 @@ fn inputs(formed: &Formed, walk: &walk::Walk<'_>, offsets: &[u64]) -> Vec<PlanIn
             PlanInput {
                 name: input.name.clone(),
                 feed: input.feed,
-                storage: storage(input.ty.dtype),
+                storage: input.ty.dtype.storage(),
                 range,
                 axes: named(graph, &input.ty.axes),
                 offset: offsets[walk.inputs[i].expect("filtered")],
@@ -189,7 +178,7 @@ fn results(formed: &Formed, walk: &walk::Walk<'_>, offsets: &[u64]) -> Vec<PlanR
         .filter(|(role, _)| visible(role))
         .map(|(role, value)| PlanResult {
             role: role.clone(),
-            storage: storage(graph.ty(value).dtype),
+            storage: graph.ty(value).dtype.storage(),
             axes: named(graph, &formed.layouts[value.index()]),
             offset: walk.fixed(value, offsets),
         })
@@ -248,14 +237,4 @@ pub fn launches(items: &[Item]) -> u64 {
             Item::Loop { count, body, .. } => count.saturating_mul(launches(body)),
         })
         .fold(0, u64::saturating_add)
-}
-
-/// The value behind a parameter's state, when a graph reads it.
-fn state_of(graph: &Graph, value: ValueId) -> Option<(u32, Slot)> {
-    use gigac_ir::graph::Op;
-    let node = graph.root.nodes.iter().find(|n| n.results.contains(&value))?;
-    match node.op {
-        Op::Param(param, slot) => Some((param.0, slot)),
-        _ => None,
-    }
 }

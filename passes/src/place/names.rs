@@ -1,6 +1,6 @@
 //! What people call the buffers of a plan, and where in the model their bytes come from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use gigac_ir::graph::{Graph, Op, ParamId, Role, Slot, Span, ValueId};
 
@@ -13,15 +13,23 @@ pub(super) struct Names<'g> {
 
 impl<'g> Names<'g> {
     pub(super) fn of(graph: &'g Graph) -> Self {
-        let states = graph.root.nodes.iter().filter_map(|node| match node.op {
+        let read = graph.root.nodes.iter().filter_map(|node| match node.op {
             Op::Param(param, slot) => Some((*node.results.first()?, (param, slot))),
             _ => None,
         });
+        let mut states: HashMap<ValueId, (ParamId, Slot)> = read.collect();
+        let known: HashSet<(ParamId, Slot)> = states.values().copied().collect();
+        states.extend(graph.results().filter_map(|(role, value)| match role {
+            Role::Update(param, slot) => {
+                Some((value, (*param, *slot))).filter(|(_, state)| !known.contains(state))
+            }
+            _ => None,
+        }));
         let gradients = graph.results().filter_map(|(role, value)| match role {
             Role::Gradient(param) => Some((value, *param)),
             _ => None,
         });
-        Self { graph, states: states.collect(), gradients: gradients.collect() }
+        Self { graph, states, gradients: gradients.collect() }
     }
 
     /// The name of a buffer by the values that lie in it, in the order of their numbers: what the
@@ -34,6 +42,7 @@ impl<'g> Names<'g> {
                 Slot::Weight => name.clone(),
                 Slot::Moment1 => format!("{name}, first moment"),
                 Slot::Moment2 => format!("{name}, second moment"),
+                Slot::Rounded => format!("{name}, in bf16"),
             };
         }
         if let Some(param) = self.gradient(values) {

@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gigac_ir::graph::{AxisId, Op, Role, Span, ValueId};
+use gigac_ir::graph::{AxisId, Op, ParamId, Role, Slot, Span, ValueId};
 use gigac_ir::plan::{
     Address, BEGINNING, Category, End, Item, Memory, Order, PlanBuffer, State, TurnTerm, Wait,
 };
 
+use super::aligned;
 use super::names::Names;
 use super::offload;
-use super::{aligned, state_of};
 use crate::form::{Formed, Launch, Loop, Segment, Stack, Unit};
 use crate::reuse::state;
 
@@ -83,9 +83,8 @@ impl<'f> Walk<'f> {
             let value = node.results.first().copied();
             match (&node.op, value) {
                 (Op::Param(param, slot), Some(value)) => {
-                    let state = states.iter().find(|s| s.param == param.0 && s.slot == *slot);
-                    let offset = state.expect("every state read has an address").offset;
-                    walk.buffer(value, Category::Weights, Some(offset));
+                    let offset = Some(address(states, *param, *slot));
+                    walk.buffer(value, Category::of(*slot), offset);
                 }
                 (Op::Input(input), Some(value)) => {
                     let buffer = walk.buffer(value, Category::Inputs, None);
@@ -97,19 +96,24 @@ impl<'f> Walk<'f> {
         walk
     }
 
-    /// The whole program, with buffer numbers for addresses.
-    pub(crate) fn program(&mut self) -> Vec<Item> {
+    /// The whole program, with buffer numbers for addresses. An update lies where the old state does
+    /// when it may, or when nothing reads that; all others are copied there at the end.
+    pub(crate) fn program(&mut self, states: &[State]) -> Vec<Item> {
         let formed = self.formed;
         let mut copies = Vec::new();
         let mut updates = Vec::new();
         for (role, value) in formed.graph.results() {
             let Role::Update(param, slot) = role else { continue };
-            let old = state(formed, *param, *slot);
-            if formed.over.get(&value) == Some(&old) {
-                let place = self.places[&old].clone();
-                self.places.insert(value, place);
-            } else {
-                updates.push((value, old));
+            match state(formed, *param, *slot) {
+                None => {
+                    let offset = Some(address(states, *param, *slot));
+                    self.buffer(value, Category::of(*slot), offset);
+                }
+                Some(old) if formed.over.get(&value) == Some(&old) => {
+                    let place = self.places[&old].clone();
+                    self.places.insert(value, place);
+                }
+                Some(old) => updates.push((value, old)),
             }
         }
         let mut items = self.region(&formed.units);
@@ -165,11 +169,6 @@ impl<'f> Walk<'f> {
         fixed: Option<u64>,
     ) -> usize {
         let live = (self.position, self.position);
-        let category = match state_of(&self.formed.graph, value) {
-            Some((_, gigac_ir::graph::Slot::Weight)) => Category::Weights,
-            Some(_) => Category::Optimizer,
-            None => category,
-        };
         self.buffers.push(Buffer { category, bytes, live, fixed });
         self.extents.push(Extent { depth: self.open.len() });
         let buffer = self.buffers.len() - 1;
@@ -438,6 +437,12 @@ impl<'f> Walk<'f> {
         let buffers = self.buffers.iter().zip(offsets).zip(&values).map(buffer).collect();
         (buffers, values.iter().map(|inside| names.source(inside)).collect())
     }
+}
+
+/// Where a state lies.
+fn address(states: &[State], param: ParamId, slot: Slot) -> u64 {
+    let state = states.iter().find(|s| s.param == param.0 && s.slot == slot);
+    state.expect("what is read or updated is a state of its parameter").offset
 }
 
 /// A slot outside the loop: a turn term that no loop moves, resolved to a constant.

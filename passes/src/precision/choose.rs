@@ -43,7 +43,7 @@ impl Choose<'_> {
     }
 
     fn round(&mut self, value: ValueId) {
-        if self.facts.may_round(self.graph, value) {
+        if self.facts.may_round(self.graph, value) && !self.facts.is_whole(value) {
             self.rounded.insert(value);
         }
     }

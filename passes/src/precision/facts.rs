@@ -21,6 +21,8 @@ pub(super) struct Facts {
     sums: HashSet<ValueId>,
     /// Weights that are only looked up in.
     tables: HashSet<ValueId>,
+    /// Weights without a copy in bf16.
+    whole: HashSet<ValueId>,
 }
 
 impl Facts {
@@ -29,6 +31,7 @@ impl Facts {
         let mut facts = Self::default();
         facts.find_sums(&graph.root, &count_uses(&graph.root));
         facts.find_tables(&graph.root);
+        facts.find_whole(graph);
         facts.forward(graph, &graph.root);
         facts.pin_backward(&graph.root);
         facts
@@ -54,6 +57,11 @@ impl Facts {
         self.tables.contains(&value)
     }
 
+    /// Whether a value is a weight that has no copy in bf16.
+    pub(super) fn is_whole(&self, value: ValueId) -> bool {
+        self.whole.contains(&value)
+    }
+
     /// Whether a value may be rounded for all that read it.
     pub(super) fn may_round(&self, graph: &Graph, value: ValueId) -> bool {
         graph.ty(value).dtype.is_real()
@@ -77,6 +85,14 @@ impl Facts {
         let weights = root.nodes.iter().filter(|n| matches!(n.op, Op::Param(_, Slot::Weight)));
         self.tables = weights.map(|n| n.results[0]).collect();
         self.keep_tables(root);
+    }
+
+    fn find_whole(&mut self, graph: &Graph) {
+        let whole = |node: &&Node| match node.op {
+            Op::Param(param, Slot::Weight) => !graph.params[param.index()].rounded,
+            _ => false,
+        };
+        self.whole = graph.root.nodes.iter().filter(whole).map(|n| n.results[0]).collect();
     }
 
     /// Drops the weights that something other than a lookup reads.

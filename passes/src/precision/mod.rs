@@ -2,8 +2,9 @@
 //! as bf16, and every rounding becomes a cast of the graph.
 //!
 //! Rounded are:
-//! - weights, once, where they are declared (a table that is only looked up in: what is found there);
-//!   the master copy that the optimizer updates stays f32,
+//! - weights: where one would be rounded for all that read it, they read its copy, a state that the
+//!   optimizer keeps beside the f32 weights ([`copies`] says which have one; of a table that is only
+//!   looked up in, what is found there is rounded),
 //! - operands of products and of attention, and their results,
 //! - what a repeat carries from turn to turn, and what it stacks for the way back,
 //! - the pieces of a concatenation.
@@ -23,11 +24,14 @@
 //! its purpose. O(nodes) time.
 
 mod choose;
+mod copies;
 mod facts;
+
+pub use copies::{copies, note_copies};
 
 use std::collections::HashSet;
 
-use gigac_ir::graph::{Builder, DType, Graph, Node, Op, Region, Slot, ValueId};
+use gigac_ir::graph::{Builder, DType, Graph, Node, Op, ParamId, Region, Slot, ValueId};
 use gigac_ir::ops::OpError;
 
 use crate::pass::{Need, Pass, Report, Run, Scope};
@@ -123,6 +127,11 @@ impl Rewrite<'_> {
                 *new = cast(b, *new, DType::Bf16)?;
             }
         }
+        if let Op::Param(param, Slot::Weight) = node.op
+            && self.rounded.contains(&node.results[0])
+        {
+            return self.weight(b, node, param, map);
+        }
         let results = b.copy(node, &operands)?;
         for (old, new) in node.results.iter().zip(results) {
             let value = if self.rounded.contains(old) { cast(b, new, DType::Bf16)? } else { new };
@@ -131,6 +140,22 @@ impl Rewrite<'_> {
             }
             map.insert(*old, value);
         }
+        Ok(())
+    }
+
+    /// The copy of a weight; the weight itself is read only where it is a result of the program.
+    fn weight(
+        &mut self,
+        b: &mut Builder,
+        node: &Node,
+        param: ParamId,
+        map: &mut Map,
+    ) -> Result<(), OpError> {
+        let weight = node.results[0];
+        if self.results.contains(&weight) {
+            self.wide.insert(weight, b.copy(node, &[])?[0]);
+        }
+        map.insert(weight, b.op(Op::Param(param, Slot::Rounded), &[])?);
         Ok(())
     }
 
@@ -181,21 +206,19 @@ fn cast(b: &mut Builder, value: ValueId, to: DType) -> Result<ValueId, OpError> 
     Ok(cast)
 }
 
-/// How many casts there are, those of weights apart.
+/// How many weights are read in bf16, and how many casts there are.
 fn report(graph: &Graph) -> Report {
-    fn count(region: &Region, weights: &mut HashSet<ValueId>, found: &mut [usize; 2]) {
+    fn count(region: &Region, found: &mut [usize; 2]) {
         for node in &region.nodes {
             match (&node.op, &node.region) {
-                (Op::Param(_, Slot::Weight), _) => weights.extend(&node.results),
-                (Op::Cast(DType::Bf16), _) => {
-                    found[usize::from(!weights.contains(&node.operands[0]))] += 1;
-                }
-                (_, Some(body)) => count(body, weights, found),
+                (Op::Param(_, Slot::Rounded), _) => found[0] += 1,
+                (Op::Cast(DType::Bf16), _) => found[1] += 1,
+                (_, Some(body)) => count(body, found),
                 _ => {}
             }
         }
     }
     let mut found = [0; 2];
-    count(&graph.root, &mut HashSet::new(), &mut found);
+    count(&graph.root, &mut found);
     Report::new().count(found[0], "weights as bf16").count(found[1], "other values rounded")
 }

@@ -54,7 +54,8 @@ pub fn reuse(mut formed: Formed) -> Formed {
 struct Reuse<'f> {
     formed: &'f Formed,
     over: HashMap<ValueId, ValueId>,
-    /// Values whose place follows from that of others: they enter or leave a turn.
+    /// Values whose place follows from that of others: they enter or leave a turn, or are the new
+    /// contents of a state whose old ones nothing reads.
     given: HashSet<ValueId>,
     /// Values with memory of just their size, and the region that they live in.
     own: HashMap<ValueId, usize>,
@@ -76,7 +77,10 @@ impl Reuse<'_> {
         let graph = &self.formed.graph;
         for (role, new) in graph.results() {
             let Role::Update(param, slot) = role else { continue };
-            let old = state(self.formed, *param, *slot);
+            let Some(old) = state(self.formed, *param, *slot) else {
+                self.given.insert(new);
+                continue;
+            };
             if may_overwrite(self.formed, &self.formed.units, old, new) {
                 self.over.insert(new, old);
             }
@@ -186,9 +190,8 @@ impl Reuse<'_> {
     }
 }
 
-/// The value of a state that an update replaces.
-pub(crate) fn state(formed: &Formed, param: ParamId, slot: Slot) -> ValueId {
+/// The value of a state that an update replaces, when something reads it.
+pub(crate) fn state(formed: &Formed, param: ParamId, slot: Slot) -> Option<ValueId> {
     let mut nodes = formed.graph.root.nodes.iter();
-    let found = nodes.find(|n| n.op == Op::Param(param, slot));
-    found.expect("an update reads the state that it replaces").results[0]
+    nodes.find(|n| n.op == Op::Param(param, slot)).map(|n| n.results[0])
 }

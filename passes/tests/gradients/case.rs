@@ -40,6 +40,7 @@ impl Case {
             lr: 1.0,
             decay: 1.0,
             frozen: false,
+            rounded: false,
             stored: Stored::plain(&format!("p{}", id.0), axes.len()),
             span: None,
         });

@@ -11,7 +11,7 @@ use gigac_ir::graph::{
     Slot, Stored, Type, ValueId,
 };
 use gigac_ir::interpret::{Bindings, interpret};
-use gigac_ir::kernel::{Arithmetic, Machine, Reduction};
+use gigac_ir::kernel::{Access, Arithmetic, Machine, Reduction};
 use gigac_ir::plan::{Category, Item, Plan};
 use gigac_ir::pointwise::Pointwise::{self, *};
 use gigac_ir::train::{OnNan, Settings};
@@ -21,7 +21,7 @@ use gigac_passes::options::Options;
 use gigac_passes::outcome::{Difference, Outcome, of_graph};
 use gigac_passes::pass::Purpose;
 use gigac_passes::pipeline::{self, Source};
-use gigac_passes::{form, merge, place, reuse};
+use gigac_passes::{form, merge, place, precision, reuse};
 
 /// A program of a model as the graph that a pass would take.
 fn graph_of(
@@ -32,6 +32,12 @@ fn graph_of(
     before: &str,
 ) -> Graph {
     let source = Source { training: forward, evaluating: forward, settings, micro, prefix: "" };
+    let mut copies = precision::copies(source);
+    let known = (0..forward.params.len()).filter(|i| forward.params[*i].rounded);
+    copies.extend(known.map(|i| ParamId(i as u32)));
+    let mut noted = forward.clone();
+    precision::note_copies(&mut noted, &copies);
+    let source = Source { training: &noted, evaluating: &noted, ..source };
     pipeline::graph_before(source, purpose, before)
 }
 
@@ -138,6 +144,7 @@ impl Maker {
             lr: 1.0,
             decay: 1.0,
             frozen: false,
+            rounded: false,
             stored,
             span: None,
         });
@@ -429,6 +436,42 @@ fn decoder_in_bf16() {
         check(&graph_of(&decoder(3), &bf16(), 1, purpose, "form"));
     }
     check(&step(&decoder(2), &bf16(), 3));
+}
+
+/// Copies of weights in bf16 are written where they lie, by the kernels that update the weights, in
+/// steps that read them and in steps in f32, which do not.
+#[test]
+fn copies_are_written_in_place() {
+    let mut forward = decoder(2);
+    forward.params.iter_mut().for_each(|param| param.rounded = true);
+    let skipping = Settings { on_nan: OnNan::Skip, ..Settings::default() };
+    for settings in [bf16(), Settings::default(), skipping] {
+        let plan = check(&step(&forward, &settings, 1));
+        let copies: Vec<_> = plan.states.iter().filter(|s| s.slot == Slot::Rounded).collect();
+        assert_eq!(copies.len(), forward.params.len());
+        let end = plan.states.iter().map(|s| plan.extent(s).end).max();
+        assert!(copies.iter().any(|copy| Some(plan.extent(copy).end) == end), "they lie last");
+        for copy in copies {
+            let writers = writers(&plan, copy.offset);
+            assert_eq!(writers.len(), 1, "{copy:?}");
+            let weight = plan.states.iter().find(|s| s.param == copy.param);
+            assert!(writers[0].contains(&weight.expect("the weights come first").offset));
+        }
+        assert!(!plan.items.iter().any(|item| matches!(item, Item::Copy { .. })));
+    }
+}
+
+/// What the launches write, outside of loops, that write to an address.
+fn writers(plan: &Plan, address: u64) -> Vec<Vec<u64>> {
+    let written = |item: &Item| match item {
+        Item::Launch { kernel, buffers, .. } => {
+            let arguments = &plan.kernels[*kernel as usize].arguments;
+            let written = buffers.iter().zip(arguments).filter(|(_, a)| a.access != Access::Read);
+            written.map(|(buffer, _)| buffer.base).collect()
+        }
+        Item::Copy { .. } | Item::Loop { .. } => Vec::new(),
+    };
+    plan.items.iter().map(written).filter(|all: &Vec<u64>| all.contains(&address)).collect()
 }
 
 /// Of what the way back reads only statistics keep their width.

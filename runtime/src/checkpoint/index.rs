@@ -1,6 +1,7 @@
 //! What a checkpoint says about itself.
 
-use gigac_ir::plan::Plan;
+use gigac_ir::graph::Slot;
+use gigac_ir::plan::{Plan, State};
 use gigac_ir::program::Program;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -92,12 +93,16 @@ pub fn data_digest(parts: impl IntoIterator<Item = (String, u64)>) -> String {
     hex(&hash.finalize())
 }
 
-/// The name of a state's tensor.
-pub(super) fn tensor_name(plan: &Plan, state: &gigac_ir::plan::State) -> String {
-    let slot = match state.slot {
-        gigac_ir::graph::Slot::Weight => "weight",
-        gigac_ir::graph::Slot::Moment1 => "moment1",
-        gigac_ir::graph::Slot::Moment2 => "moment2",
-    };
-    format!("{}/{slot}", plan.params[state.param as usize].name)
+/// The states that a checkpoint holds, with the names of their tensors: all but the copies in bf16,
+/// which follow from the weights. They are f32.
+pub(super) fn tensors(plan: &Plan) -> impl Iterator<Item = (&State, String)> {
+    plan.states.iter().filter_map(|state| {
+        let slot = match state.slot {
+            Slot::Weight => "weight",
+            Slot::Moment1 => "moment1",
+            Slot::Moment2 => "moment2",
+            Slot::Rounded => return None,
+        };
+        Some((state, format!("{}/{slot}", plan.params[state.param as usize].name)))
+    })
 }

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use gigac_ir::plan::Plan;
 use sha2::{Digest, Sha256};
 
-use super::index::{FORMAT, KIND, hex, tensor_name};
+use super::index::{FORMAT, KIND, hex, tensors};
 use super::{ASIDE, INDEX, Index, folder, index::Shard, steps};
 use crate::error::{Error, Result};
 use crate::exec::arena::Arena;
-use crate::weights::initial::elements;
 use crate::weights::tensors::TensorFile;
 
 /// Longest index that is read.
@@ -115,7 +114,8 @@ fn check(folder: &Path, shard: &Shard) -> Result<(), String> {
     Ok(())
 }
 
-/// Copies all states of a whole checkpoint into the arena.
+/// Copies all states of a whole checkpoint into the arena; the copies in bf16 are left to
+/// [`initial::round`](crate::weights::initial::round).
 ///
 /// # Errors
 /// [`Error::Input`] when it is of another model.
@@ -129,8 +129,9 @@ pub fn load(path: &Path, index: &Index, model: &str, plan: &Plan, arena: &mut Ar
         .iter()
         .map(|s| TensorFile::open(&path.join(&s.name)))
         .collect::<Result<_>>()?;
-    for state in &plan.states {
-        let name = tensor_name(plan, state);
+    let mut wanted = 0;
+    for (state, name) in tensors(plan) {
+        wanted += 1;
         let param = &plan.params[state.param as usize];
         let wrong = |what: String| {
             Error::file(
@@ -144,12 +145,12 @@ pub fn load(path: &Path, index: &Index, model: &str, plan: &Plan, arena: &mut Ar
         if tensor.shape != shape {
             return Err(wrong(format!("has shape {:?}, not {shape:?}", tensor.shape)));
         }
-        let values = arena.slice_mut(state.offset, elements(plan, state) as usize);
+        let values = arena.slice_mut(state.offset, plan.elements(state) as usize);
         tensor.read_f32(0, values).map_err(wrong)?;
     }
-    let tensors: usize = index.shards.iter().map(|s| s.tensors.len()).sum();
-    if tensors != plan.states.len() {
-        let what = format!("it has {tensors} states, the model {}", plan.states.len());
+    let held: usize = index.shards.iter().map(|s| s.tensors.len()).sum();
+    if held != wanted {
+        let what = format!("it has {held} states, the model {wanted}");
         return Err(Error::file(path, what));
     }
     Ok(())
@@ -160,6 +161,8 @@ mod tests {
     use super::*;
     use crate::checkpoint::{Position, name, save};
     use crate::testing;
+    use gigac_ir::graph::Slot;
+    use gigac_ir::plan::State;
     use proptest::prelude::*;
 
     fn position(steps: u64) -> Position {
@@ -199,6 +202,23 @@ mod tests {
         let mut arena = Arena::new(plan.arena_bytes).unwrap();
         let error = load(&path, &index, "bigram", &plan, &mut arena).unwrap_err();
         assert!(error.to_string().contains("`bias/weight` has shape [256], not [128]"), "{error}");
+    }
+
+    /// Copies in bf16 follow from the weights: with them and without a checkpoint is the same.
+    #[test]
+    fn copies_are_left_out() {
+        let (old, mut plan) = (run(), testing::program().phases.remove(0).step);
+        let offset = plan.arena_bytes.next_multiple_of(64);
+        plan.states.push(State { param: 1, slot: Slot::Rounded, offset });
+        plan.arena_bytes = offset + 512;
+        let mut arena = Arena::new(plan.arena_bytes).unwrap();
+        let (path, index) = newest(old.path(), |w| panic!("{w}")).unwrap().unwrap();
+        load(&path, &index, "bigram", &plan, &mut arena).unwrap();
+        arena.slice_mut::<u16>(offset, 256).fill(0x3f80);
+        let new = tempfile::tempdir().unwrap();
+        save(new.path(), "bigram", &plan, &arena, position(7)).unwrap();
+        let index = newest(new.path(), |w| panic!("{w}")).unwrap().unwrap().1;
+        assert_eq!(index, newest(old.path(), |w| panic!("{w}")).unwrap().unwrap().1);
     }
 
     proptest! {

@@ -7,11 +7,10 @@ use std::path::Path;
 use gigac_ir::plan::{Plan, State};
 use sha2::{Digest, Sha256};
 
-use super::index::{FORMAT, KIND, hex, tensor_name};
-use super::{ASIDE, INDEX, Index, LATEST, Position, folder, index::Shard, name};
+use super::index::{self, FORMAT, KIND, Shard, hex};
+use super::{ASIDE, INDEX, Index, LATEST, Position, folder, name};
 use crate::error::{Error, Result};
 use crate::exec::arena::Arena;
-use crate::weights::initial::elements;
 use crate::weights::tensors::{self, Entry};
 
 /// Bytes of tensors after which a new shard begins.
@@ -98,17 +97,17 @@ fn fill(
 }
 
 /// Deals the states to shards, in order.
-fn shards(plan: &Plan) -> Vec<Vec<&State>> {
-    let mut shards: Vec<Vec<&State>> = vec![Vec::new()];
+fn shards(plan: &Plan) -> Vec<Vec<(&State, String)>> {
+    let mut shards = vec![Vec::new()];
     let mut bytes = 0;
-    for state in &plan.states {
-        let size = 4 * elements(plan, state);
+    for (state, name) in index::tensors(plan) {
+        let size = 4 * plan.elements(state);
         if bytes > 0 && bytes + size > SHARD_BYTES {
             shards.push(Vec::new());
             bytes = 0;
         }
         bytes += size;
-        shards.last_mut().expect("there is one from the start").push(state);
+        shards.last_mut().expect("there is one from the start").push((state, name));
     }
     shards
 }
@@ -117,18 +116,17 @@ fn shard(
     folder: &Path,
     name: String,
     plan: &Plan,
-    states: &[&State],
+    states: &[(&State, String)],
     arena: &Arena,
 ) -> io::Result<Shard> {
     let shape = |s: &State| plan.params[s.param as usize].axes.iter().map(|(_, n)| *n).collect();
-    let entries: Vec<Entry> =
-        states.iter().map(|s| Entry::f32(tensor_name(plan, s), shape(s))).collect();
+    let entries: Vec<Entry> = states.iter().map(|(s, name)| Entry::f32(name, shape(s))).collect();
     let file = File::create(folder.join(&name))?;
     let mut out =
         Hashing { out: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), bytes: 0 };
     tensors::write(&mut out, &entries, |i, out| {
-        let count = elements(plan, states[i]) as usize;
-        tensors::write_f32(out, arena.slice(states[i].offset, count))
+        let state = states[i].0;
+        tensors::write_f32(out, arena.slice(state.offset, plan.elements(state) as usize))
     })?;
     out.out.into_inner()?.sync_all()?;
     Ok(Shard {

@@ -7,7 +7,7 @@
 //! kernel both reads and writes it writes first; if not, NaN in the results tell.)
 
 use gigac_ir::kernel::Access;
-use gigac_ir::plan::{BEGINNING, Category, Item, Memory, Plan};
+use gigac_ir::plan::{BEGINNING, Item, Memory, Plan};
 
 use super::arena::Arena;
 use super::executor::{Executor, Turns};
@@ -44,10 +44,9 @@ struct Watch<'p> {
 /// By position: where the buffers lie that are used there for the last time. What lives to
 /// the end is read by the host.
 fn ends(plan: &Plan) -> Ends {
-    let moves = |c: Category| !matches!(c, Category::Weights | Category::Optimizer);
     let last = gigac_ir::plan::moments(plan).last().map_or(BEGINNING, |m| m.position);
     let mut ends = vec![Vec::new(); last as usize + 1];
-    for buffer in plan.buffers.iter().filter(|b| moves(b.category) && b.live.1 < last) {
+    for buffer in plan.buffers.iter().filter(|b| !b.category.is_state() && b.live.1 < last) {
         let place = (buffer.category.memory(), buffer.offset, buffer.bytes);
         ends[buffer.live.1 as usize].push(place);
     }

@@ -47,6 +47,7 @@ pub(super) fn start(
             fresh
         }
     };
+    initial::round(plan, &mut machine.arena, &mut machine.pool);
     initial::check(plan, &machine.arena, &mut machine.pool)?;
     if let Some(run) = &options.out {
         ready(run, options, position.steps)?;

@@ -366,6 +366,7 @@ impl Case {
             lr: 1.0,
             decay: 1.0,
             frozen: false,
+            rounded: false,
             stored: Stored::plain(&name, axes.len()),
             span: None,
         });
