@@ -26,7 +26,7 @@ use super::defs::{Class, Def, class};
 use super::select::is_product_reduction;
 use super::trace::Context;
 
-/// Most tasks of one kernel.
+/// Most tasks of one kernel, roundings of its own values left out.
 const MOST_TASKS: usize = 16;
 /// Fewest rows for which pointwise work may be bound to the rows of a reduction.
 const FEWEST_ROWS: u64 = 16;
@@ -106,6 +106,12 @@ pub(crate) enum Work<'g> {
     Attend(&'g Node),
     /// A loop.
     Repeat(&'g Node),
+}
+
+/// Whether a task rounds a value that a group computes: that costs a store and nothing else.
+fn rounds(group: &Group<'_>, task: &Task<'_>) -> bool {
+    let computes = |value: ValueId| group.tasks.iter().any(|t| t.value == value);
+    matches!(task.node.op, Op::Cast(_)) && computes(task.node.operands[0])
 }
 
 struct Grouping<'c, 'g> {
@@ -362,7 +368,7 @@ impl<'g> Grouping<'_, 'g> {
         task: &Task<'g>,
         reads: &BTreeMap<ValueId, bool>,
     ) -> bool {
-        if group.tasks.len() >= MOST_TASKS {
+        if !rounds(group, task) && group.tasks.len() >= MOST_TASKS {
             return false;
         }
         let aligned = group.tasks.iter().all(|t| {

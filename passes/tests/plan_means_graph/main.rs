@@ -444,8 +444,9 @@ fn decoder_in_bf16() {
 fn copies_are_written_in_place() {
     let mut forward = decoder(2);
     forward.params.iter_mut().for_each(|param| param.rounded = true);
-    let skipping = Settings { on_nan: OnNan::Skip, ..Settings::default() };
-    for settings in [bf16(), Settings::default(), skipping] {
+    let wide = Settings { clip: Some(0.5), ..Settings::default() };
+    let skipping = Settings { on_nan: OnNan::Skip, ..wide.clone() };
+    for settings in [bf16(), wide, skipping] {
         let plan = check(&step(&forward, &settings, 1));
         let copies: Vec<_> = plan.states.iter().filter(|s| s.slot == Slot::Rounded).collect();
         assert_eq!(copies.len(), forward.params.len());
@@ -455,9 +456,16 @@ fn copies_are_written_in_place() {
             let writers = writers(&plan, copy.offset);
             assert_eq!(writers.len(), 1, "{copy:?}");
             let weight = plan.states.iter().find(|s| s.param == copy.param);
-            assert!(writers[0].contains(&weight.expect("the weights come first").offset));
+            let weight = weight.expect("the weights come first").offset;
+            let name = &plan.params[copy.param as usize].name;
+            assert!(writers[0].contains(&weight), "the copy of {name} alone\n{plan}");
         }
-        assert!(!plan.items.iter().any(|item| matches!(item, Item::Copy { .. })));
+        let first = plan.states.iter().find(|s| s.slot == Slot::Rounded).map(|s| s.offset);
+        let copied = plan.items.iter().any(|item| match item {
+            Item::Copy { to, .. } => Some(to.address.base) >= first,
+            _ => false,
+        });
+        assert!(!copied, "{plan}");
     }
 }
 
