@@ -1,7 +1,7 @@
 //! Models in the language, formed, and what their layers launch.
 
 use gigac_frontend::{Mode, Source};
-use gigac_ir::graph::ValueId;
+use gigac_ir::graph::{Graph, ValueId};
 use gigac_ir::kernel::Access;
 use gigac_ir::train::Settings;
 use gigac_passes::driver::Alone;
@@ -64,19 +64,19 @@ pub(crate) fn compiled(text: &str, end: usize) -> Stage {
     let (mut training, mut evaluating) = (mode(true), mode(false));
     let clipped = Settings { clip: Some(1.0), ..Settings::default() };
     let settings = training.train.take().map_or(clipped, |train| train.settings);
-    let source = pipeline::Source {
-        training: &training.graph,
-        evaluating: &evaluating.graph,
-        settings: &settings,
-        micro: 1,
-        prefix: "",
-    };
-    let copies = precision::copies(source);
+    let copies = precision::copies(source_of(&training.graph, &evaluating.graph, &settings));
     let graphs = [&mut training.graph, &mut evaluating.graph];
     graphs.into_iter().for_each(|graph| precision::note_copies(graph, &copies));
-    let source =
-        pipeline::Source { training: &training.graph, evaluating: &evaluating.graph, ..source };
+    let source = source_of(&training.graph, &evaluating.graph, &settings);
     pipeline::compile(source, Purpose::Step, &Options::default(), end, &mut Alone)
+}
+
+fn source_of<'m>(
+    training: &'m Graph,
+    evaluating: &'m Graph,
+    settings: &'m Settings,
+) -> pipeline::Source<'m> {
+    pipeline::Source { training, evaluating, settings, micro: 1, prefix: "" }
 }
 
 /// The launches of a part of the program, loops inside included.
