@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::exec::code::{Kernel, Kernels};
     use gigac_ir::image::KernelFn;
-    use gigac_ir::plan::{Address, Argument, COMPUTE, KernelInfo, Order, PlanBuffer};
+    use gigac_ir::plan::{Address, Argument, COMPUTE, Category, KernelInfo, Order, PlanBuffer};
 
     /// Copies 16 ints.
     unsafe extern "C" fn copy(b: *const *mut u8, _: *const i64, _: u64, _: u64, _: *mut u8) {
