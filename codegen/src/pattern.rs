@@ -335,11 +335,13 @@ fn own_var(kernel: &Kernel, k: VarId, operand: TileId, other: TileId) -> Option<
 }
 
 /// Rows and columns: the variables that the operands have for themselves. Where one has none, a
-/// grid variable of one position will do.
+/// grid variable of one position will do: that with the largest tile, since batch variables have tile 1.
 fn own_vars(kernel: &Kernel, k: VarId, a: TileId, b: TileId) -> Result<(VarId, VarId), Reason> {
     let own = [own_var(kernel, k, a, b), own_var(kernel, k, b, a)];
     let free = |v: &VarId| kernel.var(*v).extent == 1 && !own.contains(&Some(*v));
-    let mut single = kernel.grid.iter().copied().filter(free);
+    let mut single: Vec<VarId> = kernel.grid.iter().copied().filter(free).collect();
+    single.sort_by_key(|v| std::cmp::Reverse(kernel.var(*v).tile));
+    let mut single = single.into_iter();
     let [rows, cols] = own.map(|var| var.or_else(|| single.next()));
     rows.zip(cols).ok_or("an operand of its `dot` has no variable of its own")
 }

@@ -388,7 +388,8 @@ fn micro_kernels_do_not_spill() {
     }
 }
 
-/// Rows or columns that are in no operand: products of vectors, and of a vector and a matrix, for each of a batch.
+/// Rows or columns that are in no operand: products of vectors, and of a vector and a matrix, for each of a batch, of
+/// which one axis may have one position too.
 #[test]
 fn vectors() {
     for storage in ["f32", "bf16"] {
@@ -405,11 +406,12 @@ fn vectors() {
   read x: {storage}[{0}]
   read w: {storage}[{1}]
   write y: f32[{2}]
+  var a: 1 / 1
   var b: 3 / 1
   var t: {t} / 32
   var f: {f} / 32
   var k: 40 / 32
-  grid b, t, f
+  grid a, b, t, f
   %0: f32 = 0.0
   loop k carry (%1: {sum} = %0 -> %2) {{
     %3: f32[b, {rows}k] = load x[{3}*b + k{4}]

@@ -116,10 +116,16 @@ impl Offset {
     /// the strides can show: each stride must exceed the reach of all smaller ones. Scalars are
     /// uniform and do not matter; tiles are not understood and must not occur.
     pub fn collision(&self, kernel: &Kernel, vars: &[VarId]) -> Option<VarId> {
+        let whole: Vec<_> = vars.iter().map(|var| (*var, kernel.var(*var).extent)).collect();
+        self.meeting(kernel, &whole)
+    }
+
+    /// The same for so many neighbouring positions of each variable.
+    pub(super) fn meeting(&self, kernel: &Kernel, vars: &[(VarId, u64)]) -> Option<VarId> {
         let mut strides = Vec::new();
-        for var in vars {
+        for (var, count) in vars {
             let digits = self.digits(*var);
-            if !covers(&digits, kernel.var(*var).extent) {
+            if !covers(&digits, *count) {
                 return Some(*var);
             }
             strides.extend(digits.iter().filter_map(|(coefficient, factor)| {
@@ -154,9 +160,9 @@ impl Factor {
     }
 }
 
-/// Whether digits of a variable determine its position: sorted by divisor, each begins where the
-/// one below ends, and together they span the extent.
-fn covers(digits: &[(i64, Factor)], extent: u64) -> bool {
+/// Whether digits of a variable tell so many neighbouring positions apart: sorted by divisor, each begins where the
+/// one below ends, and together they span that many.
+fn covers(digits: &[(i64, Factor)], count: u64) -> bool {
     let mut spans: Vec<(u64, u64)> = digits
         .iter()
         .filter_map(|(_, factor)| match *factor {
@@ -171,5 +177,5 @@ fn covers(digits: &[(i64, Factor)], extent: u64) -> bool {
     let known = spans.into_iter().fold(1, |known, (from, to)| {
         if from <= known && known.is_multiple_of(from) { known.max(to) } else { known }
     });
-    known >= extent
+    known >= count
 }

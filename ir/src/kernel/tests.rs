@@ -128,6 +128,33 @@ fn verifier_reports_violations() {
     }
 }
 
+/// A local buffer holds one tile of a grid variable, whose positions need to be told apart within it alone.
+#[test]
+fn local_buffers_hold_a_tile_of_rows() {
+    let text = r#"kernel rows "" {
+  read x: f32[600]
+  write y: f32[600]
+  local l: f32[40]
+  var r: 60 / 4
+  var d: 10 / 16
+  grid r
+
+  loop d {
+    %0: f32[r, d] = load x[10*r + d]
+    store l[10*r%4 + d] = %0
+    store y[10*r + d] = %0
+  }
+}
+"#;
+    assert_eq!(kernel(text).verify(), Ok(()));
+    for (from, to) in [("10*r%4", "10*r%3"), ("10*r%4", "9*r%4"), ("y[10*r + d]", "y[10*r%4 + d]")]
+    {
+        let errors = kernel(&text.replace(from, to)).verify().expect_err(to);
+        let race = |e: &KernelError| matches!(e, KernelError::Race { .. });
+        assert!(errors.iter().any(race), "{to}: {errors:?}");
+    }
+}
+
 #[test]
 fn interpreter_computes_the_norm_and_keeps_ragged_lanes_out() {
     let x: Vec<f64> = (0..120).map(|i| f64::from(i % 7) - 2.5).collect();

@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use super::{
     Access, BufferId, Carry, Expr, Factor, Kernel, Offset, Scalar, Stmt, Storage, TileId, TileType,
-    VarId,
+    Var, VarId,
 };
 use crate::pointwise::{Pointwise, Typing};
 
@@ -432,14 +432,18 @@ impl Verifier<'_> {
         }
         let spread = |v: &&VarId| kernel.var(**v).extent > 1 && kernel.var(**v).tile > 1;
         let split = |v: &&VarId| kernel.var(**v).tiles() > 1;
+        // Each grid point has local buffers of its own, and of the grid's variables one tile.
+        let local = kernel.buffers[buffer.0 as usize].access == Access::Local;
         let mut vars: Vec<VarId> = ty.vars.iter().filter(spread).copied().collect();
-        // Each grid point has local buffers of its own.
-        if kernel.buffers[buffer.0 as usize].access != Access::Local {
-            vars.extend(kernel.grid.iter().filter(split));
-        }
+        vars.extend(kernel.grid.iter().filter(|v| !local && split(v)));
         vars.sort_unstable();
         vars.dedup();
-        if let Some(var) = offset.collision(kernel, &vars) {
+        let positions = |var: VarId| match kernel.var(var) {
+            Var { extent, tile, .. } if local && kernel.grid.contains(&var) => *extent.min(tile),
+            Var { extent, .. } => *extent,
+        };
+        let vars: Vec<_> = vars.into_iter().map(|var| (var, positions(var))).collect();
+        if let Some(var) = offset.meeting(kernel, &vars) {
             let buffer = kernel.buffers[buffer.0 as usize].name.clone();
             self.errors.push(KernelError::Race { buffer, var: self.name_of(var) });
         }
