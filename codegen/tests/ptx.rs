@@ -4,7 +4,7 @@
 mod attention;
 mod support;
 
-use attention::{Attention, Mask};
+use attention::{Attention, Mask, Score};
 use gigac_codegen::nvptx::{GpuTarget, compile_ptx};
 use gigac_emulator::{Launch, Module, Profile};
 use gigac_ir::kernel::Kernel;
@@ -125,6 +125,23 @@ fn attention_keeps_rows_in_registers() {
             let wide = ["cp.async.cg.shared.global", "st.global.v4.b32", ".param"];
             assert!(wide.iter().any(|w| access.contains(w)), "{access} in\n{}", code.ptx);
         }
+    }
+}
+
+/// A number for each query and key: a thread has eight neighbouring keys.
+#[test]
+fn biases_come_in_16_bytes() {
+    let heads = Attention::heads(1, 1, 256, 64, [128, 64], Mask::Causal(0));
+    let heads = Attention { half: true, score: Score::Bias { trained: false }, ..heads };
+    for text in [heads.forward(), heads.queries()] {
+        let kernel = kernel(&text);
+        let ptx = gpu::compiled(&kernel).ptx;
+        for access in ptx.lines().filter(|line| line.contains(".global")) {
+            let wide = ["cp.async.cg.shared.global", ".v4.b32", ".param"];
+            assert!(wide.iter().any(|w| access.contains(w)), "{access} in\n{ptx}");
+        }
+        assert!(ptx.contains("ld.global.nc.v4.b32"), "{ptx}");
+        assert_eq!(profile(&kernel).bank_conflicts, 0, "{text}");
     }
 }
 

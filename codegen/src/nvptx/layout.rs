@@ -20,7 +20,7 @@ use super::gpu::Gpu;
 pub(super) struct Spread {
     /// Bits of the thread number, and what each adds.
     pub(super) bits: Vec<(u32, u64)>,
-    /// What each register adds, ascending.
+    /// What each register adds.
     pub(super) registers: Vec<u64>,
     /// What is added everywhere.
     pub(super) start: u64,
@@ -45,7 +45,16 @@ impl Spread {
     /// One past the largest position.
     pub(super) fn span(&self) -> u64 {
         let threads: u64 = self.bits.iter().map(|(_, stride)| stride).sum();
-        self.start + threads + self.registers.last().copied().unwrap_or(0) + 1
+        self.start + threads + self.registers.iter().max().copied().unwrap_or(0) + 1
+    }
+
+    /// The same with other positions in the place of these, which it takes bit by bit to other bits.
+    pub(super) fn mapped(&self, map: impl Fn(u64) -> u64) -> Self {
+        Self {
+            bits: self.bits.iter().map(|(bit, stride)| (*bit, map(*stride))).collect(),
+            registers: self.registers.iter().map(|r| map(*r)).collect(),
+            start: map(self.start),
+        }
     }
 
     /// The bits of the thread number that it uses.
@@ -87,6 +96,17 @@ impl<'c> Layout<'c> {
     /// What the thread adds to positions along a variable.
     pub(super) fn of_thread(&self, var: VarId) -> IntValue<'c> {
         self.threads[var.0 as usize]
+    }
+
+    /// The position that a register has in a spread, whatever that of its variable is.
+    pub(super) fn in_spread(
+        gpu: &Gpu<'c>,
+        thread: IntValue<'c>,
+        spread: &Spread,
+        register: usize,
+    ) -> IntValue<'c> {
+        let inside = spread.start + spread.registers[register];
+        gpu.plus_constant(share(gpu, thread, &spread.bits), inside as i64)
     }
 
     /// Registers of a tile along these variables.

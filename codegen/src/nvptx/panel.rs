@@ -5,6 +5,8 @@
 //! are swizzled: chunk `c` of line `l` lies at `c xor (l / (8/n)) mod n`, with `n` the chunks of a
 //! line, at most 8. So eight lines at one chunk, which is what `ldmatrix` takes at a time, meet all
 //! banks once.
+//!
+//! Lines may be **interleaved**: which position a line has is then [`position_of`] its number.
 
 use gigac_ir::kernel::{BufferId, Expr, Kernel, Offset, Storage, TileId, VarId};
 use gigac_ir::pointwise::Pointwise;
@@ -29,7 +31,7 @@ pub(super) struct Panel {
     pub(super) along_k: bool,
     /// The variable along lines, and the one across.
     pub(super) fast: VarId,
-    slow: VarId,
+    pub(super) slow: VarId,
     lines: u64,
     /// Elements of a line, without what pads it.
     width: u64,
@@ -37,7 +39,10 @@ pub(super) struct Panel {
     pub(super) chunks: u64,
     /// Neighbours that one access takes.
     run: u64,
+    /// Of positions along lines, and of lines.
     spreads: [Spread; 2],
+    /// Whether lines are interleaved.
+    pub(super) interleaved: bool,
     /// Whether addresses are sums of 32 bits, widened: each is one multiply-add then, and operands with the same strides
     /// share the sums. Else they are sums of 64 bits.
     pub(super) narrow: bool,
@@ -73,7 +78,24 @@ impl Panel {
         let across = log(width / run).min(bits);
         let down = log(lines).min(bits - across);
         let spreads = [Spread::runs(0, across, run, width), Spread::runs(across, down, 1, lines)];
-        Self { value, along_k, fast, slow, lines, width, chunks, run, spreads, narrow: false }
+        Self {
+            value,
+            along_k,
+            fast,
+            slow,
+            lines,
+            width,
+            chunks,
+            run,
+            spreads,
+            interleaved: false,
+            narrow: false,
+        }
+    }
+
+    /// The spread of positions across lines.
+    fn across(&self) -> Spread {
+        if self.interleaved { self.spreads[1].mapped(position_of) } else { self.spreads[1].clone() }
     }
 
     /// Bytes that it takes.
@@ -104,9 +126,8 @@ impl Panel {
         base: PointerValue<'c>,
     ) -> Result<(), Refusal> {
         let mut spreads = vec![Spread::single(); outer.kernel.vars.len()];
-        for (var, spread) in [self.fast, self.slow].into_iter().zip(&self.spreads) {
-            spreads[var.0 as usize] = spread.clone();
-        }
+        spreads[self.fast.0 as usize] = self.spreads[0].clone();
+        spreads[self.slow.0 as usize] = self.across();
         let layout = Layout::new(outer.gpu, outer.frame.thread, spreads);
         let mut lowerer = outer.another(layout);
         lowerer.firsts[k.0 as usize] = Some(first);
@@ -199,7 +220,8 @@ impl Panel {
         base: PointerValue<'c>,
     ) -> PointerValue<'c> {
         let gpu = lowerer.gpu;
-        let line = lowerer.in_tile(self.slow, shape.along(at, self.slow));
+        let (thread, register) = (lowerer.frame.thread, shape.along(at, self.slow));
+        let line = Layout::in_spread(gpu, thread, &self.spreads[1], register);
         let along = lowerer.in_tile(self.fast, shape.along(at, self.fast));
         let chunk = gpu.shift(along, -(CHUNK.ilog2() as i32));
         let place = self.place(lowerer, line, chunk);
@@ -221,14 +243,24 @@ impl Panel {
             let bits = gpu.and(lowerer.frame.thread, idle);
             gpu.icmp(inkwell::IntPredicate::EQ, bits.into(), gpu.i32(0).into())
         });
-        let sides =
-            [(self.fast, &self.spreads[0], self.width), (self.slow, &self.spreads[1], self.lines)];
+        let across = self.across();
+        let sides = [(self.fast, &self.spreads[0], self.width), (self.slow, &across, self.lines)];
         let within = sides.into_iter().filter(|(_, spread, limit)| spread.span() > *limit);
         let within = within.map(|(var, _, limit)| {
             gpu.below(lowerer.in_tile(var, shape.along(at, var)), gpu.i32(limit))
         });
         first.into_iter().chain(within).reduce(|a, b| gpu.both(a, b))
     }
+}
+
+/// Lines that are interleaved with one another.
+pub(super) const INTERLEAVED: u64 = 32;
+
+/// The position of an interleaved line. Of 32 lines, four tiles of `mma`, a thread has columns or rows `2·q` and `2·q + 1` of
+/// each, with `q` its lane's lowest two bits: 32 positions in such an order that these are eight neighbours.
+pub(super) fn position_of(line: u64) -> u64 {
+    let (odd, q, tile) = (line & 1, line >> 1 & 3, line >> 3 & 3);
+    (line & !(INTERLEAVED - 1)) + 8 * q + 2 * tile + odd
 }
 
 /// Positions of a tile in multiples of 16.

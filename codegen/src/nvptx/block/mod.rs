@@ -9,6 +9,8 @@
 //! - The innermost loop is software-pipelined (`turns`). Turns in which a mask holds nowhere are left out:
 //!   a scan goes on to the next one that counts.
 //! - What is stored at the end passes between the four threads of a row, for accesses of 16 bytes (`finish`).
+//! - Columns of scores are interleaved where they come in 32: a thread has eight neighbours, so that what is read or
+//!   written for each pair of positions goes in 16 bytes too (`panel::position_of`).
 //!
 //! What qualifies (`program`): each product has one operand that varies along the rows; the other is loaded;
 //! both have at most the digits of bf16.
@@ -34,7 +36,7 @@ use inkwell::values::IntValue;
 use super::gpu::{Gpu, WARP};
 use super::layout::{Layout, Spread};
 use super::lower::{Frame, Lowerer, Refusal};
-use super::panel::{Panel, padded};
+use super::panel::{INTERLEAVED, Panel, padded, position_of};
 use super::{GpuTarget, Resources, dots};
 use crate::alias::without_trivial_reductions;
 use crate::llvm::emit::Value;
@@ -112,11 +114,11 @@ impl Plan {
             match kernel.var(var).tile {
                 _ if var == program.rows => rows.clone(),
                 1 => Spread::single(),
-                _ => Spread {
-                    bits: vec![(0, 2), (1, 4)],
-                    registers: pairs(padded(kernel, var), 8, 1),
-                    start: 0,
-                },
+                _ => {
+                    let registers = pairs(padded(kernel, var), 8, 1);
+                    let lines = Spread { bits: vec![(0, 2), (1, 4)], registers, start: 0 };
+                    if program.interleaves(var) { lines.mapped(position_of) } else { lines }
+                }
             }
         };
         (0..kernel.vars.len()).map(of).collect()
@@ -127,6 +129,27 @@ impl Program<'_> {
     /// Products whose left operand is loaded once.
     fn kept(&self) -> impl Iterator<Item = &Dot> {
         self.dots.values().filter(|d| self.is_loaded(d.lhs) && !self.turns(d.lhs))
+    }
+}
+
+impl Program<'_> {
+    /// Whether positions of a variable are interleaved: those of an innermost loop, when they are lines in all panels.
+    fn interleaves(&self, var: VarId) -> bool {
+        let lines = |(value, [own, along]): (TileId, [VarId; 2])| {
+            let loads = self.loads(value);
+            let panel = Panel::new(self.kernel, (value, &loads), [own, along], [INTERLEAVED; 2], 0);
+            panel.fast != var
+        };
+        let loaded = self.operands().filter(|(value, _)| self.is_loaded(*value));
+        self.innermost.contains(&var)
+            && padded(self.kernel, var).is_multiple_of(INTERLEAVED)
+            && loaded.into_iter().all(lines)
+    }
+
+    /// The operands of all products, with their own variables and those that they are contracted along.
+    fn operands(&self) -> impl Iterator<Item = (TileId, [VarId; 2])> {
+        let of = move |d: &Dot| [(d.lhs, [self.rows, d.along]), (d.rhs, [d.cols, d.along])];
+        self.dots.values().flat_map(of)
     }
 }
 
@@ -197,12 +220,9 @@ pub(super) fn lower(
 impl<'e, 'c> Block<'_, 'e, 'c> {
     /// Gives every loaded operand its place in shared memory; the bytes of all.
     fn memory(&mut self, target: GpuTarget) -> Result<u64, Refusal> {
-        let dots: Vec<Dot> = self.program.dots.values().copied().collect();
-        for dot in &dots {
-            for (value, own) in [(dot.lhs, self.program.rows), (dot.rhs, dot.cols)] {
-                if self.program.is_loaded(value) && !self.panels.contains_key(&value) {
-                    self.place(value, own, dot.along);
-                }
+        for (value, [own, along]) in self.program.operands() {
+            if self.program.is_loaded(value) && !self.panels.contains_key(&value) {
+                self.place(value, own, along);
             }
         }
         self.place_vectors();
@@ -233,6 +253,7 @@ impl<'e, 'c> Block<'_, 'e, 'c> {
         let extents = [self.size(own), self.size(along)];
         let mut panel = Panel::new(kernel, (value, &loads), [own, along], extents, bits);
         panel.narrow = self.program.turns(value);
+        panel.interleaved = self.program.interleaves(panel.slow);
         let end = if self.program.turns(value) { &mut self.stage } else { &mut self.fixed };
         let at = *end;
         *end += panel.bytes();
