@@ -2,6 +2,9 @@
 //!
 //! Reals are exact (see the graph IR), so nothing overflows here; but the exponential of a very
 //! negative number may be zero, as it is in every arithmetic. What comes from outside is finite.
+//!
+//! A comparison of a number with itself or with +∞ is another matter: a model has it to find what is not finite, so it is
+//! decided only where bounds say that nothing can overflow.
 
 use gigac_ir::pointwise::Pointwise;
 
@@ -275,15 +278,15 @@ impl Range {
         self.hi == f64::NEG_INFINITY && !self.nan
     }
 
-    /// Whether it is +∞.
-    fn is_plus(self) -> bool {
-        self.lo == f64::INFINITY && !self.nan
+    /// Whether it is a number between finite bounds, in every arithmetic.
+    fn bounded(self) -> bool {
+        !self.nan && self.lo > f64::NEG_INFINITY && self.hi < f64::INFINITY
     }
 
     fn less(self, other: Self) -> Option<bool> {
         match () {
             () if self.nan || other.nan => None,
-            () if self.is_minus() && !other.minus || other.is_plus() && !self.plus => Some(true),
+            () if self.is_minus() && !other.minus => Some(true),
             () if self.hi < other.lo => Some(true),
             () if self.lo >= other.hi => Some(false),
             () => None,
@@ -291,9 +294,7 @@ impl Range {
     }
 
     fn equal(self, other: Self) -> Option<bool> {
-        let excludes = |a: Self, b: Self| {
-            a.is_minus() && !b.minus || a.is_plus() && !b.plus || a == Self::of(0.0) && !b.zero
-        };
+        let excludes = |a: Self, b: Self| a.is_minus() && !b.minus || a == Self::of(0.0) && !b.zero;
         let apart = self.hi < other.lo
             || other.hi < self.lo
             || excludes(self, other)
@@ -334,9 +335,8 @@ pub(crate) fn apply(function: Pointwise, x: &[Range], same: bool) -> Range {
         (P::Pow, [a, b]) => a.pow(*b),
         (P::Min, [a, b]) => a.min(*b),
         (P::Max, [a, b]) => a.max(*b),
-        (P::Eq, [a, _]) if same && !a.nan => Range::of(1.0),
-        (P::Ne, [a, _]) if same && !a.nan => Range::of(0.0),
-        (P::Le | P::Ge, [a, _]) if same && !a.nan => Range::of(1.0),
+        (P::Eq | P::Le | P::Ge, [a, _]) if same => Range::truth(a.bounded().then_some(true)),
+        (P::Ne, [a, _]) if same => Range::truth(a.bounded().then_some(false)),
         (P::Lt | P::Gt, [_, _]) if same => Range::of(0.0),
         (P::Eq, [a, b]) => Range::truth(a.equal(*b)),
         (P::Ne, [a, b]) => Range::truth(a.equal(*b).map(|e| !e)),
