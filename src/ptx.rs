@@ -11,7 +11,8 @@ use gigac_cost::work::Work;
 use gigac_emulator::meta::{GUARD, Meta, Param};
 use gigac_frontend::SourceMap;
 use gigac_ir::graph::Span;
-use gigac_ir::kernel::{Access, Buffer, Kernel, Storage, VarId};
+use gigac_ir::kernel::{Access, Buffer, Expr, Kernel, Stmt, Storage, VarId};
+use gigac_ir::pointwise::Pointwise;
 use gigac_passes::place::Placed;
 use rayon::prelude::*;
 
@@ -137,7 +138,7 @@ fn arguments(kernel: &Kernel) -> impl Iterator<Item = &Buffer> {
 
 /// The launch of a kernel, with the parameters in the order of the PTX and turn 0 of all loops.
 fn meta(kernel: &Kernel, code: &PtxKernel, target: GpuTarget) -> Meta {
-    let products = !Work::of(kernel).products.is_empty();
+    let (products, rounds) = (!Work::of(kernel).products.is_empty(), rounds(&kernel.body));
     let buffer = |buffer: &Buffer| Param {
         name: buffer.name.clone(),
         kind: "buffer".to_owned(),
@@ -145,7 +146,7 @@ fn meta(kernel: &Kernel, code: &PtxKernel, target: GpuTarget) -> Meta {
         elements: buffer.elements + GUARD as u64,
         value: serde_json::Value::Null,
         role: role(buffer.access).to_owned(),
-        tolerance: tolerance(buffer.storage, products),
+        tolerance: tolerance(buffer.storage, products, rounds),
     };
     let scalar = |name: &String| Param {
         name: name.clone(),
@@ -184,10 +185,21 @@ fn role(access: Access) -> &'static str {
     }
 }
 
-/// One step of bf16; for f32 what another order of additions makes of sums.
-fn tolerance(storage: Storage, products: bool) -> f64 {
+/// Whether something is rounded to bf16 on the way to results.
+fn rounds(body: &[Stmt]) -> bool {
+    body.iter().any(|stmt| match stmt {
+        Stmt::Let(_, expr) => matches!(expr, Expr::Pointwise(Pointwise::Bf16, _)),
+        Stmt::Loop { body, .. } => rounds(body),
+        Stmt::Store { .. } | Stmt::When(_) => false,
+    })
+}
+
+/// One step of bf16, which is also what a rounding on the way may be off by; for other f32 what another order of
+/// additions makes of sums.
+fn tolerance(storage: Storage, products: bool, rounds: bool) -> f64 {
     match storage {
         Storage::Bf16 => 1.0 / 128.0,
+        Storage::F32 if rounds => 1.0 / 128.0,
         Storage::F32 if products => 1e-4,
         Storage::F32 => 1e-5,
         Storage::I32 | Storage::Bool => 0.0,

@@ -28,10 +28,14 @@ pub struct Meta {
     #[serde(default)]
     pub target: String,
     /// Blocks per cluster.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Vec<u32>>,
     /// Parameters in PTX order.
     pub params: Vec<Param>,
+}
+
+fn is_zero(elements: &u64) -> bool {
+    *elements == 0
 }
 
 /// One parameter.
@@ -45,10 +49,10 @@ pub struct Param {
     #[serde(default)]
     pub dtype: String,
     /// Elements of a buffer, the guard included.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub elements: u64,
     /// Value of a scalar.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub value: serde_json::Value,
     /// `in`, `out` or `inout`.
     #[serde(default)]
