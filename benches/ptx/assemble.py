@@ -3,7 +3,7 @@
 
     python3 benches/ptx/assemble.py GIGAC [MODEL.giga ...] [--target sm_80 sm_90] [--optional]
 
-Without models: all of models/. In bf16. Tools are found as in run.py; exits 1 when a kernel is refused, or when there is
+Without models: all of models/, and odd.giga with heads of several widths. In bf16. Tools are found as in run.py; exits 1 when a kernel is refused, or when there is
 no `ptxas`, unless it is optional."""
 import argparse, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,10 @@ from pathlib import Path
 
 from run import find, tool
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+HERE = Path(__file__).resolve().parent
+MODELS = HERE.parents[1] / "models"
+# What sizes of odd.giga are set to.
+ODD = ["K=20", "K=112", "K=200", "T=1"]
 
 
 def assemble(path, target):
@@ -30,18 +33,19 @@ def main():
     a = parser.parse_args()
     if a.optional and not find("ptxas"):
         return print("skipped: no ptxas; the CUDA toolkit has it, and the Python package nvidia-cuda-nvcc")
-    models = a.models or sorted(p for p in MODELS.glob("*.giga") if p.stem != "prelude")
+    shipped = sorted(p for p in MODELS.glob("*.giga") if p.stem != "prelude")
+    models = [(m, []) for m in a.models or shipped] + [(HERE / "odd.giga", ["--set", size]) for size in ODD if not a.models]
     refused = 0
     for target in a.target:
-        for model in models:
+        for model, sizes in models:
             with tempfile.TemporaryDirectory() as folder:
                 subprocess.run([a.gigac, "emit", "ptx", model, "--target", target, "-o", folder, "--set",
-                                "train.precision=bf16"], check=True, stdout=subprocess.DEVNULL)
+                                "train.precision=bf16", *sizes], check=True, stdout=subprocess.DEVNULL)
                 kernels = sorted(Path(folder).glob("*.ptx"))
                 with ThreadPoolExecutor() as pool:
                     wrong = [w for w in pool.map(lambda k: assemble(k, target), kernels) if w]
             refused += len(wrong)
-            print(f"{model.stem}, {target}: {len(kernels) - len(wrong)} of {len(kernels)} kernels accepted", *wrong, sep="\n  ")
+            print(" ".join([model.stem, *sizes[1:]]) + f", {target}: {len(kernels) - len(wrong)} of {len(kernels)} kernels accepted", *wrong, sep="\n  ")
     sys.exit(refused > 0)
 
 

@@ -38,6 +38,15 @@ fn linear(y: &str, size: u64) -> String {
     )
 }
 
+/// Rows of odd lengths are read by element: how many blocks share a multiprocessor is said then, which keeps `ptxas` from spills.
+#[test]
+fn rows_of_odd_lengths_say_how_many_blocks_they_share_with() {
+    for (size, said) in [(256, false), (129, true)] {
+        let ptx = gpu::compiled(&kernel(&row_by_row(size))).ptx;
+        assert_eq!(ptx.contains(".minnctapersm 2"), said, "{ptx}");
+    }
+}
+
 fn row_by_row(size: u64) -> String {
     linear(&format!("{size}*t + f"), size)
 }

@@ -16,7 +16,7 @@ use gigac_passes::pipeline::{self, PIPELINE};
 use half::bf16;
 
 use crate::bound::{Bounded, bounded};
-use crate::{a100, additions, gpu, is_attention, tolerance};
+use crate::{a100, additions, gpu, is_attention, tolerance, unnamed};
 
 /// A kernel, and the last turns of the loops around one of its launches.
 struct Launched {
@@ -65,8 +65,7 @@ pub(crate) fn step() -> Vec<Kernel> {
 
 /// What kernels that differ in numbers alone have in common.
 fn family(kernel: &Kernel) -> String {
-    let unnamed = Kernel { name: String::new(), origin: String::new(), ..kernel.clone() };
-    let text = unnamed.to_string();
+    let text = unnamed(kernel);
     let parts = text.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join("#")
 }

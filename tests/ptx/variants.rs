@@ -120,6 +120,7 @@ fn widths_and_groups() {
         ("B = 1, T = 35, H = 1, K = 272", 0),
         // One position: products and sums of vectors.
         ("B = 3, T = 1, H = 2, K = 16", 0),
+        ("B = 1, T = 1, H = 3, K = 24", 0),
         ("B = 1, T = 2, H = 2, K = 16", 3),
     ] {
         check_all(&Variant { axes, declared: "", lines }, attention);

@@ -62,6 +62,12 @@ impl<'c> Gpu<'c> {
         function
     }
 
+    /// States how many blocks of a kernel a multiprocessor is to have at least.
+    pub(super) fn resident(&self, kernel: FunctionValue<'c>, blocks: u64) {
+        let bound = self.context.create_string_attribute("nvvm.minctasm", &blocks.to_string());
+        kernel.add_attribute(AttributeLoc::Function, bound);
+    }
+
     // Ints of 32 bits, for positions: not negative, and far from overflow.
 
     pub(super) fn i32(&self, value: u64) -> IntValue<'c> {

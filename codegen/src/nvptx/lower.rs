@@ -7,7 +7,7 @@ use gigac_ir::kernel::{
     BufferId, Carry, Expr, Factor, Kernel, Offset, Scalar, Stmt, Storage, Term, TileId, VarId,
 };
 use gigac_ir::pointwise::Pointwise;
-use inkwell::values::{InstructionOpcode as Op, IntValue, PointerValue};
+use inkwell::values::{FunctionValue, InstructionOpcode as Op, IntValue, PointerValue};
 
 use super::exchange::Exchange;
 use super::gpu::Gpu;
@@ -24,6 +24,7 @@ pub(super) type Tile<'c> = Rc<[Value<'c>]>;
 
 /// What a kernel is called with.
 pub(super) struct Frame<'c> {
+    pub(super) function: FunctionValue<'c>,
     /// Addresses of buffers, by number.
     pub(super) buffers: Vec<PointerValue<'c>>,
     pub(super) scalars: Vec<IntValue<'c>>,

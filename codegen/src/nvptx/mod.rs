@@ -143,6 +143,6 @@ impl<'c> Frame<'c> {
         };
         let buffers = kernel.buffers.iter().map(&mut place).collect();
         let scalars = parameters.map(BasicValueEnum::into_int_value).collect();
-        Self { buffers, scalars, thread: gpu.thread(), threads, local }
+        Self { function, buffers, scalars, thread: gpu.thread(), threads, local }
     }
 }

@@ -5,7 +5,7 @@
 //! all operands are exact in bf16, tensor cores multiply ([`super::tensor`]); else threads
 //! multiply and add one contracted position after the other, in ascending order.
 
-use gigac_ir::kernel::{Expr, Kernel, Storage, TileId, VarId};
+use gigac_ir::kernel::{BufferId, Expr, Kernel, Offset, Storage, TileId, VarId};
 use gigac_ir::pointwise::Pointwise;
 use inkwell::values::InstructionOpcode as Op;
 
@@ -13,6 +13,7 @@ use super::gpu::Gpu;
 use super::layout::{Layout, Spread};
 use super::lower::{Frame, Lowerer, Refusal, Tile};
 use super::panel::padded;
+use super::runs::longest;
 use super::tensor::{self, Warps};
 use super::{GpuTarget, Resources, slab};
 use crate::llvm::emit::Value;
@@ -52,6 +53,9 @@ pub(super) fn lower(
         return Err(format!("its tiles take {all} registers of each thread"));
     }
     let frame = Frame::new(gpu, kernel, threads);
+    if by_element(&found) {
+        gpu.resident(frame.function, if threads <= tensor::SHARING { 2 } else { 1 });
+    }
     let layout = Layout::new(gpu, frame.thread, spreads);
     let mut lowerer = Lowerer::new(gpu, kernel, &frame, layout);
     lowerer.lazy = found.exprs.iter().map(|(value, expr)| (*value, *expr)).collect();
@@ -104,6 +108,23 @@ fn spreads(found: &Products<'_>, warps: Option<&Warps>) -> Vec<Spread> {
         }
     }
     spreads
+}
+
+/// Whether some matrix is read or written element by element, as rows of odd lengths are. A thread has many addresses
+/// then, and `ptxas` puts some of them into local memory for more blocks on a multiprocessor than the tile needs, unless it is told
+/// how many these are.
+fn by_element(found: &Products<'_>) -> bool {
+    let kernel = found.kernel;
+    let single = |(buffer, offset): (BufferId, &Offset)| {
+        let wide = |v: &VarId| size(kernel, *v) > 1;
+        let vars: Vec<VarId> = offset.vars().into_iter().filter(wide).collect();
+        vars.len() > 1 && vars.iter().all(|v| longest(kernel, buffer, offset, None, *v) == 1)
+    };
+    let loads = found.exprs.values().any(|expr| match expr {
+        Expr::Load { buffer, offset, .. } => single((*buffer, offset)),
+        _ => false,
+    });
+    loads || found.stores.iter().any(|s| single((s.buffer, s.offset)))
 }
 
 /// Positions of a tile that exist at most.

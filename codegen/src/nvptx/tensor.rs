@@ -33,7 +33,7 @@ const STAGES: u64 = 4;
 
 /// Blocks of so few threads take half of the shared memory at most, so that two fit on a
 /// multiprocessor.
-const SHARING: u64 = 4 * WARP;
+pub(super) const SHARING: u64 = 4 * WARP;
 
 /// Most accumulators of a thread.
 const ACCUMULATORS: u64 = 128;
