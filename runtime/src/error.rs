@@ -23,7 +23,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// Reading or writing failed.
-    #[error("cannot {action} {path}: {source}{}", hint(source))]
+    #[error("cannot {action} {path}: {source}{}", hint(action, source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -56,12 +56,19 @@ pub enum Error {
 }
 
 /// What to do about a failure of the system.
-fn hint(source: &io::Error) -> &'static str {
+fn hint(action: &str, source: &io::Error) -> &'static str {
+    use io::ErrorKind as Kind;
+    let makes = matches!(action, "create" | "write");
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => {
             "; free some space and run it again (`--resume` continues a run)"
         }
-        io::ErrorKind::ReadOnlyFilesystem => "; choose another place",
+        Kind::ReadOnlyFilesystem => "; choose another place",
+        Kind::PermissionDenied if makes => "; choose another place",
+        Kind::AlreadyExists | Kind::NotADirectory | Kind::IsADirectory if makes => {
+            "; choose another name"
+        }
+        Kind::NotFound if makes => "; make the folder that it is to lie in first",
         _ => "",
     }
 }

@@ -24,5 +24,6 @@ pub mod payload;
 mod testing;
 pub mod train;
 pub mod weights;
+mod whole;
 
 pub use error::{Error, Result};

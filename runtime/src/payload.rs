@@ -7,12 +7,14 @@
 //! The section holds [`MAGIC`], the format's number, the SHA-256 of the rest, and the program in
 //! postcard's encoding.
 
+use std::io::Write;
 use std::path::Path;
 
 use gigac_ir::program::Program;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::whole;
 
 /// First bytes of a payload.
 pub const MAGIC: &[u8; 8] = b"gigac\0\0\0";
@@ -38,16 +40,9 @@ pub fn build(runner: &[u8], program: &Program) -> Result<Vec<u8>> {
 pub fn write(runner: &Path, program: &Program, target: &Path) -> Result<()> {
     let runner_bytes = std::fs::read(runner).map_err(Error::io("read", runner))?;
     let bytes = build(&runner_bytes, program)?;
-    let mut aside = target.as_os_str().to_owned();
-    aside.push(format!(".{}.tmp", std::process::id()));
-    let aside = Path::new(&aside);
-    let written = std::fs::write(aside, &bytes)
-        .and_then(|()| std::fs::set_permissions(aside, executable()))
-        .and_then(|()| std::fs::rename(aside, target));
-    written.map_err(|e| {
-        // What could not be finished is not worth keeping; its own failure says nothing new.
-        let _ = std::fs::remove_file(aside);
-        Error::io("write", target)(e)
+    whole::write(target, |out| {
+        out.write_all(&bytes)?;
+        out.get_ref().set_permissions(executable())
     })
 }
 

@@ -112,7 +112,7 @@ pub fn runner() -> Result<PathBuf, Failure> {
     found.ok_or_else(|| {
         let folder = own.parent().unwrap_or(Path::new("."));
         Failure::Machine(format!(
-            "`gigac-runner` is not in `{}`: build the whole workspace with `cargo build --release --workspace`",
+            "`gigac-runner` is not in `{}`: build the whole workspace with `cargo build --workspace`, and `--release` for speed",
             folder.display()
         ))
     })

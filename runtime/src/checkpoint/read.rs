@@ -59,7 +59,10 @@ pub fn newest(run: &Path, mut warn: impl FnMut(&str)) -> Result<Option<(PathBuf,
         }
     }
     if any {
-        return Err(Error::file(&folder(run), "none of the checkpoints is whole"));
+        return Err(Error::file(
+            &folder(run),
+            "none of the checkpoints is whole: without `--resume` the run begins again",
+        ));
     }
     Ok(None)
 }
@@ -121,7 +124,11 @@ fn check(folder: &Path, shard: &Shard) -> Result<(), String> {
 /// [`Error::Input`] when it is of another model.
 pub fn load(path: &Path, index: &Index, model: &str, plan: &Plan, arena: &mut Arena) -> Result<()> {
     if index.model != model {
-        let what = format!("a checkpoint of model `{}`, not of `{model}`", index.model);
+        let what = format!(
+            "a checkpoint of model `{}`, not of `{model}`: continue it with that model, or choose \
+             another `--out`",
+            index.model
+        );
         return Err(Error::file(path, what));
     }
     let files: Vec<TensorFile> = index

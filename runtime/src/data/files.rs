@@ -153,7 +153,10 @@ impl Text {
     /// The error that a token is not one of the model's.
     pub fn foreign(&self, index: u64) -> Error {
         let (token, at) = (self.token(index), self.range.start as u64 + index);
-        let what = format!("token {token} at place {at} is outside the model's vocabulary");
+        let what = format!(
+            "token {token} at place {at} is outside the model's vocabulary: give the tokenizer that the \
+             model is for; names that end in `.u16.bin` or `.u32.bin` say how wide tokens are"
+        );
         Error::file(&self.path, what)
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::{Error, Result};
-use crate::weights::tensors;
+use crate::whole;
 
 /// Flags of `gigac train` and of a built executable.
 #[derive(Args, Clone, Debug)]
@@ -99,7 +99,7 @@ impl Options {
             if outputs[..index].contains(path) {
                 return wrong(&format!("{}: two flags write this file", path.display()));
             }
-            tensors::probe(path)?;
+            whole::probe(path)?;
         }
         Ok(())
     }

@@ -120,6 +120,7 @@ pub(super) fn dump_logits(
     at: (u64, u64, u32),
 ) -> Result<()> {
     use crate::weights::tensors::{self, Entry};
+    use crate::whole;
     let (from, time) = (batch.0, logits.layout.time);
     if from.time != time || !from.rows.is_multiple_of(logits.layout.rows.max(1)) {
         return Err(Error::Usage("the outputs take batches of another shape".to_owned()));
@@ -127,7 +128,7 @@ pub(super) fn dump_logits(
     let shape = vec![from.rows, time, logits.vocabulary()];
     let positions = logits.layout.rows * time;
     let (mut part, mut values) = (Batch::new(&logits.layout), Vec::new());
-    tensors::write_file(path, |out| {
+    whole::write(path, |out| {
         tensors::write(out, &[Entry::f32(LOGITS, shape)], |_, out| {
             for index in 0..from.rows / logits.layout.rows {
                 batch.1.part(from, index, &logits.layout, &mut part);

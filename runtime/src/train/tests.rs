@@ -8,10 +8,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cli;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exec::allocations::CountingAllocator;
 use crate::testing::{self, B, T};
 use crate::weights::tensors::{self, Entry, TensorFile};
+use crate::whole;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -191,7 +192,7 @@ fn export_and_import_round_trip() {
 
 fn write_tensors(path: &Path, tensors: &[(&str, Vec<u64>, f32)]) {
     let entries: Vec<Entry> = tensors.iter().map(|(n, s, _)| Entry::f32(*n, s.clone())).collect();
-    tensors::write_file(path, |out| {
+    whole::write(path, |out| {
         tensors::write(out, &entries, |i, out| {
             let count = entries[i].shape.iter().product::<u64>() as usize;
             tensors::write_f32(out, &vec![tensors[i].2; count])
@@ -230,7 +231,7 @@ fn import_reports_everything_at_once() {
 fn write_batches(path: &Path, shape: [u64; 3], value: impl Fn(usize) -> i32) {
     let count = shape.iter().product::<u64>() as usize;
     let entry = Entry { name: "tokens".into(), dtype: "I32", shape: shape.to_vec() };
-    tensors::write_file(path, |out| {
+    whole::write(path, |out| {
         tensors::write(out, &[entry], |_, out| {
             use std::io::Write;
             (0..count).try_for_each(|i| out.write_all(&value(i).to_le_bytes()))
@@ -301,11 +302,12 @@ fn what_cannot_be_written_is_a_machine_error() {
     fs::write(place.path("file"), "x").unwrap();
     place.fails("--data @text.txt --steps 1 --out @file/run", 3, "cannot create");
     place.fails("--data @text.txt --steps 1 --export @nowhere/a.st", 3, "nowhere/a.st");
-    if Path::new("/dev/full").exists() {
-        let full = Path::new("/dev/full");
-        let error = Error::io("write", full)(std::io::Error::from_raw_os_error(libc::ENOSPC));
-        assert_eq!(error.exit_code(), 3);
-    }
+    let pipe = place.path("pipe");
+    let name = std::ffi::CString::new(pipe.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: the name is a string that ends in 0.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    place.fails("--data @text.txt --steps 1 --export @pipe", 3, "choose another name");
+    assert!(!fs::metadata(pipe).unwrap().is_file(), "what is no file stays");
 }
 
 /// The program that [`killing_a_run_loses_little`] kills: a run without end. Nothing, when no other

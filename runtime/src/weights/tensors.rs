@@ -1,7 +1,7 @@
 //! Files of tensors in the safetensors format: reading by memory map, writing as a stream.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -212,48 +212,6 @@ pub fn write_f32<W: Write + ?Sized>(out: &mut W, values: &[f32]) -> std::io::Res
     Ok(())
 }
 
-/// The temporary name of a file that is being written.
-fn aside(path: &Path) -> PathBuf {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}.tmp", std::process::id()));
-    PathBuf::from(aside)
-}
-
-/// Finds out early whether [`write_file`] could write a file.
-///
-/// # Errors
-/// [`Error::Io`] when it could not; nothing is left behind.
-pub fn probe(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Err(Error::io("write", path)(std::io::ErrorKind::IsADirectory.into()));
-    }
-    let aside = aside(path);
-    let made = File::create(&aside).and_then(|_| std::fs::remove_file(&aside));
-    made.map_err(Error::io("write", path))
-}
-
-/// Writes a file under a temporary name beside it and renames it when it is complete and on disk.
-///
-/// # Errors
-/// [`Error::Io`]; an older file of the name then stays as it was.
-pub fn write_file(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
-) -> Result<()> {
-    let aside = aside(path);
-    let written = File::create(&aside).and_then(|file| {
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        fill(&mut out)?;
-        out.into_inner()?.sync_all()?;
-        std::fs::rename(&aside, path)
-    });
-    written.map_err(|e| {
-        // What could not be finished is not worth keeping; its own failure says nothing new.
-        let _ = std::fs::remove_file(&aside);
-        Error::io("write", path)(e)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,7 +236,8 @@ mod tests {
         let path = folder.path().join("a.safetensors");
         let entries = [Entry::f32("b", vec![2, 2]), Entry::f32("a", vec![])];
         let values = [vec![1.0, 2.0, 3.0, -4.5], vec![7.0]];
-        write_file(&path, |out| write(out, &entries, |i, out| write_f32(out, &values[i]))).unwrap();
+        crate::whole::write(&path, |out| write(out, &entries, |i, out| write_f32(out, &values[i])))
+            .unwrap();
         let read = TensorFile::open(&path).unwrap();
         let b = read.get("b").unwrap();
         let mut out = [0.0; 3];

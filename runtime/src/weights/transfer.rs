@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::exec::arena::Arena;
 use crate::weights::stored::{Stored, stored};
 use crate::weights::tensors::{self, Entry, TensorFile};
+use crate::whole;
 
 /// Lines of a report about a file; more are counted.
 const MAX_PROBLEMS: usize = 50;
@@ -133,7 +134,7 @@ fn write(
         all.iter().map(|(name, stored)| Entry::f32(name, stored.shape.clone())).collect();
     let tensors: Vec<&Stored> = all.values().collect();
     let mut values = Vec::new();
-    tensors::write_file(path, |out| {
+    whole::write(path, |out| {
         tensors::write(out, &entries, |i, out| {
             gather(tensors[i], plan, arena, offsets, &mut values);
             tensors::write_f32(out, &values)
