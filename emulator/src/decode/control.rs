@@ -1,7 +1,7 @@
 //! Branches, calls and the odds and ends.
 
-use super::function::Entity;
 use super::ins::Ins;
+use super::names::Entity;
 use crate::error::PtxError;
 use crate::program::*;
 use crate::syntax::ast::Operand;

@@ -1,7 +1,7 @@
 //! `mov`, loads, stores, atomics and address arithmetic between state spaces.
 
-use super::function::Entity;
 use super::ins::Ins;
+use super::names::Entity;
 use crate::error::PtxError;
 use crate::lanes::{AluFn, Slot, map1, map2};
 use crate::program::*;

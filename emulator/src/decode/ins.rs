@@ -1,7 +1,8 @@
 //! One instruction while it is decoded: its modifiers and operands are taken one by one, and
 //! whatever is left at the end is an error.
 
-use super::function::{Body, Entity};
+use super::function::Body;
+use super::names::Entity;
 use crate::error::PtxError;
 use crate::lanes::{BoolOp, Isa, Pred, Slot};
 use crate::num::Round;

@@ -3,7 +3,8 @@
 
 use super::ins::Ins;
 use crate::error::PtxError;
-use crate::exec::matrix::{Accumulate, Matrix, Mma, Shape, Wgmma, WgmmaA, WmmaMemory};
+use crate::exec::matrix::{Accumulate, Matrix, Mma, Shape, WmmaMemory};
+use crate::exec::wgmma::{Wgmma, WgmmaA};
 use crate::num::Round;
 use crate::program::{FlowRule, Op};
 use crate::syntax::ast::Operand;

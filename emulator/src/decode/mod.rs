@@ -4,15 +4,19 @@
 //! line, and so is every modifier or operand that a family did not consume.
 
 mod arith;
+mod bits;
+mod compare;
 mod control;
 mod convert;
 mod copy;
 mod data;
+mod declare;
 mod floats;
 mod function;
 mod guess;
 mod ins;
 mod matrix;
+mod names;
 mod sync;
 mod video;
 
@@ -43,15 +47,15 @@ pub(crate) static FAMILIES: &[(&str, Family)] = &[
     ("neg", arith::neg),
     ("min", arith::min),
     ("max", arith::max),
-    ("popc", arith::popc),
-    ("clz", arith::clz),
-    ("bfind", arith::bfind),
-    ("fns", arith::fns),
-    ("brev", arith::brev),
-    ("bfe", arith::bfe),
-    ("bfi", arith::bfi),
-    ("szext", arith::szext),
-    ("bmsk", arith::bmsk),
+    ("popc", bits::popc),
+    ("clz", bits::clz),
+    ("bfind", bits::bfind),
+    ("fns", bits::fns),
+    ("brev", bits::brev),
+    ("bfe", bits::bfe),
+    ("bfi", bits::bfi),
+    ("szext", bits::szext),
+    ("bmsk", bits::bmsk),
     ("dp4a", arith::dp4a),
     ("dp2a", arith::dp2a),
     ("addc", arith::addc),
@@ -94,21 +98,21 @@ pub(crate) static FAMILIES: &[(&str, Family)] = &[
     ("vmax4", video::simd),
     ("vset4", video::simd),
     // Comparison and selection
-    ("set", arith::set),
-    ("setp", arith::setp),
-    ("selp", arith::selp),
-    ("slct", arith::slct),
+    ("set", compare::set),
+    ("setp", compare::setp),
+    ("selp", compare::selp),
+    ("slct", compare::slct),
     // Logic and shift
-    ("and", arith::and),
-    ("or", arith::or),
-    ("xor", arith::xor),
-    ("not", arith::not),
-    ("cnot", arith::cnot),
-    ("lop3", arith::lop3),
-    ("shf", arith::shf),
-    ("shl", arith::shl),
-    ("shr", arith::shr),
-    ("prmt", arith::prmt),
+    ("and", bits::and),
+    ("or", bits::or),
+    ("xor", bits::xor),
+    ("not", bits::not),
+    ("cnot", bits::cnot),
+    ("lop3", bits::lop3),
+    ("shf", bits::shf),
+    ("shl", bits::shl),
+    ("shr", bits::shr),
+    ("prmt", bits::prmt),
     // Data movement and conversion
     ("mov", data::mov),
     ("ld", data::ld),

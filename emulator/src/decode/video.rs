@@ -2,7 +2,7 @@
 //! four bytes at once (PTX ISA, "Video Instructions", whose pseudo-code this follows).
 
 use super::ins::Ins;
-use super::{Decoded, arith};
+use super::{Decoded, bits, compare};
 use crate::error::PtxError;
 use crate::lanes::{Slot, map3};
 use crate::program::Op;
@@ -19,7 +19,7 @@ enum Pairwise {
     Difference,
     Min,
     Max,
-    Compare(arith::Cmp),
+    Compare(compare::Cmp),
     /// Shifts; `true` wraps the amount at 32, otherwise it stops there.
     Left(bool),
     Right(bool),
@@ -59,7 +59,7 @@ fn pairwise(name: &str) -> Option<Pairwise> {
 }
 
 fn comparison(ins: &mut Ins) -> Result<Pairwise, PtxError> {
-    match ins.choice(arith::COMPARISONS) {
+    match ins.choice(compare::COMPARISONS) {
         Some(cmp) => Ok(Pairwise::Compare(cmp)),
         None => ins.error("this instruction lacks a comparison"),
     }
@@ -159,7 +159,7 @@ pub(super) fn scalar(ins: &mut Ins) -> Decoded {
     let (ta, tb) = (ins.ty()?, ins.ty()?);
     let saturate = ins.flag("sat");
     let shift = matches!(name, "vshl" | "vshr");
-    let wrap = shift && arith::wraps(ins)?;
+    let wrap = shift && bits::wraps(ins)?;
     let op = match name {
         "vset" => comparison(ins)?,
         "vshl" => Pairwise::Left(wrap),

@@ -9,7 +9,7 @@ use crate::memory::POISON;
 use crate::program::{Program, Special};
 
 use super::copy::AsyncCopies;
-use super::matrix::WgmmaQueue;
+use super::wgmma::WgmmaQueue;
 
 /// Why lanes do not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

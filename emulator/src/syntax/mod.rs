@@ -3,6 +3,7 @@
 //! Invariant: any bytes give a tree or a [`crate::PtxError`], never a panic.
 
 pub mod ast;
+mod expression;
 mod lexer;
 mod parser;
 
