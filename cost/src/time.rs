@@ -106,7 +106,7 @@ pub fn time(work: &Work, device: &Device) -> Time {
 }
 
 /// Seconds of a product, with the device's best tile for it.
-pub fn product_seconds(product: &Product, device: &Device) -> f64 {
+fn product_seconds(product: &Product, device: &Device) -> f64 {
     let own = [product.tile];
     let tiles = device.tiles.as_ref().map_or(&own[..], |t| &t.value);
     let times = tiles.iter().map(|tile| tiled_seconds(product, *tile, device));
@@ -129,7 +129,7 @@ fn siblings_seconds(products: &[Product], device: &Device) -> f64 {
 }
 
 /// Seconds of a product in tiles of so many rows and columns.
-pub fn tiled_seconds(product: &Product, [rows, cols]: [u64; 2], device: &Device) -> f64 {
+fn tiled_seconds(product: &Product, [rows, cols]: [u64; 2], device: &Device) -> f64 {
     let (down, across) = (product.rows.div_ceil(rows), product.cols.div_ceil(cols));
     let points = product.batch * down * across;
     let rate = match product.storage {

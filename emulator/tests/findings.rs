@@ -161,7 +161,7 @@ fn collectives() -> Vec<Row> {
 }
 
 fn copies() -> Vec<Row> {
-    let file = "copy.rs";
+    let (file, bulk) = ("copy.rs", "bulk.rs");
     let sized = |n: u32| {
         format!(
             "mov.u32 %r4, {n}; cp.async.ca.shared.global [%r2], [%rd1], 4, %r4; cp.async.wait_all;"
@@ -215,10 +215,10 @@ fn copies() -> Vec<Row> {
             twice("cp.async.wait_all;"),
         ),
         row(file, Misaligned, "needs a global address", 1, copy(0, 8), copy(0, 16)),
-        row(file, Misaligned, "a bulk copy needs", 1, load(8, "bar"), waited(load(16, "bar"))),
-        row(file, Misaligned, "a store of 8 bytes", 1, remote(4), waited(remote(8))),
+        row(bulk, Misaligned, "a bulk copy needs", 1, load(8, "bar"), waited(load(16, "bar"))),
+        row(bulk, Misaligned, "a store of 8 bytes", 1, remote(4), waited(remote(8))),
         row(
-            file,
+            bulk,
             OutOfBounds,
             "an mbarrier outside shared memory",
             1,
@@ -234,15 +234,15 @@ fn copies() -> Vec<Row> {
             store("cp.async.bulk.wait_group 0;"),
         ),
         row(
-            file,
+            bulk,
             BadOperand,
             "a map of 1 dimensions and 2",
             1,
             tensor("%rd9", 2, "%r4, %r4", 0),
             whole(),
         ),
-        row(file, Misaligned, "a bulk tensor copy needs", 1, tensor("%rd9", 1, "%r4", 64), whole()),
-        row(file, BadOperand, "not a tensor map", 1, tensor("%rd1", 1, "%r4", 0), whole()),
+        row(bulk, Misaligned, "a bulk tensor copy needs", 1, tensor("%rd9", 1, "%r4", 64), whole()),
+        row(bulk, BadOperand, "not a tensor map", 1, tensor("%rd1", 1, "%r4", 0), whole()),
     ]
 }
 
@@ -259,7 +259,7 @@ fn wgmma(fence: &str, wait: &str) -> String {
 }
 
 fn matrices() -> Vec<Row> {
-    let file = "matrix.rs";
+    let (file, wgmma_file) = ("matrix.rs", "wgmma.rs");
     let product = |leave: &str| {
         format!(
             "setp.lt.u32 %p1, %r1, 16; {leave} mov.f32 %f1, 0f00000000;
@@ -270,14 +270,21 @@ fn matrices() -> Vec<Row> {
     vec![
         row(file, PartialWarp, "needs all 32 lanes", 32, product("@!%p1 ret;"), product("")),
         row(
-            file,
+            wgmma_file,
             MissingFence,
             "after the last `wgmma.fence`",
             128,
             wgmma("", wait),
             wgmma(fence, wait),
         ),
-        row(file, MissingWait, "has not delivered yet", 128, wgmma(fence, ""), wgmma(fence, wait)),
+        row(
+            wgmma_file,
+            MissingWait,
+            "has not delivered yet",
+            128,
+            wgmma(fence, ""),
+            wgmma(fence, wait),
+        ),
     ]
 }
 

@@ -21,11 +21,7 @@ impl Body<'_> {
         Ok(())
     }
 
-    pub(super) fn declare_function(
-        &mut self,
-        function: &ast::Function,
-        _index: usize,
-    ) -> Result<(), PtxError> {
+    pub(super) fn declare_function(&mut self, function: &ast::Function) -> Result<(), PtxError> {
         if let Some(Entity::Function(i)) = self.lookup(&function.name) {
             // A declaration before or after the definition is the same function.
             if function.body.is_some() {

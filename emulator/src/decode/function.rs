@@ -31,8 +31,8 @@ pub(crate) fn decode(text: &str, module: &Module, isa: Isa) -> Result<Program, P
     body.reserve_shared(text);
     body.dynamic_base = static_shared(module, body.shared_top);
     body.module_variables(module)?;
-    for (index, function) in module.functions.iter().enumerate() {
-        body.declare_function(function, index)?;
+    for function in &module.functions {
+        body.declare_function(function)?;
     }
     for (new, old) in &module.aliases {
         if let Some(entity) = body.lookup(old) {

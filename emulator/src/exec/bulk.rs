@@ -64,7 +64,7 @@ impl Unit {
             let place = |space: Space, a: u64| {
                 if space == Space::Generic { super::access::resolve(a) } else { (space, a) }
             };
-            let ranks = self.multicast(w, lane, bulk.multicast, dst);
+            let ranks = self.multicast(w, lane, bulk.multicast);
             let mut pieces = Vec::with_capacity(size / 16 * ranks.len());
             for &rank in &ranks {
                 for at in (0..size as u64).step_by(16) {
@@ -130,7 +130,7 @@ impl Unit {
     }
 
     /// Blocks that a (multicast) copy goes to; `None`: wherever the address points.
-    fn multicast(&self, w: usize, lane: usize, mask: Option<u32>, _dst: u64) -> Vec<Option<usize>> {
+    fn multicast(&self, w: usize, lane: usize, mask: Option<u32>) -> Vec<Option<usize>> {
         match mask {
             None => vec![None],
             Some(slot) => {
@@ -325,7 +325,7 @@ impl Unit {
                 .iter()
                 .map(|c| i64::from(self.warps[w].regs.u32_at(*c, lane) as i32))
                 .collect();
-            let ranks = self.multicast(w, lane, tensor.multicast, shared[lane]);
+            let ranks = self.multicast(w, lane, tensor.multicast);
             let mut pieces = Vec::new();
             for &rank in &ranks {
                 let base = self.in_rank(Space::Shared, shared[lane], rank);
