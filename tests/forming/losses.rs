@@ -115,13 +115,15 @@ fn logits_are_never_stored_however_the_loss_is_said() {
     }
 }
 
-/// The texts of all decoders: one for each loss, and one whose head is the embedding.
+/// The texts of all decoders: one for each loss, one whose head is the embedding, and one of a number of tokens
+/// that no number of chunks divides.
 fn models() -> impl Iterator<Item = String> {
     let layer = "param w[D2, D] ~ normal(0.02)\n  x + dot(x, w; D)[D2 -> D]";
     let tied = model("axes D2 = D", layer, LOSS)
         .replace("embed[V, D], head[V, D]", "embed[V, D]")
         .replace("dot(x, head; D)", "dot(x, embed; D)");
-    LOSSES.iter().map(|loss| model("", "x", loss)).chain([tied])
+    let odd = model("", "x", LOSS).replace("B = 2, T = 1024", "B = 1, T = 2047");
+    LOSSES.iter().map(|loss| model("", "x", loss)).chain([tied, odd])
 }
 
 /// The same of the finished plan: nothing in the arena is as large as the logits.
@@ -135,6 +137,7 @@ fn no_buffer_of_the_plan_is_as_large_as_the_logits() {
         let passing =
             buffers.filter(|b| matches!(b.category, Category::Transient | Category::Saved));
         let largest = passing.max_by_key(|b| b.bytes).expect("a step has buffers");
-        assert!(largest.bytes < 4 * LOGITS, "{} takes {}:\n{text}", largest.name, largest.bytes);
+        // Four bytes each, and half of the logits in a chunk.
+        assert!(largest.bytes <= 2 * LOGITS, "{} takes {}:\n{text}", largest.name, largest.bytes);
     }
 }

@@ -11,8 +11,10 @@ use super::{Limits, adds_up};
 pub(super) struct Cut {
     /// The axis.
     pub(super) axis: AxisId,
-    /// Number of chunks, a divisor of its size.
+    /// Number of chunks.
     pub(super) chunks: u64,
+    /// Positions along the axis in each of them; those that are left over come last.
+    pub(super) rows: u64,
     /// By node: whether it is in the part.
     pub(super) inside: Vec<bool>,
     /// By node: whether it must run after the part.
@@ -63,30 +65,35 @@ pub(super) fn find(graph: &Graph, region: &Region, limits: &Limits) -> Option<Cu
         if elements < limits.least_elements {
             return None;
         }
-        let axes = graph.ty(result).axes.iter();
-        axes.filter_map(|axis| Some((*axis, chunks(graph, node, *axis, elements, limits)?)))
-            .find_map(|(axis, chunks)| {
-                Part { graph, region, uses: &uses, axis, elements }.grow(seed, chunks)
-            })
+        // Equal chunks along some axis, or else nearly all of it in equal chunks.
+        [true, false].into_iter().find_map(|equal| {
+            let axes = graph.ty(result).axes.iter();
+            axes.filter_map(|axis| Some((*axis, chunks(graph, node, *axis, limits, equal)?)))
+                .find_map(|(axis, chunks)| {
+                    Part { graph, region, uses: &uses, axis, elements }.grow(seed, chunks)
+                })
+        })
     })
 }
 
-/// Number of chunks of a product along an axis, when it is worth cutting there.
-fn chunks(graph: &Graph, node: &Node, axis: AxisId, elements: u64, limits: &Limits) -> Option<u64> {
+/// Number of chunks of a product along an axis, when it is worth cutting there: equal ones, or as many as
+/// have enough rows.
+fn chunks(graph: &Graph, node: &Node, axis: AxisId, limits: &Limits, equal: bool) -> Option<u64> {
     let [a, b] = [0, 1].map(|i| graph.ty(node.operands[i]));
     let (cut, other) = match (a.has(axis), b.has(axis)) {
         (true, false) => (a, b),
         (false, true) => (b, a),
         _ => return None,
     };
-    if elements < limits.expansion * graph.elements(&cut.axes) {
+    let result = graph.ty(node.results[0]);
+    if graph.elements(&result.axes) < limits.expansion * graph.elements(&cut.axes) {
         return None;
     }
-    let rows = graph.ty(node.results[0]).axes.iter().filter(|x| cut.has(**x) && !other.has(**x));
+    let rows = result.axes.iter().filter(|x| cut.has(**x) && !other.has(**x));
     let rows: u64 = rows.map(|x| graph.size(*x)).product();
     let size = graph.size(axis);
     let most = (rows / limits.least_rows).min(size);
-    (2..=most).rev().find(|count| size.is_multiple_of(*count))
+    (2..=most).rev().find(|count| !equal || size.is_multiple_of(*count))
 }
 
 /// Who makes and who reads the values of a region, by index of the node.
@@ -222,8 +229,9 @@ impl Part<'_> {
     }
 
     fn checked(&self, inside: Vec<bool>, after: Vec<bool>, chunks: u64) -> Option<Cut> {
-        let mut cut =
-            Cut { axis: self.axis, chunks, inside, after, sums: Vec::new(), stacked: Vec::new() };
+        let (axis, rows) = (self.axis, self.graph.size(self.axis) / chunks);
+        let (sums, stacked) = (Vec::new(), Vec::new());
+        let mut cut = Cut { axis, chunks, rows, inside, after, sums, stacked };
         for node in cut.nodes(self.region) {
             let reads_sum = node.operands.iter().any(|v| cut.sums.contains(v));
             if reads_sum || !self.can_be_cut(node) {

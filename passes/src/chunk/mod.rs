@@ -19,6 +19,8 @@
 //! a sum. Unlike a fused kernel that computes logits once for the loss and again for the
 //! gradient, a chunk computes them once (source of the idea: Liger kernel, arXiv:2410.10989, §3.2).
 //!
+//! What chunks of equal size leave over, fewer tokens than there are chunks, is computed behind them.
+//!
 //! Requires a verified joint graph. Sums along the axis are added chunk by chunk, so rounding
 //! differs from the whole sum; which chunks there are depends on sizes alone.
 //! O(nodes) time per product that expands its operand.
@@ -118,28 +120,74 @@ struct Chunked<'a> {
     map: &'a mut Map,
 }
 
+/// Sums along the cut axis, and values that have it.
+type Cuts = (Vec<ValueId>, Vec<ValueId>);
+
+/// Where along the cut axis the positions of a piece begin.
+#[derive(Clone, Copy)]
+enum Start {
+    /// At a turn of the repeat, times the positions of a chunk.
+    Turn(ValueId),
+    At(u64),
+}
+
 impl Chunked<'_> {
     fn emit(mut self) -> Result<(), OpError> {
-        let name = self.b.graph.axes[self.cut.axis.index()].name.clone();
-        let size = self.b.graph.size(self.cut.axis) / self.cut.chunks;
-        let outer = self.b.graph.add_axis(&format!("{name}.chunk"), self.cut.chunks);
-        let inner = self.b.graph.add_axis(&name, size);
+        let axis = self.cut.axis;
         let sliced = self.cut.sliced(&self.b.graph, self.from);
-        let split = Op::Split { from: self.cut.axis, to: vec![outer, inner] };
-        let stacked: Vec<ValueId> = sliced
-            .iter()
-            .map(|v| self.b.op(split.clone(), &[self.map[v]]))
-            .collect::<Result<_, _>>()?;
+        let operands: Vec<ValueId> = sliced.iter().map(|v| self.map[v]).collect();
+        let equal = self.cut.chunks * self.cut.rows;
+        let left = self.b.graph.size(axis) - equal;
+        let (sums, values) = match left {
+            0 => self.chunks(axis, &sliced, &operands)?,
+            _ => {
+                let name = self.b.graph.axes[axis.index()].name.clone();
+                let ends = [(equal, 0), (left, equal)]
+                    .map(|(size, start)| (self.b.graph.add_axis(&name, size), start));
+                let [heads, tails] = ends.map(|(to, start)| self.part(&operands, to, start));
+                let [(head, _), (tail, start)] = ends;
+                let chunks = self.chunks(head, &sliced, &heads?)?;
+                let rest = self.rest(tail, start, &sliced, &tails?)?;
+                self.joined(chunks, rest, [head, tail])?
+            }
+        };
+        self.map.extend(self.cut.sums.iter().copied().zip(sums));
+        self.map.extend(self.cut.stacked.iter().copied().zip(values));
+        Ok(())
+    }
+
+    /// The same positions of all operands, as an axis of their own.
+    fn part(
+        &mut self,
+        operands: &[ValueId],
+        to: AxisId,
+        start: u64,
+    ) -> Result<Vec<ValueId>, OpError> {
+        let (axis, start) = (self.cut.axis, start as i64);
+        let slice = Op::Slice { axis, to: Some(to), start, stride: 1 };
+        operands.iter().map(|v| self.b.op(slice.clone(), &[*v])).collect()
+    }
+
+    /// The part in equal chunks of operands along an axis.
+    fn chunks(
+        &mut self,
+        axis: AxisId,
+        sliced: &[ValueId],
+        operands: &[ValueId],
+    ) -> Result<Cuts, OpError> {
+        let name = self.b.graph.axes[self.cut.axis.index()].name.clone();
+        let outer = self.b.graph.add_axis(&format!("{name}.chunk"), self.cut.chunks);
+        let inner = self.b.graph.add_axis(&name, self.cut.rows);
+        let split = Op::Split { from: axis, to: vec![outer, inner] };
+        let stacked: Vec<ValueId> =
+            operands.iter().map(|v| self.b.op(split.clone(), &[*v])).collect::<Result<_, _>>()?;
         let sums: Vec<ValueId> = self.cut.sums.clone();
         let zeros: Vec<ValueId> = sums.iter().map(|v| self.zero(*v)).collect::<Result<_, _>>()?;
 
         let args = self.b.open_repeat(outer, &zeros, &stacked);
         let mut local = self.map.clone();
         local.extend(sliced.iter().copied().zip(args[1 + sums.len()..].iter().copied()));
-        let turn = args[0];
-        for node in self.cut.nodes(self.from) {
-            self.node(node, turn, inner, &mut local)?;
-        }
+        self.nodes(Start::Turn(args[0]), inner, &mut local)?;
         let mut next = Vec::new();
         for (value, sum) in sums.iter().zip(&args[1..]) {
             next.push(self.b.map(Pointwise::Add, &[*sum, local[value]])?);
@@ -148,13 +196,35 @@ impl Chunked<'_> {
         let results = self.b.close_repeat((outer, false), &zeros, &stacked, &next, &out)?;
 
         let (totals, stacks) = results.split_at(sums.len());
-        self.map.extend(sums.iter().copied().zip(totals.iter().copied()));
-        for (value, stack) in self.cut.stacked.iter().zip(stacks) {
-            let whole = Op::Merge { from: vec![outer, inner], to: self.cut.axis };
-            let whole = self.b.op(whole, &[*stack])?;
-            self.map.insert(*value, whole);
-        }
-        Ok(())
+        let whole = Op::Merge { from: vec![outer, inner], to: axis };
+        let whole = stacks.iter().map(|stack| self.b.op(whole.clone(), &[*stack]));
+        Ok((totals.to_vec(), whole.collect::<Result<_, _>>()?))
+    }
+
+    /// The part once, of operands along an axis whose positions begin at some of the cut one.
+    fn rest(
+        &mut self,
+        axis: AxisId,
+        start: u64,
+        sliced: &[ValueId],
+        operands: &[ValueId],
+    ) -> Result<Cuts, OpError> {
+        let mut local = self.map.clone();
+        local.extend(sliced.iter().copied().zip(operands.iter().copied()));
+        self.nodes(Start::At(start), axis, &mut local)?;
+        let made = |values: &[ValueId]| values.iter().map(|v| local[v]).collect();
+        Ok((made(&self.cut.sums), made(&self.cut.stacked)))
+    }
+
+    /// What the chunks give and what the rest gives, together.
+    fn joined(&mut self, chunks: Cuts, rest: Cuts, pieces: [AxisId; 2]) -> Result<Cuts, OpError> {
+        let sums = chunks.0.iter().zip(&rest.0);
+        let sums = sums.map(|(a, b)| self.b.map(Pointwise::Add, &[*a, *b]));
+        let sums = sums.collect::<Result<_, _>>()?;
+        let cat = Op::Cat { pieces: pieces.map(Some).to_vec(), to: self.cut.axis };
+        let values = chunks.1.iter().zip(&rest.1);
+        let values = values.map(|(a, b)| self.b.op(cat.clone(), &[*a, *b]));
+        Ok((sums, values.collect::<Result<_, _>>()?))
     }
 
     /// Zeros of a sum's shape.
@@ -164,35 +234,35 @@ impl Chunked<'_> {
         self.b.op(Op::Broadcast { axes }, &[zero])
     }
 
-    /// A node of the chunk: the cut axis becomes the axis of the chunk.
-    fn node(
-        &mut self,
-        node: &Node,
-        turn: ValueId,
-        inner: AxisId,
-        local: &mut Map,
-    ) -> Result<(), OpError> {
-        let operands: Vec<ValueId> = node.operands.iter().map(|v| local[v]).collect();
-        let axis = self.cut.axis;
-        let result = match &node.op {
-            Op::Pos(_) => self.position(turn, inner)?,
-            op => {
-                let op = within(op, axis, inner);
-                let copy =
-                    Node { op, operands: vec![], results: node.results.clone(), region: None };
-                self.b.copy(&copy, &operands)?[0]
-            }
-        };
-        local.insert(node.results[0], result);
+    /// The nodes of a piece: the cut axis becomes that of the piece.
+    fn nodes(&mut self, start: Start, axis: AxisId, local: &mut Map) -> Result<(), OpError> {
+        for node in self.cut.nodes(self.from) {
+            let operands: Vec<ValueId> = node.operands.iter().map(|v| local[v]).collect();
+            let result = match &node.op {
+                Op::Pos(_) => self.position(start, axis)?,
+                op => {
+                    let op = within(op, self.cut.axis, axis);
+                    let copy =
+                        Node { op, operands: vec![], results: node.results.clone(), region: None };
+                    self.b.copy(&copy, &operands)?[0]
+                }
+            };
+            local.insert(node.results[0], result);
+        }
         Ok(())
     }
 
-    /// Positions along the cut axis, for the positions of a chunk.
-    fn position(&mut self, turn: ValueId, inner: AxisId) -> Result<ValueId, OpError> {
-        let size = self.b.graph.size(inner) as i64;
-        let size = self.b.int(size);
-        let first = self.b.map(Pointwise::Mul, &[turn, size])?;
-        let place = self.b.op(Op::Pos(inner), &[])?;
+    /// Positions along the cut axis, for the positions of a piece.
+    fn position(&mut self, start: Start, axis: AxisId) -> Result<ValueId, OpError> {
+        let first = match start {
+            Start::Turn(turn) => {
+                let size = self.b.graph.size(axis) as i64;
+                let size = self.b.int(size);
+                self.b.map(Pointwise::Mul, &[turn, size])?
+            }
+            Start::At(first) => self.b.int(first as i64),
+        };
+        let place = self.b.op(Op::Pos(axis), &[])?;
         self.b.map(Pointwise::Add, &[first, place])
     }
 }
