@@ -14,7 +14,7 @@ from run import find, tool
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parents[1] / "models"
 # What sizes of odd.giga are set to.
-ODD = ["K=20", "K=112", "K=200", "T=1"]
+ODD = ["K=20", "K=200", "T=1"]
 
 
 def assemble(path, target):
