@@ -5,15 +5,16 @@
 //! bf16 may therefore be rounded either way, and be off by 2⁻⁸ of itself; in f32 only roundings of
 //! sums differ.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use gigac::compile::{self, Request};
-use gigac_codegen::nvptx::{GpuTarget, PtxKernel, compile_ptx};
+use gigac_codegen::nvptx::{GpuTarget, PtxKernel, compile_launch};
 use gigac_codegen::x86::{CpuTarget, compile_cpu};
 use gigac_emulator::{Launch, Memory, Module, Schedule};
 use gigac_ir::graph::{Feed, Node, Op, Role, Slot};
 use gigac_ir::kernel::Storage;
-use gigac_ir::plan::{self, Command, Plan, PlanInput};
+use gigac_ir::plan::{self, Call, Command, Launched, Plan, PlanInput};
 use gigac_passes::driver::Alone;
 use gigac_passes::options::Options;
 use gigac_passes::pass::{Purpose, Stage};
@@ -165,37 +166,45 @@ impl Device for Cpu {
 /// An emulated GPU.
 struct Gpu {
     placed: Placed,
-    kernels: Vec<(Module, PtxKernel)>,
+    /// By the kernels that are launched together.
+    launches: HashMap<Vec<u32>, (Module, PtxKernel)>,
     memory: Memory,
     arena: u64,
 }
 
 impl Gpu {
     fn new(placed: Placed) -> Self {
-        let code = compile_ptx(&placed.kernels, GpuTarget::Sm80).expect("kernels compile");
-        let parsed = |code: PtxKernel| (Module::parse(&code.ptx).expect("PTX"), code);
-        let kernels = code.into_iter().map(parsed).collect();
+        let compiled = |Launched { name, kernels }: Launched| {
+            let parts: Vec<_> = kernels.iter().map(|k| &placed.kernels[*k as usize]).collect();
+            let code = compile_launch(&name, &parts, GpuTarget::Sm80).expect("kernels compile");
+            (kernels, (Module::parse(&code.ptx).expect("PTX"), code))
+        };
+        let launches: HashMap<_, _> = placed.plan.launched().into_iter().map(compiled).collect();
+        assert!(launches.keys().any(|kernels| kernels.len() > 1), "nothing is launched together");
         let mut memory = Memory::new();
         let arena = memory.fresh_buffer("arena", placed.plan.arena_bytes);
-        Self { placed, kernels, memory, arena }
+        Self { placed, launches, memory, arena }
     }
 
-    fn launch(&self, kernel: u32, buffers: &[u64], scalars: &[u64], schedule: Schedule) {
-        let (module, code) = &self.kernels[kernel as usize];
+    fn launch(&self, calls: &[Call], schedule: Schedule) {
+        let kernels: Vec<u32> = calls.iter().map(|call| call.kernel).collect();
+        let (module, code) = &self.launches[&kernels];
         let mut launch = Launch::new(module, &code.name)
             .grid([code.blocks as u32, 1, 1])
             .block([code.threads as u32, 1, 1])
             .dynamic_shared(code.shared_bytes as u32)
             .schedule(schedule);
-        for buffer in buffers {
-            launch = launch.pointer(self.arena + buffer);
-        }
-        for scalar in scalars {
-            launch = launch.u32(*scalar as u32);
+        for Call { buffers, scalars, .. } in calls {
+            for buffer in buffers {
+                launch = launch.pointer(self.arena + buffer);
+            }
+            for scalar in scalars {
+                launch = launch.u32(*scalar as u32);
+            }
         }
         let report = launch.run_in(&self.memory).unwrap_or_else(|e| panic!("{}: {e}", code.name));
         let findings = &report.findings;
-        assert!(findings.is_empty(), "{} at {buffers:?}: {findings:#?}", code.name);
+        assert!(findings.is_empty(), "{} at {calls:?}: {findings:#?}", code.name);
     }
 }
 
@@ -220,9 +229,7 @@ impl Device for Gpu {
             _ => Schedule::Random(step),
         };
         self.placed.plan.commands(|command| match command {
-            Command::Launch { kernel, buffers, scalars } => {
-                self.launch(kernel, &buffers, &scalars, schedule);
-            }
+            Command::Launch(calls) => self.launch(&calls, schedule),
             Command::Copy { from, to, bytes } => {
                 let device = [from, to].iter().all(|spot| spot.memory == plan::Memory::Device);
                 assert!(device, "nothing is offloaded in these plans");

@@ -4,10 +4,14 @@
 //! the order of the text; tasks of different streams run side by side, unless a task waits for an
 //! **event** that another one records. Loops stay loops.
 
-use gigac_ir::plan::{self, Item, Memory, Order, Plan};
+use std::collections::HashMap;
 
+use gigac_ir::plan::{self, Item, Memory, Order, Part, Plan};
+
+use crate::simulate::{Simulation, Usage};
 use crate::target::Device;
-use crate::time::copy;
+use crate::time::{copy, time, together};
+use crate::work::Work;
 
 /// Index of a stream in [`Schedule::streams`].
 pub type StreamId = usize;
@@ -82,54 +86,126 @@ pub struct Schedule {
     pub events: usize,
     /// What tasks do, for people.
     pub labels: Vec<String>,
+    /// Launches of several kernels.
+    pub groups: Vec<Group>,
     /// The program.
     pub steps: Vec<Step>,
 }
 
+/// Kernels that are launched together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The label of such launches.
+    pub label: usize,
+    /// The kernels with their share of the time: what each would take alone, in parts of what all
+    /// would.
+    pub parts: Vec<(usize, Ticks)>,
+}
+
 impl Schedule {
-    /// A plan on a device, on which launches take `launch[kernel]` seconds. The label of a launch is
-    /// its kernel's index; behind them are those of [`COPIES`]. Where nothing can run beside kernels
-    /// there is one stream.
-    pub fn of(plan: &Plan, launch: &[f64], device: &Device) -> Self {
+    /// A plan, whose kernels do some work, on a device. The label of a launch of one kernel is its
+    /// index; behind them are those of [`COPIES`], then those of launches of several. Where nothing can run beside kernels there
+    /// is one stream.
+    pub fn of(plan: &Plan, works: &[Work], device: &Device) -> Self {
         let labels = plan.kernels.iter().map(|k| format!("{} ({})", k.name, k.origin));
         let beside = device.copies_beside();
         let streams = if beside { plan.streams.len() } else { 1 };
-        Self {
+        let mut schedule = Self {
             streams: plan.streams[..streams].to_vec(),
             events: plan.events as usize,
             labels: labels.chain(COPIES.map(str::to_owned)).collect(),
-            steps: steps(&plan.items, launch, device),
+            groups: Vec::new(),
+            steps: Vec::new(),
+        };
+        let mut maker = Maker { plan, works, device, known: HashMap::new(), schedule };
+        let steps = maker.steps(&plan.items);
+        schedule = maker.schedule;
+        schedule.steps = steps;
+        schedule
+    }
+
+    /// What the launches of each of the first `count` labels, the kernels, did, alone and together with others.
+    pub fn kernels(&self, run: &Simulation, count: usize) -> Vec<Usage> {
+        let mut kernels = run.labels[..count].to_vec();
+        for group in &self.groups {
+            let usage = run.labels[group.label];
+            let all: Ticks = group.parts.iter().map(|(_, ticks)| ticks).sum();
+            for (kernel, ticks) in &group.parts {
+                let share = *ticks as f64 / all.max(1) as f64;
+                let of = |time: Ticks| (time as f64 * share).round() as Ticks;
+                kernels[*kernel].tasks += usage.tasks;
+                kernels[*kernel].busy += of(usage.busy);
+                kernels[*kernel].stalled += of(usage.stalled);
+            }
         }
+        kernels
     }
 }
 
-fn steps(items: &[Item], launch: &[f64], device: &Device) -> Vec<Step> {
-    let task = |label: usize, time: f64, order: &Order| {
+struct Maker<'p> {
+    plan: &'p Plan,
+    works: &'p [Work],
+    device: &'p Device,
+    /// Labels and ticks of launches of several kernels.
+    known: HashMap<Vec<u32>, (usize, Ticks)>,
+    schedule: Schedule,
+}
+
+impl Maker<'_> {
+    fn steps(&mut self, items: &[Item]) -> Vec<Step> {
+        items.iter().map(|item| self.step(item)).collect()
+    }
+
+    fn step(&mut self, item: &Item) -> Step {
+        match item {
+            Item::Launch { parts, order } => {
+                let (label, ticks) = self.launch(parts);
+                self.task(label, ticks, order)
+            }
+            Item::Copy { from, to, bytes, order } => {
+                let (from, to) = (from.memory, to.memory);
+                let kind = match (from, to) {
+                    (Memory::Device, Memory::Host) => 1,
+                    (Memory::Host, Memory::Device) => 2,
+                    _ => 0,
+                };
+                let time = copy(*bytes, from, to, self.device);
+                self.task(self.works.len() + kind, ticks(time), order)
+            }
+            Item::Loop { axis, count, body, .. } => {
+                Step::Loop { axis: axis.clone(), count: *count, body: self.steps(body) }
+            }
+        }
+    }
+
+    fn task(&self, label: usize, ticks: Ticks, order: &Order) -> Step {
         let wait = |w: &plan::Wait| Wait { event: w.event as usize, behind: w.behind as usize };
         Step::Task(Task {
             label,
-            stream: if device.copies_beside() { order.stream as usize } else { 0 },
-            ticks: ticks(time),
+            stream: if self.device.copies_beside() { order.stream as usize } else { 0 },
+            ticks,
             waits: order.waits.iter().map(wait).collect(),
             records: order.records.iter().map(|e| *e as usize).collect(),
         })
-    };
-    let step = |item: &Item| match item {
-        Item::Launch { kernel, order, .. } => {
-            task(*kernel as usize, launch[*kernel as usize], order)
+    }
+
+    /// The label of a launch and how long it takes.
+    fn launch(&mut self, parts: &[Part]) -> (usize, Ticks) {
+        let alone = |kernel: u32| ticks(time(&self.works[kernel as usize], self.device).seconds);
+        if let [part] = parts {
+            return (part.kernel as usize, alone(part.kernel));
         }
-        Item::Copy { from, to, bytes, order } => {
-            let (from, to) = (from.memory, to.memory);
-            let kind = match (from, to) {
-                (Memory::Device, Memory::Host) => 1,
-                (Memory::Host, Memory::Device) => 2,
-                _ => 0,
-            };
-            task(launch.len() + kind, copy(*bytes, from, to, device), order)
+        let kernels: Vec<u32> = parts.iter().map(|part| part.kernel).collect();
+        if let Some(known) = self.known.get(&kernels) {
+            return *known;
         }
-        Item::Loop { axis, count, body, .. } => {
-            Step::Loop { axis: axis.clone(), count: *count, body: steps(body, launch, device) }
-        }
-    };
-    items.iter().map(step).collect()
+        let works: Vec<&Work> = kernels.iter().map(|k| &self.works[*k as usize]).collect();
+        let taken = ticks(together(&works, self.device).seconds);
+        let label = self.schedule.labels.len();
+        let shares = kernels.iter().map(|kernel| (*kernel as usize, alone(*kernel))).collect();
+        self.schedule.labels.push(self.plan.describe(&kernels));
+        self.schedule.groups.push(Group { label, parts: shares });
+        self.known.insert(kernels, (label, taken));
+        (label, taken)
+    }
 }

@@ -285,6 +285,7 @@ mod tests {
             streams: (0..streams).map(name).collect(),
             events,
             labels: (0..4).map(name).collect(),
+            groups: vec![],
             steps,
         }
     }

@@ -67,6 +67,7 @@ mod tests {
             streams: vec!["compute".into()],
             events: 0,
             labels: vec!["a \"product\"".into()],
+            groups: vec![],
             steps: vec![Step::Loop { axis: "L".into(), count: 54, body: vec![Step::Task(task)] }],
         };
         let text = chrome(&schedule, &simulate(&schedule));

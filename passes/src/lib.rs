@@ -30,3 +30,4 @@ pub mod scales;
 pub mod simplify;
 pub mod split_products;
 pub mod split_sums;
+pub mod together;

@@ -25,6 +25,7 @@ use crate::scales::SCALES;
 use crate::simplify::{DEAD, FOLD, HOIST};
 use crate::split_products::SPLIT_PRODUCTS;
 use crate::split_sums::SPLIT_SUMS;
+use crate::together::TOGETHER;
 
 /// All passes in their order. A pass may stand in it several times under one name.
 pub const PIPELINE: &[Pass] = &[
@@ -86,8 +87,11 @@ pub const PIPELINE: &[Pass] = &[
     CHECKPOINT,
     // After the choice of what to compute again, which is one of single products.
     MERGE,
-    // Last of the passes over kernels: it holds for one order of launches.
+    // After all that makes or moves kernels: it holds for one order of launches.
     REUSE,
+    // After `reuse`, which says what lies over what: launches that conflict keep their order. Before
+    // `place`, so that what is launched together does not share temporary memory.
+    TOGETHER,
     //
     // --- The plan.
     PLACE,

@@ -8,8 +8,8 @@ use gigac_ir::graph::{AxisId, Feed, Init, NamePart, ParamId, Role, Slot};
 use gigac_ir::image::Image;
 use gigac_ir::kernel::{Access, Storage};
 use gigac_ir::plan::{
-    Address, Argument, COMPUTE, Category, Item, KernelInfo, Order, Plan, PlanBuffer, PlanInput,
-    PlanParam, PlanResult, State,
+    Address, Argument, COMPUTE, Category, Item, KernelInfo, Plan, PlanBuffer, PlanInput, PlanParam,
+    PlanResult, State,
 };
 use gigac_ir::program::{Program, ProgramPhase};
 use gigac_ir::train::{OnNan, Settings};
@@ -133,7 +133,7 @@ fn info(name: &str, points: usize, arguments: &[(Access, u64)]) -> KernelInfo {
 /// A launch with buffers at the places of these indices.
 fn launch(kernel: u32, places: &[u64]) -> Item {
     let buffers = places.iter().map(|place| Address::fixed(at(*place))).collect();
-    Item::Launch { kernel, buffers, scalars: vec![], order: Order::default() }
+    Item::launch(kernel, buffers, vec![])
 }
 
 fn result(role: Role, scalar: u64) -> PlanResult {

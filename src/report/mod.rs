@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use gigac_cost::schedule::{Schedule, seconds};
-use gigac_cost::simulate::{Simulation, simulate};
+use gigac_cost::simulate::{Simulation, Usage, simulate};
 use gigac_cost::target::{Device, Figure};
 use gigac_cost::time::{Bound, Time, time};
 use gigac_cost::work::Work;
@@ -123,11 +123,11 @@ pub struct KernelRow {
     pub origin: String,
     /// The first expression of the model that it comes from; a gradient's is what it is the gradient of.
     pub line: Option<Line>,
-    /// How often it is launched.
+    /// How often it is launched, alone or together with others.
     pub launches: u64,
-    /// Seconds of all launches.
+    /// Seconds of all launches; of those together with others its share.
     pub seconds: f64,
-    /// One launch.
+    /// One launch of it alone.
     pub time: Time,
 }
 
@@ -140,9 +140,10 @@ impl Report {
         let flops = price::price(graph).model_flops_per_token * tokens as f64;
         let works: Vec<Work> = placed.kernels.iter().map(Work::of).collect();
         let times: Vec<Time> = works.iter().map(|work| time(work, device)).collect();
-        let schedule = schedule(placed, &times, device);
+        let schedule = Schedule::of(&placed.plan, &works, device);
         let simulation = simulate(&schedule);
-        let (precision, peak) = precision(&works, &simulation, device);
+        let usage = schedule.kernels(&simulation, works.len());
+        let (precision, peak) = precision(&works, &usage, device);
         let step = Step {
             seconds: seconds(simulation.end),
             tokens,
@@ -151,7 +152,7 @@ impl Report {
             precision,
             launches: launches(&placed.plan.items),
         };
-        let kernels = kernels(placed, &phase.checked.sources, &times, &simulation);
+        let kernels = kernels(placed, &phase.checked.sources, &times, &usage);
         let mut bounds: BTreeMap<Bound, f64> = BTreeMap::new();
         for row in &kernels {
             *bounds.entry(row.time.bound).or_default() += row.seconds;
@@ -188,17 +189,12 @@ fn at_place(checked: &CheckedPhase, dependence: &Dependence) -> String {
     }
 }
 
-fn schedule(placed: &Placed, times: &[Time], device: &Device) -> Schedule {
-    let launch: Vec<f64> = times.iter().map(|t| t.seconds).collect();
-    Schedule::of(&placed.plan, &launch, device)
-}
-
 /// The rate that products could run at: that of bf16 when they mostly read it.
-fn precision(works: &[Work], run: &Simulation, device: &Device) -> (&'static str, Figure) {
+fn precision(works: &[Work], usage: &[Usage], device: &Device) -> (&'static str, Figure) {
     let flops = |storage: Storage| -> f64 {
         let of = |(i, work): (usize, &Work)| {
             let products = work.products.iter().filter(|p| p.storage == storage);
-            products.map(|p| p.flops()).sum::<f64>() * run.labels[i].tasks as f64
+            products.map(|p| p.flops()).sum::<f64>() * usage[i].tasks as f64
         };
         works.iter().enumerate().map(of).sum()
     };
@@ -213,15 +209,15 @@ fn kernels(
     placed: &Placed,
     sources: &SourceMap,
     times: &[Time],
-    run: &Simulation,
+    usage: &[Usage],
 ) -> Vec<KernelRow> {
     let infos = &placed.plan.kernels;
     let row = |(i, time): (usize, &Time)| KernelRow {
         name: infos[i].name.clone(),
         origin: infos[i].origin.clone(),
         line: placed.places[i].first().and_then(|place| Line::expression(*place, sources)),
-        launches: run.labels[i].tasks,
-        seconds: seconds(run.labels[i].busy),
+        launches: usage[i].tasks,
+        seconds: seconds(usage[i].busy),
         time: *time,
     };
     let mut rows: Vec<KernelRow> = times.iter().enumerate().map(row).collect();
@@ -260,11 +256,8 @@ impl Memory {
             None => "before the first launch".to_owned(),
             Some(moment) => {
                 let loops: Vec<String> = moment.loops.iter().map(|l| format!("loop {l}")).collect();
-                let what = match moment.what {
-                    What::Launch(kernel) => {
-                        let kernel = &plan.kernels[kernel as usize];
-                        format!("launch of {} ({})", kernel.name, kernel.origin)
-                    }
+                let what = match &moment.what {
+                    What::Launch(kernels) => format!("launch of {}", plan.describe(kernels)),
                     What::Copy => "a copy".to_owned(),
                     What::Loop => "the edge of a turn".to_owned(),
                 };

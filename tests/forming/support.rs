@@ -84,7 +84,7 @@ pub(crate) fn launches(units: &[Unit]) -> Vec<&Launch> {
     let mut found = Vec::new();
     for unit in units {
         match unit {
-            Unit::Launch(launch) => found.push(launch),
+            Unit::Launch(_) | Unit::Together(_) => found.extend(unit.launches()),
             Unit::Repeat(l) => found.extend(l.segments.iter().flat_map(|s| launches(&s.body))),
         }
     }

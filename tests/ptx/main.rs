@@ -7,6 +7,7 @@ mod bound;
 mod gpu;
 mod narrow;
 mod sampled;
+mod together;
 mod variants;
 
 use std::collections::HashSet;

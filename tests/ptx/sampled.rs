@@ -44,10 +44,10 @@ fn launched() -> Vec<Launched> {
 fn last_turns(items: &[Item], turns: &mut Vec<u64>, found: &mut BTreeMap<u32, Vec<i64>>) {
     for item in items {
         match item {
-            Item::Launch { kernel, scalars, .. } => {
-                let last = scalars.iter().map(|depth| turns[*depth as usize] as i64).collect();
-                found.insert(*kernel, last);
-            }
+            Item::Launch { parts, .. } => found.extend(parts.iter().map(|part| {
+                let last = part.scalars.iter().map(|depth| turns[*depth as usize] as i64).collect();
+                (part.kernel, last)
+            })),
             Item::Loop { first, count, body, .. } => {
                 turns.push(first + count - 1);
                 last_turns(body, turns, found);

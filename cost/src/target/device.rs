@@ -108,6 +108,15 @@ impl Device {
         self.kind == Kind::Gpu
     }
 
+    /// Bytes of parameters that one launch may have: what CUDA guarantees on all GPUs (CUDA C++ Programming Guide,
+    /// "Function Parameters"); a CPU passes any number.
+    pub fn launch_parameters(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Gpu => Some(4096),
+            Kind::Cpu => None,
+        }
+    }
+
     /// Bytes that an arena may have.
     pub fn arena_limit(&self) -> u64 {
         (self.memory.value - self.reserve.value).max(0.0) as u64

@@ -14,6 +14,7 @@
 //! different streams side by side, unless one waits for an **event** that another records. A record
 //! always stands before its waits, so an executor may as well run all items in the order of the text.
 
+mod apart;
 mod positions;
 mod print;
 mod run;
@@ -25,8 +26,9 @@ use serde::{Deserialize, Serialize};
 use crate::graph::{Feed, Init, NamePart, Role, Slot};
 use crate::kernel::{Access, Storage};
 
+pub use apart::apart;
 pub use positions::{BEGINNING, Moment, What, moments};
-pub use run::{Command, Spot};
+pub use run::{Call, Command, Spot};
 
 /// Alignment of every buffer in the arena, in bytes: a cache line, and the widest vector.
 pub const ALIGNMENT: u64 = 64;
@@ -122,17 +124,25 @@ pub struct Wait {
     pub behind: u32,
 }
 
+/// A kernel with its arguments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Index in [`Plan::kernels`].
+    pub kernel: u32,
+    /// One address for each argument buffer.
+    pub buffers: Vec<Address>,
+    /// Int arguments: turns of the loops of these depths.
+    pub scalars: Vec<u32>,
+}
+
 /// One item of the program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Item {
-    /// Runs all grid points of a kernel.
+    /// Runs all grid points of a kernel, or of several kernels that have nothing to do with each other: no part writes
+    /// what another one reads or writes. The points are those of the parts in a row, and run in any order.
     Launch {
-        /// Index in [`Plan::kernels`].
-        kernel: u32,
-        /// One address for each argument buffer.
-        buffers: Vec<Address>,
-        /// Int arguments: turns of the loops of these depths.
-        scalars: Vec<u32>,
+        /// The kernels; at least one.
+        parts: Vec<Part>,
         /// When.
         order: Order,
     },
@@ -162,6 +172,13 @@ pub enum Item {
     },
 }
 
+impl Item {
+    /// A launch of one kernel on the first stream.
+    pub fn launch(kernel: u32, buffers: Vec<Address>, scalars: Vec<u32>) -> Self {
+        Self::Launch { parts: vec![Part { kernel, buffers, scalars }], order: Order::default() }
+    }
+}
+
 /// An argument of a kernel, as the verifier needs it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Argument {
@@ -171,6 +188,15 @@ pub struct Argument {
     pub access: Access,
     /// Bytes from the address passed.
     pub bytes: u64,
+}
+
+/// What launches run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launched {
+    /// A name that no other one has: that of the kernel where it is one alone.
+    pub name: String,
+    /// The kernels of the parts: indices in [`Plan::kernels`].
+    pub kernels: Vec<u32>,
 }
 
 /// A kernel as the plan sees it.
@@ -386,8 +412,65 @@ impl Plan {
         Address { base: self.flat(end.memory, *base), turns: turns.clone() }
     }
 
+    /// What a part touches: the address of each argument, its bytes, and whether it is written.
+    pub fn accesses<'p>(
+        &'p self,
+        part: &'p Part,
+    ) -> impl Iterator<Item = (&'p Address, u64, bool)> {
+        let arguments = &self.kernels[part.kernel as usize].arguments;
+        part.buffers.iter().zip(arguments).map(|(a, b)| (a, b.bytes, b.access != Access::Read))
+    }
+
+    /// The different launches, in the order of the text.
+    pub fn launched(&self) -> Vec<Launched> {
+        let mut found = Vec::new();
+        launched(&self.items, &mut found);
+        let mut several = 0;
+        let name = |kernels: Vec<u32>| {
+            let first = &self.kernels[kernels[0] as usize].name;
+            let name = match kernels.len() {
+                1 => first.clone(),
+                _ => {
+                    several += 1;
+                    let stem = first.rsplit_once('_').map_or(&first[..], |(stem, _)| stem);
+                    format!("{stem}_together_{}", several - 1)
+                }
+            };
+            Launched { name, kernels }
+        };
+        found.into_iter().map(name).collect()
+    }
+
+    /// What a launch of some kernels does, for people.
+    pub fn describe(&self, kernels: &[u32]) -> String {
+        let each: Vec<String> = kernels
+            .iter()
+            .map(|kernel| &self.kernels[*kernel as usize])
+            .map(|kernel| format!("{} ({})", kernel.name, kernel.origin))
+            .collect();
+        match &each[..] {
+            [one] => one.clone(),
+            several => format!("{} together: {}", several.len(), several.join(", ")),
+        }
+    }
+
     /// The input of a name.
     pub fn input(&self, name: &str) -> Option<&PlanInput> {
         self.inputs.iter().find(|i| i.name == name)
+    }
+}
+
+fn launched(items: &[Item], found: &mut Vec<Vec<u32>>) {
+    for item in items {
+        match item {
+            Item::Launch { parts, .. } => {
+                let kernels = parts.iter().map(|part| part.kernel).collect();
+                if !found.contains(&kernels) {
+                    found.push(kernels);
+                }
+            }
+            Item::Copy { .. } => {}
+            Item::Loop { body, .. } => launched(body, found),
+        }
     }
 }

@@ -11,10 +11,10 @@ use super::{Item, Plan};
 pub const BEGINNING: u32 = 1;
 
 /// What happens at a position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// A launch of this kernel.
-    Launch(u32),
+    /// A launch of these kernels.
+    Launch(Vec<u32>),
     /// A copy.
     Copy,
     /// A loop begins, or its turn ends.
@@ -49,7 +49,9 @@ impl List {
     fn items(&mut self, items: &[Item]) {
         for item in items {
             match item {
-                Item::Launch { kernel, .. } => self.next(What::Launch(*kernel)),
+                Item::Launch { parts, .. } => {
+                    self.next(What::Launch(parts.iter().map(|part| part.kernel).collect()));
+                }
                 Item::Copy { .. } => self.next(What::Copy),
                 Item::Loop { axis, body, .. } => {
                     self.loops.push(axis.clone());

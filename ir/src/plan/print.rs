@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use super::{Address, End, Item, Memory, Order, Plan, TurnTerm, Wait};
+use super::{Address, End, Item, Memory, Order, Part, Plan, TurnTerm, Wait};
 
 impl Display for Address {
     /// `1024 + 64·L0 + 128·((L1 + 1) mod 2)`, where `L0` is the turn of the outermost loop.
@@ -79,17 +79,20 @@ impl Plan {
         let indent = "  ".repeat(depth);
         for item in items {
             match item {
-                Item::Launch { kernel, buffers, scalars, order } => {
-                    let info = &self.kernels[*kernel as usize];
-                    write!(f, "{indent}launch {}(", info.name)?;
-                    for (i, (address, argument)) in buffers.iter().zip(&info.arguments).enumerate()
-                    {
-                        let comma = if i == 0 { "" } else { ", " };
-                        write!(f, "{comma}{:?} @{address}", argument.access)?;
+                Item::Launch { parts, order } => match &parts[..] {
+                    [part] => {
+                        write!(f, "{indent}launch ")?;
+                        self.part(f, part, &self.order(order))?;
                     }
-                    scalars.iter().try_for_each(|depth| write!(f, ", L{depth}"))?;
-                    writeln!(f, "){} // {}", self.order(order), info.origin)?;
-                }
+                    parts => {
+                        writeln!(f, "{indent}launch together{} {{", self.order(order))?;
+                        for part in parts {
+                            write!(f, "{indent}  ")?;
+                            self.part(f, part, "")?;
+                        }
+                        writeln!(f, "{indent}}}")?;
+                    }
+                },
                 Item::Copy { from, to, bytes, order } => {
                     let order = self.order(order);
                     writeln!(f, "{indent}copy {from} to {to}, {bytes} bytes{order}")?;
@@ -108,6 +111,18 @@ impl Plan {
 }
 
 impl Plan {
+    /// `k(Read @0, Write @64)`, what stands behind it, and what it computes.
+    fn part(&self, f: &mut Formatter<'_>, part: &Part, behind: &str) -> fmt::Result {
+        let info = &self.kernels[part.kernel as usize];
+        write!(f, "{}(", info.name)?;
+        for (i, (address, argument)) in part.buffers.iter().zip(&info.arguments).enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{:?} @{address}", argument.access)?;
+        }
+        part.scalars.iter().try_for_each(|depth| write!(f, ", L{depth}"))?;
+        writeln!(f, "){behind} // {}", info.origin)
+    }
+
     /// ` on copies after e0, e1 behind 2 records e3`; nothing for an item of the first stream that
     /// neither waits nor records.
     fn order(&self, order: &Order) -> String {

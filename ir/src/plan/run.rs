@@ -1,20 +1,13 @@
 //! A plan written out: every launch and copy of one run, with its addresses.
 
-use super::{End, Item, Memory, Plan};
+use super::{End, Item, Memory, Part, Plan};
 
 /// What an item does in one turn of the loops around it. Addresses of launches are bytes from the
 /// start of the device's arena.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Runs all grid points of a kernel.
-    Launch {
-        /// Index in [`Plan::kernels`].
-        kernel: u32,
-        /// Where each argument lies.
-        buffers: Vec<u64>,
-        /// Int arguments.
-        scalars: Vec<u64>,
-    },
+    /// Runs all grid points of some kernels, in any order.
+    Launch(Vec<Call>),
     /// Copies bytes; the ranges do not overlap.
     Copy {
         /// Source.
@@ -24,6 +17,17 @@ pub enum Command {
         /// Length.
         bytes: u64,
     },
+}
+
+/// A kernel with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Index in [`Plan::kernels`].
+    pub kernel: u32,
+    /// Where each argument lies.
+    pub buffers: Vec<u64>,
+    /// Int arguments.
+    pub scalars: Vec<u64>,
 }
 
 /// A byte of an arena.
@@ -52,11 +56,14 @@ impl Plan {
 fn commands(items: &[Item], turns: &mut Vec<u64>, each: &mut impl FnMut(Command)) {
     for item in items {
         match item {
-            Item::Launch { kernel, buffers, scalars, .. } => each(Command::Launch {
-                kernel: *kernel,
-                buffers: buffers.iter().map(|a| a.at(turns)).collect(),
-                scalars: scalars.iter().map(|depth| turns[*depth as usize]).collect(),
-            }),
+            Item::Launch { parts, .. } => {
+                let call = |part: &Part| Call {
+                    kernel: part.kernel,
+                    buffers: part.buffers.iter().map(|a| a.at(turns)).collect(),
+                    scalars: part.scalars.iter().map(|depth| turns[*depth as usize]).collect(),
+                };
+                each(Command::Launch(parts.iter().map(call).collect()));
+            }
             Item::Copy { from, to, bytes, .. } => {
                 each(Command::Copy { from: from.at(turns), to: to.at(turns), bytes: *bytes });
             }

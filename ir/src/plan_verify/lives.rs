@@ -68,18 +68,20 @@ impl Walk<'_> {
         for item in items {
             self.position += 1;
             match item {
-                Item::Launch { kernel, buffers, .. } => {
-                    let info = &self.plan.kernels[*kernel as usize];
-                    let arguments = || info.arguments.iter().zip(buffers);
-                    let what = |name: &str| format!("argument `{name}` of `{}`", info.name);
-                    for (argument, address) in arguments() {
-                        let reads = argument.access == Access::Read;
-                        self.touch(&what(&argument.name), address, argument.bytes, reads);
-                    }
-                    for (argument, address) in arguments() {
-                        if argument.access != Access::Read {
-                            self.write(address, argument.bytes);
+                Item::Launch { parts, .. } => {
+                    for part in parts {
+                        let info = &self.plan.kernels[part.kernel as usize];
+                        for (argument, address) in info.arguments.iter().zip(&part.buffers) {
+                            let what = format!("argument `{}` of `{}`", argument.name, info.name);
+                            let reads = argument.access == Access::Read;
+                            self.touch(&what, address, argument.bytes, reads);
                         }
+                    }
+                    let plan = self.plan;
+                    for (address, bytes, _) in
+                        parts.iter().flat_map(|p| plan.accesses(p)).filter(|(.., writes)| *writes)
+                    {
+                        self.write(address, bytes);
                     }
                 }
                 Item::Copy { from, to, bytes, .. } => {

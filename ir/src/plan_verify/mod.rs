@@ -9,6 +9,7 @@
 //! - Two buffers of one memory that live at the same time do not share bytes, and only states lie in
 //!   the part of the device's arena that states take.
 //! - Copies do not overlap themselves.
+//! - No part of a launch writes what another part of it reads or writes, in any turn.
 //! - What an item touches lies, in all turns, inside one buffer that is live there, or in one state
 //!   (`lives`).
 //! - What a launch only reads, and what a copy reads, was written before (`lives`).
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::kernel::Storage;
-use crate::plan::{ALIGNMENT, Address, Category, Item, Memory, Plan};
+use crate::plan::{ALIGNMENT, Address, Category, Item, Memory, Part, Plan, apart};
 
 /// All that is wrong with a plan.
 #[derive(Debug, Error)]
@@ -74,9 +75,7 @@ impl Check<'_> {
     fn items(&mut self, items: &[Item]) {
         for item in items {
             match item {
-                Item::Launch { kernel, buffers, scalars, .. } => {
-                    self.launch(*kernel, buffers, scalars);
-                }
+                Item::Launch { parts, .. } => self.launch(parts),
                 Item::Copy { from, to, bytes, .. } => {
                     self.address("copy source", from.memory, &from.address, *bytes);
                     self.address("copy target", to.memory, &to.address, *bytes);
@@ -101,8 +100,37 @@ impl Check<'_> {
         }
     }
 
-    fn launch(&mut self, kernel: u32, buffers: &[Address], scalars: &[u32]) {
-        let Some(info) = self.plan.kernels.get(kernel as usize) else {
+    fn launch(&mut self, parts: &[Part]) {
+        let before = self.errors.len();
+        if parts.is_empty() {
+            self.errors.push("a launch of nothing".to_owned());
+        }
+        parts.iter().for_each(|part| self.part(part));
+        if self.errors.len() == before {
+            self.parts_apart(parts);
+        }
+    }
+
+    /// Parts run side by side: none writes what another one touches.
+    fn parts_apart(&mut self, parts: &[Part]) {
+        let plan = self.plan;
+        for (i, first) in parts.iter().enumerate() {
+            for second in &parts[..i] {
+                let mut pairs =
+                    plan.accesses(first).flat_map(|a| plan.accesses(second).map(move |b| (a, b)));
+                let meet = pairs.any(|((a, a_bytes, a_writes), (b, b_bytes, b_writes))| {
+                    (a_writes || b_writes) && !apart((a, a_bytes), (b, b_bytes), &self.turns)
+                });
+                if meet {
+                    let [a, b] = [second, first].map(|p| &plan.kernels[p.kernel as usize].name);
+                    self.errors.push(format!("`{a}` and `{b}`, launched together, conflict"));
+                }
+            }
+        }
+    }
+
+    fn part(&mut self, Part { kernel, buffers, scalars }: &Part) {
+        let Some(info) = self.plan.kernels.get(*kernel as usize) else {
             return self.errors.push(format!("a launch of kernel {kernel}, which is not there"));
         };
         if info.arguments.len() != buffers.len() {
@@ -326,7 +354,7 @@ mod testing {
 mod tests {
     use super::*;
     use crate::kernel::Access;
-    use crate::plan::{Argument, COMPUTE, KernelInfo, Order, PlanBuffer, TurnTerm};
+    use crate::plan::{Argument, COMPUTE, KernelInfo, PlanBuffer, TurnTerm};
 
     fn plan() -> Plan {
         let argument = Argument { name: "x".into(), access: Access::ReadWrite, bytes: 64 };
@@ -338,12 +366,7 @@ mod tests {
             flops: 0,
         };
         let term = TurnTerm { depth: 0, stride: 64, shift: 0, modulus: 0 };
-        let launch = Item::Launch {
-            kernel: 0,
-            buffers: vec![Address { base: 0, turns: vec![term] }],
-            scalars: vec![0],
-            order: Order::default(),
-        };
+        let launch = Item::launch(0, vec![Address { base: 0, turns: vec![term] }], vec![0]);
         let body = vec![launch];
         Plan {
             name: "p".into(),
@@ -389,8 +412,8 @@ mod tests {
         let mut plan = plan();
         (plan.arena_bytes, plan.buffers[0].bytes) = (128, 128);
         let Item::Loop { body, .. } = &mut plan.items[0] else { unreachable!() };
-        let Item::Launch { buffers, .. } = &mut body[0] else { unreachable!() };
-        buffers[0].turns[0].modulus = 2;
+        let Item::Launch { parts, .. } = &mut body[0] else { unreachable!() };
+        parts[0].buffers[0].turns[0].modulus = 2;
         verify(&plan).unwrap();
     }
 
@@ -401,8 +424,8 @@ mod tests {
         let segment = |plan: &mut Plan, from: u64, shift: i64| {
             let Item::Loop { first, count, body, .. } = &mut plan.items[0] else { unreachable!() };
             (*first, *count) = (from, 2);
-            let Item::Launch { buffers, .. } = &mut body[0] else { unreachable!() };
-            buffers[0].turns[0].shift = shift;
+            let Item::Launch { parts, .. } = &mut body[0] else { unreachable!() };
+            parts[0].buffers[0].turns[0].shift = shift;
         };
         segment(&mut plan, 3, -3);
         verify(&plan).unwrap();
@@ -410,6 +433,40 @@ mod tests {
         assert!(error(&plan).contains("outside the arena"), "the last turn");
         segment(&mut plan, 3, -4);
         assert!(error(&plan).contains("outside the arena"), "the first turn");
+    }
+
+    /// The second part works in the slice so many turns further; the loop leaves the last slices to it.
+    #[test]
+    fn parts_of_a_launch_are_apart() {
+        let with = |further: i64, access| {
+            let mut plan = plan();
+            let second = KernelInfo { name: "l".into(), ..plan.kernels[0].clone() };
+            plan.kernels.push(second);
+            plan.kernels.iter_mut().for_each(|kernel| kernel.arguments[0].access = access);
+            let Item::Loop { count, body, .. } = &mut plan.items[0] else { unreachable!() };
+            *count = 2;
+            let Item::Launch { parts, .. } = &mut body[0] else { unreachable!() };
+            let mut part = Part { kernel: 1, ..parts[0].clone() };
+            part.buffers[0].turns[0].shift = further;
+            parts.push(part);
+            plan
+        };
+        verify(&with(1, Access::ReadWrite)).unwrap();
+        let conflict = "`k` and `l`, launched together, conflict";
+        assert_eq!(error(&with(0, Access::ReadWrite)), conflict);
+        let mut longer = with(1, Access::ReadWrite);
+        longer.kernels[0].arguments[0].bytes = 65;
+        assert_eq!(error(&longer), conflict);
+        let mut read = with(0, Access::Read);
+        read.buffers[0].category = Category::Inputs;
+        verify(&read).unwrap();
+    }
+
+    #[test]
+    fn a_launch_has_parts() {
+        let mut plan = plan();
+        plan.items = vec![Item::Launch { parts: vec![], order: Default::default() }];
+        assert_eq!(error(&plan), "a launch of nothing");
     }
 
     #[test]

@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::kernel::Access;
 use crate::plan::{Address, Item, Order, Plan};
 
 /// How far each stream is known to have come.
@@ -109,7 +108,9 @@ fn memory(items: &[Item]) -> u64 {
     let reach = |item: &Item| {
         let behind = orders(item).into_iter().flat_map(|o| &o.waits).map(|w| u64::from(w.behind));
         let rotation = match item {
-            Item::Launch { buffers, .. } => buffers.iter().map(of).max().unwrap_or(0),
+            Item::Launch { parts, .. } => {
+                parts.iter().flat_map(|part| &part.buffers).map(of).max().unwrap_or(0)
+            }
             Item::Copy { from, to, .. } => of(&from.address).max(of(&to.address)),
             Item::Loop { body, .. } => memory(body),
         };
@@ -146,14 +147,19 @@ impl Run<'_> {
     fn items(&mut self, items: &[Item]) {
         for item in items {
             match item {
-                Item::Launch { kernel, buffers, order, .. } => {
-                    let info = &self.plan.kernels[*kernel as usize];
-                    let accesses = info.arguments.iter().zip(buffers).map(|(argument, address)| {
+                Item::Launch { parts, order } => {
+                    let plan = self.plan;
+                    let accesses = parts.iter().flat_map(|part| plan.accesses(part));
+                    let accesses = accesses.map(|(address, bytes, writes)| {
                         let from = address.at(&self.turns);
-                        (from, from + argument.bytes, argument.access != Access::Read)
+                        (from, from + bytes, writes)
                     });
                     let accesses = accesses.collect();
-                    self.task(&format!("`{}`", info.name), order, accesses);
+                    let names: Vec<String> = parts
+                        .iter()
+                        .map(|part| format!("`{}`", plan.kernels[part.kernel as usize].name))
+                        .collect();
+                    self.task(&names.join(" with "), order, accesses);
                 }
                 Item::Copy { from, to, bytes, order } => {
                     let [from, to] = [from, to].map(|end| self.plan.flat_end(end).at(&self.turns));

@@ -331,6 +331,13 @@ fn renamed(formed: &mut Formed, unit: &Unit, map: &mut HashMap<ValueId, ValueId>
             let arguments = here(&launch.arguments, map);
             Unit::Launch(Launch { arguments, ..launch.clone() })
         }
+        Unit::Together(launches) => {
+            let with = |launch: &Launch| {
+                let arguments = here(&launch.arguments, map);
+                Launch { arguments, ..launch.clone() }
+            };
+            Unit::Together(launches.iter().map(with).collect())
+        }
         Unit::Repeat(inner) => {
             let (operands, results) = (here(&inner.operands, map), here(&inner.results, map));
             let mut segments = Vec::new();

@@ -32,7 +32,7 @@ use crate::form::Formed;
 use crate::merge::as_switched;
 use crate::options::Options;
 use crate::pass::{Context, Need, Pass, Report, Run, Scope};
-use crate::place::place;
+use crate::place::arenas as arenas_of;
 use crate::reuse::reuse;
 use mix::{Layers, Mixes, Share};
 use pair::Pair;
@@ -211,10 +211,10 @@ fn fit_program(
     })
 }
 
-/// Bytes of the arenas of device and host when the passes that follow have run.
+/// Bytes of the arenas of device and host when the passes that follow have run; `together` takes no
+/// more.
 fn arenas(formed: &Formed, options: &Options) -> (u64, u64) {
-    let plan = place(reuse(as_switched(formed.clone(), options)), "measured").plan;
-    (plan.arena_bytes, plan.host_bytes)
+    arenas_of(&reuse(as_switched(formed.clone(), options)))
 }
 
 impl Chosen {

@@ -77,7 +77,9 @@ fn count(units: &[Unit], uses: &mut HashMap<ValueId, usize>) {
     }
     for unit in units {
         match unit {
-            Unit::Launch(launch) => add(&launch.arguments, uses),
+            Unit::Launch(_) | Unit::Together(_) => {
+                unit.launches().iter().for_each(|launch| add(&launch.arguments, uses));
+            }
             Unit::Repeat(inner) => {
                 add(&inner.operands, uses);
                 for segment in &inner.segments {
@@ -92,9 +94,10 @@ fn count(units: &[Unit], uses: &mut HashMap<ValueId, usize>) {
 /// What a unit reads from outside itself, and what it makes.
 pub(crate) fn touches(formed: &Formed, unit: &Unit) -> (BTreeSet<ValueId>, Vec<ValueId>) {
     match unit {
-        Unit::Launch(launch) => {
+        Unit::Launch(_) | Unit::Together(_) => {
+            let all = unit.launches().iter().flat_map(|launch| arguments(formed, launch));
             let (made, read): (Vec<_>, Vec<_>) =
-                arguments(formed, launch).partition(|(_, access)| *access != Access::Read);
+                all.partition(|(_, access)| *access != Access::Read);
             let values = |list: Vec<(ValueId, Access)>| list.into_iter().map(|(v, _)| v);
             (values(read).collect(), values(made).collect())
         }
@@ -286,7 +289,9 @@ impl Find<'_> {
 
     fn seconds(&self, unit: &Unit) -> f64 {
         match unit {
-            Unit::Launch(launch) => self.seconds[launch.kernel],
+            Unit::Launch(_) | Unit::Together(_) => {
+                unit.launches().iter().map(|launch| self.seconds[launch.kernel]).sum()
+            }
             Unit::Repeat(inner) => {
                 let segment = |s: &Segment| {
                     let turns = (s.turns.end - s.turns.start) as f64;

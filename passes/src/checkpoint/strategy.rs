@@ -2,7 +2,6 @@
 
 use gigac_cost::schedule::{Schedule, seconds};
 use gigac_cost::simulate::simulate;
-use gigac_cost::time::time;
 use gigac_cost::work::Work;
 
 use super::apply::Part;
@@ -239,9 +238,8 @@ impl Rules<'_> {
         let device = self.options.device();
         // Of single products, as the problem prices them.
         let placed = place(reuse(self.program.apply(self.formed.clone(), parts)), name);
-        let launch: Vec<f64> =
-            placed.kernels.iter().map(|k| time(&Work::of(k), device).seconds).collect();
-        let schedule = Schedule::of(&placed.plan, &launch, device);
+        let works: Vec<Work> = placed.kernels.iter().map(Work::of).collect();
+        let schedule = Schedule::of(&placed.plan, &works, device);
         let stacks = self.stacks(parts);
         let count =
             |part: &Part| (part.layers, part.kept.count() - part.host.count(), part.host.count());

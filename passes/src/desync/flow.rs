@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use gigac_ir::graph::{Feed, Role};
 use gigac_ir::kernel::{Access, Expr, Kernel, Stmt, TileId};
-use gigac_ir::plan::{Address, BEGINNING, Item, Plan};
+use gigac_ir::plan::{Address, BEGINNING, Item, Part, Plan};
 
 use crate::place::Placed;
 
@@ -64,12 +64,10 @@ pub(super) fn written(placed: &Placed) -> BTreeSet<Range> {
 fn collect(plan: &Plan, items: &[Item], turns: &mut Vec<Range>, found: &mut BTreeSet<Range>) {
     for item in items {
         match item {
-            Item::Launch { kernel, buffers, .. } => {
-                let arguments = &plan.kernels[*kernel as usize].arguments;
-                for (argument, address) in arguments.iter().zip(buffers) {
-                    if argument.access != Access::Read {
-                        found.insert(reach(address, argument.bytes, turns));
-                    }
+            Item::Launch { parts, .. } => {
+                let accesses = parts.iter().flat_map(|part| plan.accesses(part));
+                for (address, bytes, _) in accesses.filter(|(.., writes)| *writes) {
+                    found.insert(reach(address, bytes, turns));
                 }
             }
             Item::Copy { to, bytes, .. } => {
@@ -95,13 +93,13 @@ fn last_write(
     for item in items {
         *position += 1;
         match item {
-            Item::Launch { kernel, buffers, .. } => {
-                let arguments = plan.kernels[*kernel as usize].arguments.iter().zip(buffers);
-                let mut written = arguments.filter(|(a, b)| {
-                    let fixed = b.turns.is_empty() && a.access != Access::Read;
-                    fixed && overlap(range, (b.base, b.base + a.bytes))
+            Item::Launch { parts, .. } => {
+                let mut accesses = parts.iter().flat_map(|part| plan.accesses(part));
+                let written = accesses.any(|(address, bytes, writes)| {
+                    let fixed = address.turns.is_empty() && writes;
+                    fixed && overlap(range, (address.base, address.base + bytes))
                 });
-                if written.next().is_some() {
+                if written {
                     *found = Some(*position);
                 }
             }
@@ -129,7 +127,7 @@ impl Walk<'_> {
         for item in items {
             self.position += 1;
             match item {
-                Item::Launch { kernel, buffers, .. } => self.launch(*kernel as usize, buffers),
+                Item::Launch { parts, .. } => parts.iter().for_each(|part| self.launch(part)),
                 Item::Copy { from, to, bytes, .. } => {
                     let plan = &self.placed.plan;
                     let [from, to] = [from, to].map(|end| plan.flat_end(end));
@@ -159,7 +157,8 @@ impl Walk<'_> {
         }
     }
 
-    fn launch(&mut self, kernel: usize, buffers: &[Address]) {
+    fn launch(&mut self, Part { kernel, buffers, .. }: &Part) {
+        let kernel = *kernel as usize;
         let tiles = &self.placed.kernels[kernel];
         let arguments = &self.placed.plan.kernels[kernel].arguments;
         let place = |i: usize| reach(&buffers[i], arguments[i].bytes, &self.turns);

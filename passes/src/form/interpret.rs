@@ -76,7 +76,9 @@ impl Machine<'_> {
     fn units(&mut self, units: &[Unit]) {
         for unit in units {
             match unit {
-                Unit::Launch(launch) => self.launch(launch),
+                Unit::Launch(_) | Unit::Together(_) => {
+                    unit.launches().iter().for_each(|launch| self.launch(launch));
+                }
                 Unit::Repeat(inner) => self.repeat(inner),
             }
         }

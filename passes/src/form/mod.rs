@@ -70,11 +70,22 @@ pub struct Launch {
 pub enum Unit {
     /// A kernel launch.
     Launch(Launch),
+    /// One launch of several kernels, none of which writes what another one touches: see [`crate::together`].
+    Together(Vec<Launch>),
     /// A loop.
     Repeat(Loop),
 }
 
 impl Unit {
+    /// The kernels that a unit launches by itself: none when it is a loop.
+    pub fn launches(&self) -> &[Launch] {
+        match self {
+            Self::Launch(launch) => std::slice::from_ref(launch),
+            Self::Together(launches) => launches,
+            Self::Repeat(_) => &[],
+        }
+    }
+
     /// Whether a unit touches a value.
     pub(crate) fn mentions(&self, value: ValueId) -> bool {
         let mut found = false;
@@ -85,7 +96,10 @@ impl Unit {
     /// Visits all values that a unit mentions, but for the results of a loop.
     pub(crate) fn each_mention(&self, visit: &mut dyn FnMut(ValueId)) {
         match self {
-            Self::Launch(launch) => launch.arguments.iter().for_each(|v| visit(*v)),
+            Self::Launch(_) | Self::Together(_) => {
+                let arguments = self.launches().iter().flat_map(|launch| &launch.arguments);
+                arguments.for_each(|v| visit(*v));
+            }
             Self::Repeat(inner) => {
                 inner.operands.iter().for_each(|v| visit(*v));
                 for segment in &inner.segments {

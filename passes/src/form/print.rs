@@ -24,12 +24,24 @@ impl Display for Formed {
 impl Formed {
     fn units(&self, f: &mut Formatter<'_>, units: &[Unit], depth: usize) -> fmt::Result {
         units.iter().try_for_each(|unit| match unit {
-            Unit::Launch(launch) => self.launch(f, launch, depth),
+            Unit::Launch(launch) => {
+                write!(f, "{}launch ", "  ".repeat(depth))?;
+                self.launch(f, launch)
+            }
+            Unit::Together(launches) => {
+                let indent = "  ".repeat(depth);
+                writeln!(f, "{indent}launch together {{")?;
+                for launch in launches {
+                    write!(f, "{indent}  ")?;
+                    self.launch(f, launch)?;
+                }
+                writeln!(f, "{indent}}}")
+            }
             Unit::Repeat(inner) => self.repeat(f, inner, depth),
         })
     }
 
-    fn launch(&self, f: &mut Formatter<'_>, launch: &Launch, depth: usize) -> fmt::Result {
+    fn launch(&self, f: &mut Formatter<'_>, launch: &Launch) -> fmt::Result {
         let kernel = &self.kernels[launch.kernel];
         let buffers = launch.arguments.iter().zip(&kernel.buffers);
         let arguments = buffers.map(|(v, b)| match b.access {
@@ -38,8 +50,7 @@ impl Formed {
         });
         let turns = launch.turns.iter().map(|depth| format!("L{depth}"));
         let arguments: Vec<String> = arguments.chain(turns).collect();
-        let (indent, name) = ("  ".repeat(depth), &kernel.name);
-        writeln!(f, "{indent}launch {name}({}) // {}", arguments.join(", "), launch.origin)
+        writeln!(f, "{}({}) // {}", kernel.name, arguments.join(", "), launch.origin)
     }
 
     fn repeat(&self, f: &mut Formatter<'_>, inner: &Loop, depth: usize) -> fmt::Result {

@@ -157,9 +157,10 @@ impl Merger<'_> {
     fn makes(&self, unit: &Unit) -> Vec<ValueId> {
         match unit {
             Unit::Repeat(inner) => inner.results.clone(),
-            Unit::Launch(launch) => {
-                let buffers = &self.kernels[launch.kernel].buffers;
-                let arguments = launch.arguments.iter().zip(buffers);
+            Unit::Launch(_) | Unit::Together(_) => {
+                let buffers = |launch: &Launch| &self.kernels[launch.kernel].buffers;
+                let arguments =
+                    unit.launches().iter().flat_map(|l| l.arguments.iter().zip(buffers(l)));
                 arguments.filter(|(_, b)| b.access != Access::Read).map(|(v, _)| *v).collect()
             }
         }
@@ -243,6 +244,7 @@ fn each_launch(units: &mut [Unit], visit: &mut dyn FnMut(&mut Launch)) {
     for unit in units {
         match unit {
             Unit::Launch(launch) => visit(launch),
+            Unit::Together(launches) => launches.iter_mut().for_each(&mut *visit),
             Unit::Repeat(inner) => {
                 inner.segments.iter_mut().for_each(|s| each_launch(&mut s.body, visit));
             }

@@ -5,7 +5,7 @@
 use gigac_ir::graph::{Graph, Role};
 use gigac_ir::interpret::Bindings;
 use gigac_ir::kernel::{Access, Arithmetic, Storage};
-use gigac_ir::plan::{Command, Memory, Spot};
+use gigac_ir::plan::{Call, Command, Memory, Spot};
 
 use super::Placed;
 use crate::outcome::{Outcome, describe};
@@ -85,9 +85,7 @@ struct Arena<'p> {
 impl Arena<'_> {
     fn run(&mut self, command: Command) {
         match command {
-            Command::Launch { kernel, buffers, scalars } => {
-                self.launch(kernel as usize, &buffers, &scalars);
-            }
+            Command::Launch(calls) => calls.iter().for_each(|call| self.launch(call)),
             Command::Copy { from, to, bytes } => {
                 let range = |at: u64| at as usize..(at + bytes) as usize;
                 let data = self.of(from)[range(from.offset)].to_vec();
@@ -103,8 +101,8 @@ impl Arena<'_> {
         }
     }
 
-    fn launch(&mut self, kernel: usize, at: &[u64], scalars: &[u64]) {
-        let kernel = &self.placed.kernels[kernel];
+    fn launch(&mut self, Call { kernel, buffers: at, scalars }: &Call) {
+        let kernel = &self.placed.kernels[*kernel as usize];
         // Arguments at one address are one memory.
         let over: Vec<usize> =
             at.iter().map(|x| at.iter().position(|y| x == y).expect("itself")).collect();

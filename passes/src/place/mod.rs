@@ -86,6 +86,15 @@ pub fn place(formed: Formed, name: &str) -> Placed {
     Placed { plan, kernels: formed.kernels, places, sources }
 }
 
+/// Bytes of the arenas of device and host that [`place`] gives a program.
+pub(crate) fn arenas(formed: &Formed) -> (u64, u64) {
+    let (states, fixed) = states(&formed.graph);
+    let mut walk = walk::Walk::new(formed, &states);
+    walk.program(&states);
+    let of = |memory, fixed| arena::place(&walk.buffers, memory, fixed).1;
+    (of(Memory::Device, fixed), of(Memory::Host, 0))
+}
+
 /// The next multiple of the alignment.
 fn aligned(bytes: u64) -> u64 {
     bytes.next_multiple_of(ALIGNMENT)
@@ -221,7 +230,7 @@ fn places(formed: &Formed) -> Vec<Vec<Span>> {
 fn each_launch(units: &[Unit], visit: &mut dyn FnMut(&Launch)) {
     for unit in units {
         match unit {
-            Unit::Launch(launch) => visit(launch),
+            Unit::Launch(_) | Unit::Together(_) => unit.launches().iter().for_each(&mut *visit),
             Unit::Repeat(inner) => inner.segments.iter().for_each(|s| each_launch(&s.body, visit)),
         }
     }

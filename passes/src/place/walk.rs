@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use gigac_ir::graph::{AxisId, Op, ParamId, Role, Slot, Span, ValueId};
 use gigac_ir::plan::{
-    Address, BEGINNING, Category, End, Item, Memory, Order, PlanBuffer, State, TurnTerm, Wait,
+    Address, BEGINNING, Category, End, Item, Memory, Order, Part, PlanBuffer, State, TurnTerm, Wait,
 };
 
 use super::aligned;
@@ -217,7 +217,7 @@ impl<'f> Walk<'f> {
 
     pub(super) fn unit(&mut self, unit: &Unit) -> Vec<Item> {
         match unit {
-            Unit::Launch(launch) => vec![self.launch(launch)],
+            Unit::Launch(_) | Unit::Together(_) => vec![self.launch(unit.launches())],
             Unit::Repeat(inner) => self.repeat(inner),
         }
     }
@@ -388,20 +388,23 @@ impl<'f> Walk<'f> {
         }
     }
 
-    fn launch(&mut self, launch: &Launch) -> Item {
+    /// All that launched together touches is live at once.
+    fn launch(&mut self, launches: &[Launch]) -> Item {
         self.position += 1;
-        for value in &launch.arguments {
+        for value in launches.iter().flat_map(|launch| &launch.arguments) {
             if !self.places.contains_key(value) {
                 self.home(*value, Category::Transient);
             }
             self.touch(*value);
         }
-        Item::Launch {
+        let part = |launch: &Launch| Part {
             kernel: launch.kernel as u32,
             buffers: launch.arguments.iter().map(|v| self.address(*v)).collect(),
             scalars: launch.turns.clone(),
-            order: Order { waits: std::mem::take(&mut self.after), ..Order::default() },
-        }
+        };
+        let parts = launches.iter().map(part).collect();
+        let order = Order { waits: std::mem::take(&mut self.after), ..Order::default() };
+        Item::Launch { parts, order }
     }
 
     /// The address of a value, with the number of its buffer in the upper half of the base.
@@ -457,8 +460,9 @@ const FIXED: u32 = u32::MAX;
 pub(crate) fn resolve(items: &mut [Item], offsets: &[u64]) {
     for item in items {
         match item {
-            Item::Launch { buffers, .. } => {
-                buffers.iter_mut().for_each(|a| resolve_address(a, offsets));
+            Item::Launch { parts, .. } => {
+                let buffers = parts.iter_mut().flat_map(|part| &mut part.buffers);
+                buffers.for_each(|a| resolve_address(a, offsets));
             }
             Item::Copy { from, to, .. } => {
                 resolve_address(&mut from.address, offsets);

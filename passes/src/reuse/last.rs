@@ -14,17 +14,18 @@ pub(super) fn may_overwrite(formed: &Formed, units: &[Unit], old: ValueId, new: 
     units[made + 1..].iter().all(|u| !u.mentions(old))
         && match &units[made] {
             Unit::Launch(launch) => launch_may(formed, launch, old, new),
+            Unit::Together(_) => unreachable!("{}", super::TOO_EARLY),
             Unit::Repeat(inner) => loop_may(formed, inner, old, new),
         }
 }
 
 fn makes(formed: &Formed, unit: &Unit, value: ValueId) -> bool {
     match unit {
-        Unit::Launch(launch) => {
+        Unit::Launch(_) | Unit::Together(_) => unit.launches().iter().any(|launch| {
             let buffers = &formed.kernels[launch.kernel].buffers;
             let mut arguments = launch.arguments.iter().zip(buffers);
             arguments.any(|(a, b)| *a == value && b.access != Access::Read)
-        }
+        }),
         Unit::Repeat(inner) => inner.results.contains(&value),
     }
 }

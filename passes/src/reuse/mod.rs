@@ -51,6 +51,9 @@ pub fn reuse(mut formed: Formed) -> Formed {
     formed
 }
 
+/// Who reads a value last is told of launches one after another.
+const TOO_EARLY: &str = "launches are put together after values are";
+
 struct Reuse<'f> {
     formed: &'f Formed,
     over: HashMap<ValueId, ValueId>,
@@ -100,6 +103,7 @@ impl Reuse<'_> {
             let here = Here { region, last };
             match unit {
                 Unit::Launch(launch) => self.launch(launch, &here),
+                Unit::Together(_) => unreachable!("{TOO_EARLY}"),
                 Unit::Repeat(inner) => self.repeat(inner, &here),
             }
         }

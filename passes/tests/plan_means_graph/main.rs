@@ -5,6 +5,8 @@
 mod attention;
 mod host;
 
+use std::collections::BTreeMap;
+
 use gigac_cost::target::Device;
 use gigac_ir::graph::{
     AxisId, Builder, DType, Feed, Graph, Init, Input, InputId, NamePart, Op, Param, ParamId, Role,
@@ -13,6 +15,7 @@ use gigac_ir::graph::{
 use gigac_ir::interpret::{Bindings, interpret};
 use gigac_ir::kernel::{Access, Arithmetic, Machine, Reduction};
 use gigac_ir::plan::{Category, Item, Plan};
+use gigac_ir::plan_verify::verify;
 use gigac_ir::pointwise::Pointwise::{self, *};
 use gigac_ir::train::{OnNan, Settings};
 use gigac_passes::checkpoint::Program;
@@ -21,7 +24,8 @@ use gigac_passes::options::Options;
 use gigac_passes::outcome::{Difference, Outcome, of_graph};
 use gigac_passes::pass::Purpose;
 use gigac_passes::pipeline::{self, Source};
-use gigac_passes::{form, merge, place, precision, reuse};
+use gigac_passes::place::Placed;
+use gigac_passes::{form, merge, place, precision, reuse, together};
 
 /// A program of a model as the graph that a pass would take.
 fn graph_of(
@@ -57,7 +61,7 @@ fn check(graph: &Graph) -> Plan {
     let merged = merged(formed);
     merged.kernels.iter().for_each(|k| k.verify().unwrap_or_else(|e| panic!("{k}\n{e:?}")));
     same_bits(&outcome, &merged.interpret(&bindings, Arithmetic::F64));
-    let placed = place::place(reuse::reuse(merged), "test");
+    let placed = placed(merged, "test");
     launches_touch_what_lives(&placed.plan);
     compare("the plan", &expected, &placed.interpret(graph, &bindings, Arithmetic::F64));
     placed.plan
@@ -75,6 +79,38 @@ fn compare(what: &str, expected: &[Outcome], got: &[Outcome]) {
 /// The program with its products joined, as they are without further options.
 fn merged(formed: Formed) -> Formed {
     merge::merge(formed, Options::default().device()).0
+}
+
+/// The plan of kernels, as it is without further options.
+fn placed(formed: Formed, name: &str) -> Placed {
+    let reused = reuse::reuse(formed);
+    let alone = place::place(reused.clone(), name).plan;
+    let (together, saved) = together::together(reused, &Options::default().device);
+    let placed = place::place(together, name);
+    verify(&placed.plan).unwrap_or_else(|e| panic!("{e}\n{}", placed.plan));
+    assert_eq!(units(&placed.plan.items), units(&alone.items), "every kernel runs as often");
+    assert!(saved > 0 || place::launches(&alone.items) == place::launches(&placed.plan.items));
+    assert!(placed.plan.arena_bytes <= alone.arena_bytes, "the arena does not grow");
+    placed
+}
+
+/// How often each kernel runs, wherever.
+fn units(items: &[Item]) -> BTreeMap<u32, u64> {
+    let mut found = BTreeMap::new();
+    for item in items {
+        match item {
+            Item::Launch { parts, .. } => {
+                parts.iter().for_each(|part| *found.entry(part.kernel).or_default() += 1);
+            }
+            Item::Copy { .. } => {}
+            Item::Loop { count, body, .. } => {
+                for (kernel, times) in units(body) {
+                    *found.entry(kernel).or_default() += count * times;
+                }
+            }
+        }
+    }
+    found
 }
 
 /// Joined kernels add up as each of them did.
@@ -102,9 +138,10 @@ fn launches_touch_what_lives(plan: &Plan) {
     let moments = gigac_ir::plan::moments(plan);
     let positions = moments.iter().filter(|m| matches!(m.what, gigac_ir::plan::What::Launch(_)));
     for (moment, item) in positions.zip(&all) {
-        let Item::Launch { kernel, buffers, .. } = item else { unreachable!() };
-        assert_eq!(moment.what, gigac_ir::plan::What::Launch(*kernel));
-        for address in buffers {
+        let Item::Launch { parts, .. } = item else { unreachable!() };
+        let kernels = parts.iter().map(|part| part.kernel).collect();
+        assert_eq!(moment.what, gigac_ir::plan::What::Launch(kernels));
+        for address in parts.iter().flat_map(|part| &part.buffers) {
             let holds = |b: &&gigac_ir::plan::PlanBuffer| {
                 b.offset <= address.base && address.base < b.offset + b.bytes.max(1)
             };
@@ -313,7 +350,7 @@ fn plans_are_flat_in_depth() {
     let shape = |layers| {
         let graph = step(&decoder(layers), &Settings::default(), 1);
         let formed = form::form(graph, "k", false, Machine::Cpu);
-        let plan = place::place(reuse::reuse(merged(formed)), "step").plan;
+        let plan = placed(merged(formed), "step").plan;
         let text = format!("{:#?}", plan.items);
         text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>()
     };
@@ -353,15 +390,14 @@ fn with_less_memory(device: &Device, offload: bool) -> usize {
         let program = Program::of(&formed, device, offload);
         let (least, all) = (program.least_bytes(), program.all_bytes());
         assert!(least < all, "something can be dropped");
-        let whole = place::place(formed.clone(), "test");
+        let whole = placed(formed.clone(), "test");
         for bytes in (0..=12).map(|i| least + (all - least) * i / 12) {
             let (mixes, bound) = program.solve(bytes).expect("the least is within");
             assert!(bound <= mixes.seconds * (1.0 + 1e-9), "{bytes}");
             let dropped = program.apply(formed.clone(), &program.parts(&mixes));
             assert!(dropped.interpret(&bindings, Arithmetic::F64) == expected, "{bytes}: kernels");
-            let placed = place::place(reuse::reuse(merged(dropped)), "test");
+            let placed = placed(merged(dropped), "test");
             launches_touch_what_lives(&placed.plan);
-            gigac_ir::plan_verify::verify(&placed.plan).unwrap_or_else(|e| panic!("{e}"));
             let results = placed.interpret(&graph, &bindings, Arithmetic::F64);
             for (want, got) in expected.iter().zip(&results) {
                 assert_eq!(

@@ -21,7 +21,7 @@ pub fn measure(pool: &mut Pool) -> f64 {
         target.chunks_mut(CHUNK).map(std::sync::Mutex::new).collect();
     let mut copy = || {
         let started = Instant::now();
-        pool.run(chunks.len() as u64, &|first, last, _| {
+        pool.run(&[chunks.len() as u64], &|_, first, last, _| {
             for i in first as usize..last as usize {
                 let mut to = chunks[i].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 let length = to.len();

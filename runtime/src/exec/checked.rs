@@ -7,7 +7,7 @@
 //! kernel both reads and writes it writes first; if not, NaN in the results tell.)
 
 use gigac_ir::kernel::Access;
-use gigac_ir::plan::{BEGINNING, Item, Memory, Plan};
+use gigac_ir::plan::{BEGINNING, Item, Memory, Part, Plan};
 
 use super::arena::Arena;
 use super::executor::{Executor, Turns};
@@ -92,9 +92,10 @@ impl Watch<'_> {
             return Ok(());
         }
         let who = match item {
-            Item::Launch { kernel, .. } => {
-                let info = &self.plan.kernels[*kernel as usize];
-                format!("`{}` ({})", info.name, info.origin)
+            Item::Launch { parts, .. } => {
+                let info = |part: &Part| &self.plan.kernels[part.kernel as usize];
+                let name = |part| format!("`{}` ({})", info(part).name, info(part).origin);
+                parts.iter().map(name).collect::<Vec<_>>().join(" or ")
             }
             Item::Copy { .. } | Item::Loop { .. } => "a copy".to_owned(),
         };
@@ -112,16 +113,18 @@ impl Watch<'_> {
             )))
         };
         match item {
-            Item::Launch { kernel, buffers, .. } => {
-                let info = &plan.kernels[*kernel as usize];
-                for (argument, address) in info.arguments.iter().zip(buffers) {
-                    let reads = argument.access == Access::Read;
-                    let found = arena.unwritten(address.at(turns), argument.bytes);
-                    if let Some(byte) = found.filter(|_| reads) {
-                        let who = format!(
-                            "`{}` ({}), argument `{}`,",
-                            info.name, info.origin, argument.name
-                        );
+            Item::Launch { parts, .. } => {
+                let of = |part: &'_ Part| &plan.kernels[part.kernel as usize];
+                let read = |part| {
+                    let arguments = of(part).arguments.iter().zip(&part.buffers);
+                    arguments
+                        .filter(|(argument, _)| argument.access == Access::Read)
+                        .map(move |a| (part, a))
+                };
+                for (part, (argument, address)) in parts.iter().flat_map(read) {
+                    if let Some(byte) = arena.unwritten(address.at(turns), argument.bytes) {
+                        let (info, name) = (of(part), &argument.name);
+                        let who = format!("`{}` ({}), argument `{name}`,", info.name, info.origin);
                         return unwritten(who, byte, argument.bytes);
                     }
                 }
@@ -145,7 +148,7 @@ mod tests {
     use super::*;
     use crate::exec::code::{Kernel, Kernels};
     use gigac_ir::image::KernelFn;
-    use gigac_ir::plan::{Address, Argument, COMPUTE, Category, KernelInfo, Order, PlanBuffer};
+    use gigac_ir::plan::{Address, Argument, COMPUTE, Category, KernelInfo, PlanBuffer};
 
     /// Copies 16 ints.
     unsafe extern "C" fn copy(b: *const *mut u8, _: *const i64, _: u64, _: u64, _: *mut u8) {
@@ -165,7 +168,7 @@ mod tests {
 
     fn launch(from: u64, to: u64) -> Item {
         let buffers = vec![Address::fixed(from), Address::fixed(to)];
-        Item::Launch { kernel: 0, buffers, scalars: vec![], order: Order::default() }
+        Item::launch(0, buffers, vec![])
     }
 
     fn buffer(name: &str, offset: u64, live: (u32, u32)) -> PlanBuffer {

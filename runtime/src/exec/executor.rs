@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use gigac_ir::plan::{Address, Item, Memory, Plan, Spot};
+use gigac_ir::plan::{Address, Item, Memory, Part, Plan, Spot};
 
 use crate::error::{Error, Result};
 use crate::exec::arena::Arena;
@@ -32,10 +32,59 @@ pub struct Executor<'p> {
     pub(super) ends: Option<Ends>,
 }
 
-/// Arguments of the launch in hand.
+/// The launch in hand: arguments of all parts, one part after the other.
+#[derive(Default)]
 struct Frame {
     buffers: Vec<*mut u8>,
     scalars: Vec<i64>,
+    calls: Vec<Call>,
+    /// Where the points of each part end in the row of all.
+    ends: Vec<u64>,
+}
+
+/// A part of a launch: its code, and where its arguments begin.
+struct Call {
+    kernel: Kernel,
+    buffers: usize,
+    scalars: usize,
+}
+
+impl Frame {
+    /// With room for the largest launch.
+    fn of(items: &[Item]) -> Self {
+        let Widest { parts, buffers, scalars } = widest(items);
+        Self {
+            buffers: Vec::with_capacity(buffers),
+            scalars: Vec::with_capacity(scalars),
+            calls: Vec::with_capacity(parts),
+            ends: Vec::with_capacity(parts),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.buffers.clear();
+        self.scalars.clear();
+        self.calls.clear();
+        self.ends.clear();
+    }
+
+    fn add(&mut self, part: &Part, kernel: Kernel, points: u64, arena: &Arena, turns: &[u64]) {
+        let (buffers, scalars) = (self.buffers.len(), self.scalars.len());
+        self.calls.push(Call { kernel, buffers, scalars });
+        self.buffers.extend(part.buffers.iter().map(|a| pointer(arena, a, turns)));
+        self.scalars.extend(part.scalars.iter().map(|depth| turns[*depth as usize] as i64));
+        self.ends.push(self.ends.last().copied().unwrap_or(0) + points);
+    }
+
+    /// Runs points of a part.
+    fn run(&self, part: usize, first: u64, last: u64, scratch: *mut u8) {
+        let Call { kernel, buffers, scalars } = &self.calls[part];
+        let (buffers, scalars) =
+            (self.buffers[*buffers..].as_ptr(), self.scalars[*scalars..].as_ptr());
+        // SAFETY: the plan verifier checked number and extent of the arguments against the kernel,
+        // grid points are independent, parts too, and the pool's scratch is as large as any kernel asks.
+        unsafe { (kernel.entry)(buffers, scalars, first, last, scratch) }
+    }
 }
 
 // SAFETY: the pointers in a frame are written before each launch and never read otherwise.
@@ -90,9 +139,7 @@ impl<'p> Executor<'p> {
                 plan.name
             )));
         }
-        let (buffers, scalars) = widest(&plan.items);
-        let frame =
-            Frame { buffers: Vec::with_capacity(buffers), scalars: Vec::with_capacity(scalars) };
+        let frame = Frame::of(&plan.items);
         let host = Arena::new(plan.host_bytes)?;
         Ok(Self { plan, kernels: bound?, frame, host, profile: None, ends: None })
     }
@@ -130,20 +177,10 @@ impl<'p> Executor<'p> {
         for item in items {
             let started = self.profile.as_ref().map(|_| Instant::now());
             match item {
-                Item::Launch { kernel, buffers, scalars, .. } => {
-                    let inside = turns.inside();
-                    self.frame.buffers.clear();
-                    self.frame.buffers.extend(buffers.iter().map(|a| pointer(arena, a, inside)));
-                    self.frame.scalars.clear();
-                    self.frame.scalars.extend(scalars.iter().map(|d| inside[*d as usize] as i64));
-                    launch(
-                        self.kernels[*kernel as usize],
-                        self.plan.kernels[*kernel as usize].grid_points,
-                        &self.frame,
-                        pool,
-                    );
+                Item::Launch { parts, .. } => {
+                    self.launch(parts, turns.inside(), arena, pool);
                     if let (Some(profile), Some(started)) = (&mut self.profile, started) {
-                        profile.launch(self.plan, *kernel, started);
+                        profile.launch(self.plan, parts, started);
                     }
                 }
                 Item::Copy { from, to, bytes, .. } => {
@@ -164,18 +201,28 @@ impl<'p> Executor<'p> {
     }
 }
 
+impl Executor<'_> {
+    fn launch(&mut self, parts: &[Part], turns: &[u64], arena: &Arena, pool: &mut Pool) {
+        self.frame.clear();
+        for part in parts {
+            let points = self.plan.kernels[part.kernel as usize].grid_points;
+            self.frame.add(part, self.kernels[part.kernel as usize], points, arena, turns);
+        }
+        let frame = &self.frame;
+        match self.profile.as_ref().filter(|_| parts.len() > 1) {
+            None => pool.run(&frame.ends, &|part, first, last, scratch| {
+                frame.run(part, first, last, scratch);
+            }),
+            Some(profile) => pool.run(&frame.ends, &|part, first, last, scratch| {
+                profile.of_part(part, || frame.run(part, first, last, scratch));
+            }),
+        }
+    }
+}
+
 fn pointer(arena: &Arena, address: &Address, turns: &[u64]) -> *mut u8 {
     // SAFETY: the plan verifier proved that every address of the plan is inside the arena.
     unsafe { arena.base().add(address.at(turns) as usize) }
-}
-
-fn launch(kernel: Kernel, points: u64, frame: &Frame, pool: &mut Pool) {
-    pool.run(points, &|first, last, scratch| {
-        let (buffers, scalars) = (frame.buffers.as_ptr(), frame.scalars.as_ptr());
-        // SAFETY: the plan verifier checked number and extent of the arguments against the kernel,
-        // grid points are independent, and the pool's scratch is as large as any kernel asks.
-        unsafe { (kernel.entry)(buffers, scalars, first, last, scratch) }
-    });
 }
 
 /// Copies between or within the arenas of device and host.
@@ -191,7 +238,7 @@ fn copy(
         Memory::Device => device,
         Memory::Host => host,
     };
-    pool.run(bytes.div_ceil(COPY_CHUNK), &|first, last, _| {
+    pool.run(&[bytes.div_ceil(COPY_CHUNK)], &|_, first, last, _| {
         let start = first * COPY_CHUNK;
         let length = (last * COPY_CHUNK).min(bytes) - start;
         // SAFETY: verified to be inside the arenas and disjoint; chunks are disjoint too.
@@ -211,15 +258,30 @@ fn depth(items: &[Item]) -> usize {
     items.iter().map(nested).max().unwrap_or(0)
 }
 
-/// The largest number of buffers and of scalars of a launch.
-fn widest(items: &[Item]) -> (usize, usize) {
-    items.iter().fold((0, 0), |(buffers, scalars), item| {
-        let (b, s) = match item {
-            Item::Launch { buffers, scalars, .. } => (buffers.len(), scalars.len()),
-            Item::Copy { .. } => (0, 0),
+/// The largest numbers of parts, of buffers and of scalars of a launch.
+#[derive(Default)]
+pub(super) struct Widest {
+    pub(super) parts: usize,
+    buffers: usize,
+    scalars: usize,
+}
+
+pub(super) fn widest(items: &[Item]) -> Widest {
+    items.iter().fold(Widest::default(), |most, item| {
+        let Widest { parts, buffers, scalars } = match item {
+            Item::Launch { parts, .. } => Widest {
+                parts: parts.len(),
+                buffers: parts.iter().map(|part| part.buffers.len()).sum(),
+                scalars: parts.iter().map(|part| part.scalars.len()).sum(),
+            },
+            Item::Copy { .. } => Widest::default(),
             Item::Loop { body, .. } => widest(body),
         };
-        (buffers.max(b), scalars.max(s))
+        Widest {
+            parts: most.parts.max(parts),
+            buffers: most.buffers.max(buffers),
+            scalars: most.scalars.max(scalars),
+        }
     })
 }
 
@@ -293,12 +355,7 @@ mod tests {
     #[test]
     fn loops_run_up_and_down() {
         let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
-        let launch = Item::Launch {
-            kernel: 0,
-            buffers: vec![Address::fixed(0)],
-            scalars: vec![0, 1],
-            order: Order::default(),
-        };
+        let launch = Item::launch(0, vec![Address::fixed(0)], vec![0, 1]);
         let plan = plan(vec![repeat(3, true, vec![repeat(2, false, vec![launch])])], vec![list]);
         assert_eq!(run(&plan).slice::<i32>(0, 7), [6, 20, 21, 10, 11, 0, 1]);
     }
@@ -307,12 +364,7 @@ mod tests {
     fn addresses_follow_turns() {
         let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
         let slot = Address { base: 0, turns: vec![term(0, 64, 2)] };
-        let launch = Item::Launch {
-            kernel: 0,
-            buffers: vec![slot.clone()],
-            scalars: vec![0, 0],
-            order: Order::default(),
-        };
+        let launch = Item::launch(0, vec![slot.clone()], vec![0, 0]);
         let to = Address { base: 128, turns: vec![term(0, 4, 0)] };
         let (from, to) = (End::device(slot), End::device(to));
         let copy = Item::Copy { from, to, bytes: 4, order: Order::default() };
@@ -329,12 +381,7 @@ mod tests {
         let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
         let launch = |shift| {
             let turns = vec![TurnTerm { depth: 0, stride: 64, shift, modulus: 0 }];
-            Item::Launch {
-                kernel: 0,
-                buffers: vec![Address { base: 0, turns }],
-                scalars: vec![0, 0],
-                order: Order::default(),
-            }
+            Item::launch(0, vec![Address { base: 0, turns }], vec![0, 0])
         };
         let segment = |first, reversed| Item::Loop {
             axis: "L".into(),
@@ -351,12 +398,7 @@ mod tests {
     #[test]
     fn a_profile_counts_calls_of_a_run() {
         let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
-        let launch = Item::Launch {
-            kernel: 0,
-            buffers: vec![Address::fixed(0)],
-            scalars: vec![0, 0],
-            order: Order::default(),
-        };
+        let launch = Item::launch(0, vec![Address::fixed(0)], vec![0, 0]);
         let copy = Item::Copy {
             from: End::device(Address::fixed(0)),
             to: End::device(Address::fixed(64)),
@@ -382,16 +424,36 @@ mod tests {
         assert_eq!((calls("append"), calls("copy")), (5, 1));
     }
 
+    /// Lists in two slices take the turn at once; each part has its own arguments, and a row of the profile.
+    #[test]
+    fn parts_of_a_launch_run_with_their_own_arguments() {
+        let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
+        let part = |base, scalars| Part { kernel: 0, buffers: vec![Address::fixed(base)], scalars };
+        let parts = vec![part(0, vec![0, 1]), part(128, vec![1, 0]), part(64, vec![1, 1])];
+        let launch = Item::Launch { parts, order: Order::default() };
+        let plan = plan(vec![repeat(2, false, vec![repeat(2, true, vec![launch])])], vec![list]);
+        let arena = run(&plan);
+        assert_eq!(arena.slice::<i32>(0, 5), [4, 1, 0, 11, 10]);
+        assert_eq!(arena.slice::<i32>(128, 5), [4, 10, 0, 11, 1]);
+        assert_eq!(arena.slice::<i32>(64, 5), [4, 11, 0, 11, 0]);
+        let kernels =
+            Kernels::linked([("append".to_owned(), Kernel { entry: append, scratch_bytes: 0 })]);
+        let (mut arena, mut pool) = (Arena::new(256).unwrap(), Pool::new(2, 0).unwrap());
+        let mut executor = Executor::new(&plan, &kernels, plan.arena_bytes).unwrap();
+        executor.start_profile();
+        executor.run(&mut arena, &mut pool);
+        let rows = executor.profile().unwrap().to_json(&plan);
+        assert_eq!(
+            (rows[0]["kernel"].as_str(), rows[0]["calls"].as_u64()),
+            (Some("append"), Some(12))
+        );
+    }
+
     /// A list goes to the host and comes back behind itself.
     #[test]
     fn copies_reach_the_host_and_return() {
         let list = Argument { name: "list".into(), access: Access::ReadWrite, bytes: 64 };
-        let launch = Item::Launch {
-            kernel: 0,
-            buffers: vec![Address::fixed(0)],
-            scalars: vec![0, 0],
-            order: Order::default(),
-        };
+        let launch = Item::launch(0, vec![Address::fixed(0)], vec![0, 0]);
         let copy = |from, to| Item::Copy { from, to, bytes: 64, order: Order::default() };
         let slice = Address { base: 0, turns: vec![term(0, 64, 0)] };
         let back = Address { base: 64, turns: vec![term(0, 64, 0)] };

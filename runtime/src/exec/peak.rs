@@ -62,7 +62,7 @@ pub fn measure(pool: &mut Pool, vectors: Vectors) -> f64 {
     while started.elapsed() < SPAN {
         let sample = Instant::now();
         let flops = std::sync::atomic::AtomicU64::new(0);
-        pool.run(threads, &|first, last, _| {
+        pool.run(&[threads], &|_, first, last, _| {
             for _ in first..last {
                 flops.fetch_add(sample_flops(vectors), std::sync::atomic::Ordering::Relaxed);
             }

@@ -4,8 +4,11 @@
 //! the split depends on speed, but no result does: grid points are independent. A launch does not
 //! wait for workers that are still asleep when the points run out.
 //!
+//! A launch may have several parts: their points are one row, and a chunk never has points of two. So
+//! threads that find no more of one part go on with the next one, and nobody waits in between.
+//!
 //! Every thread's scratch memory begins with a header that is zeroed when the thread enters a
-//! launch: kernels remember there from chunk to chunk what they have packed.
+//! part: kernels remember there from chunk to chunk what they have packed.
 //!
 //! The door protocol: a worker enters by raising `inside` and then looks whether the door is
 //! `open`; only then it reads the task. The caller closes the door and waits until nobody is
@@ -29,12 +32,15 @@ const SPINS: u32 = 20_000;
 /// points in the end, so that all threads finish together.
 const PART: u64 = 2;
 
-/// Runs the points `first..last` with thread-private scratch memory.
-type Task<'t> = &'t (dyn Fn(u64, u64, *mut u8) + Sync);
+/// Runs points of a part with thread-private scratch memory: the part, its points `first..last`.
+type Task<'t> = &'t (dyn Fn(usize, u64, u64, *mut u8) + Sync);
+
+/// Where the points of each part end in the row of all.
+type Ends<'t> = &'t [u64];
 
 struct Door {
-    /// The task and its number of points; written only while nobody is in.
-    task: UnsafeCell<Option<(Task<'static>, u64)>>,
+    /// The task and its parts; written only while nobody is in.
+    task: UnsafeCell<Option<(Task<'static>, Ends<'static>)>>,
     next: AtomicU64,
     open: AtomicBool,
     inside: AtomicUsize,
@@ -89,20 +95,30 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs a task for all `points` and returns when the last one is done.
-    pub fn run(&mut self, points: u64, task: Task<'_>) {
+    /// Runs a task for all points of all parts, which end at `ends` in the row of all points, and returns when the last one is
+    /// done.
+    pub fn run(&mut self, ends: &[u64], task: Task<'_>) {
+        let points = ends.last().copied().unwrap_or(0);
         if self.workers.is_empty() || points <= 1 {
-            if points > 0 {
-                clear_header(&self.scratch);
-                task(0, points, self.scratch.base());
+            let mut first = 0;
+            for (part, end) in ends.iter().enumerate() {
+                if *end > first {
+                    clear_header(&self.scratch);
+                    task(part, 0, end - first, self.scratch.base());
+                }
+                first = *end;
             }
             return;
         }
-        // SAFETY: the reference is used only by threads inside the door, and `leave` below
-        // returns after the last one has left, so it does not outlive `task`.
-        let task: Task<'static> = unsafe { std::mem::transmute(task) };
+        // SAFETY: the references are used only by threads inside the door, and `leave` below
+        // returns after the last one has left, so they do not outlive `task` and `ends`.
+        let (task, ends) = unsafe {
+            std::mem::transmute::<(Task<'_>, Ends<'_>), (Task<'static>, Ends<'static>)>((
+                task, ends,
+            ))
+        };
         // SAFETY: the door is closed and nobody is inside: the last run left it so.
-        unsafe { *self.door.task.get() = Some((task, points)) };
+        unsafe { *self.door.task.get() = Some((task, ends)) };
         self.door.next.store(0, SeqCst);
         self.door.open.store(true, SeqCst);
         self.door.round.fetch_add(1, SeqCst);
@@ -111,7 +127,7 @@ impl Pool {
         }
         let leave = Leave(&self.door);
         let threads = self.threads() as u64;
-        chunks(&self.door, points, threads, task, &self.scratch);
+        chunks(&self.door, ends, threads, task, &self.scratch);
         drop(leave);
     }
 }
@@ -142,16 +158,24 @@ impl Drop for Leave<'_> {
 }
 
 /// Takes chunks until none is left.
-fn chunks(door: &Door, points: u64, threads: u64, task: Task<'_>, scratch: &Arena) {
-    clear_header(scratch);
-    let chunk = |first: u64| ((points - first) / (threads * PART)).max(1);
-    let next = |first| (first < points).then(|| first + chunk(first));
+fn chunks(door: &Door, ends: Ends<'_>, threads: u64, task: Task<'_>, scratch: &Arena) {
+    let part_of = |point: u64| ends.partition_point(|end| *end <= point);
+    let chunk = |first: u64, end: u64| ((end - first) / (threads * PART)).max(1);
+    let next = |first| ends.get(part_of(first)).map(|end| first + chunk(first, *end));
+    let mut entered = None;
     while let Ok(first) = door.next.fetch_update(SeqCst, SeqCst, next) {
-        task(first, first + chunk(first), scratch.base());
+        let part = part_of(first);
+        if entered != Some(part) {
+            clear_header(scratch);
+            entered = Some(part);
+        }
+        let begin = part.checked_sub(1).map_or(0, |before| ends[before]);
+        let last = first + chunk(first, ends[part]);
+        task(part, first - begin, last - begin, scratch.base());
     }
 }
 
-/// Forgets what kernels of the last launch have left in the header.
+/// Forgets what other kernels have left in the header.
 fn clear_header(scratch: &Arena) {
     // SAFETY: scratch memory is at least one alignment unit long, and the thread's own.
     unsafe { scratch.base().write_bytes(0, ALIGNMENT as usize) };
@@ -170,8 +194,8 @@ fn work(door: &Door, threads: u64, scratch: &Arena) {
         let _inside = Inside(door);
         if door.open.load(SeqCst) {
             // SAFETY: inside an open door the cell is not written.
-            if let Some((task, points)) = unsafe { *door.task.get() } {
-                chunks(door, points, threads, task, scratch);
+            if let Some((task, ends)) = unsafe { *door.task.get() } {
+                chunks(door, ends, threads, task, scratch);
             }
         }
     }
@@ -220,7 +244,7 @@ mod tests {
             let mut pool = Pool::new(threads, 64).unwrap();
             for points in [0, 1, 7, 1000] {
                 let hits: Vec<AtomicU32> = (0..points).map(|_| AtomicU32::new(0)).collect();
-                pool.run(points, &|first, last, _| {
+                pool.run(&[points], &|_, first, last, _| {
                     (first..last).for_each(|p| {
                         hits[p as usize].fetch_add(1, SeqCst);
                     });
@@ -230,12 +254,41 @@ mod tests {
         }
     }
 
+    /// Parts of any sizes, also of none; a thread that enters a part finds the header empty.
+    #[test]
+    fn every_point_of_every_part_runs_once() {
+        let parts = [0, 1, 500, 0, 3, 64, 0];
+        let ends: Vec<u64> = parts
+            .iter()
+            .scan(0, |sum, n| {
+                Some({
+                    *sum += n;
+                    *sum
+                })
+            })
+            .collect();
+        for threads in [1, 2, 5] {
+            let mut pool = Pool::new(threads, 64).unwrap();
+            let hits = parts.map(|n| (0..n).map(|_| AtomicU32::new(0)).collect::<Vec<_>>());
+            pool.run(&ends, &|part, first, last, scratch| {
+                // SAFETY: scratch memory has 64 bytes, and is this thread's own.
+                let header = unsafe { &mut *scratch.cast::<u64>() };
+                assert!([0, part as u64 + 1].contains(header), "{part} finds what {header} left");
+                *header = part as u64 + 1;
+                (first..last).for_each(|p| {
+                    hits[part][p as usize].fetch_add(1, SeqCst);
+                });
+            });
+            assert!(hits.iter().flatten().all(|h| h.load(SeqCst) == 1), "{threads} threads");
+        }
+    }
+
     #[test]
     fn many_short_rounds_lose_nothing() {
         let mut pool = Pool::new(3, 64).unwrap();
         let sum = AtomicU64::new(0);
         for _ in 0..20_000 {
-            pool.run(8, &|first, last, _| {
+            pool.run(&[8], &|_, first, last, _| {
                 sum.fetch_add(last - first, SeqCst);
             });
         }
@@ -248,7 +301,7 @@ mod tests {
         thread::sleep(std::time::Duration::from_millis(50));
         let met = AtomicUsize::new(0);
         // Both points wait for each other, so two threads must take part.
-        pool.run(2, &|_, _, _| {
+        pool.run(&[2], &|_, _, _, _| {
             met.fetch_add(1, SeqCst);
             while met.load(SeqCst) < 2 {
                 thread::yield_now();
@@ -261,7 +314,7 @@ mod tests {
         let mut pool = Pool::new(2, 256).unwrap();
         let seen = std::sync::Mutex::new(std::collections::HashSet::new());
         for _ in 0..50 {
-            pool.run(64, &|_, _, scratch| {
+            pool.run(&[64], &|_, _, _, scratch| {
                 assert_eq!(scratch as usize % 64, 0);
                 seen.lock().unwrap().insert((thread::current().id(), scratch as usize));
             });

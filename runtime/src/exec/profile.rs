@@ -1,9 +1,15 @@
 //! Where the time of a plan goes: seconds of every kernel, and of copies.
+//!
+//! A launch of several kernels is timed as a whole, and what all threads together have spent in each part says how that
+//! time is shared out.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use gigac_ir::plan::Plan;
+use gigac_ir::plan::{Part, Plan};
 use serde_json::{Value, json};
+
+use crate::exec::executor::widest;
 
 /// What the launches of one kernel, or all copies, have taken.
 #[derive(Clone, Copy, Default)]
@@ -18,13 +24,17 @@ struct Row {
 pub struct Profile {
     kernels: Vec<Row>,
     copies: Row,
+    /// Nanoseconds that threads have spent in each part of the launch in hand.
+    parts: Vec<AtomicU64>,
     runs: u64,
 }
 
 impl Profile {
     /// An empty profile of a plan's kernels.
     pub fn new(plan: &Plan) -> Self {
-        Self { kernels: vec![Row::default(); plan.kernels.len()], copies: Row::default(), runs: 0 }
+        let kernels = vec![Row::default(); plan.kernels.len()];
+        let parts = (0..widest(&plan.items).parts).map(|_| AtomicU64::new(0)).collect();
+        Self { kernels, copies: Row::default(), parts, runs: 0 }
     }
 
     /// Counts one run of the plan.
@@ -32,13 +42,27 @@ impl Profile {
         self.runs += 1;
     }
 
-    pub(crate) fn launch(&mut self, plan: &Plan, kernel: u32, started: Instant) {
-        let arguments = &plan.kernels[kernel as usize].arguments;
-        self.kernels[kernel as usize].add(started, arguments.iter().map(|a| a.bytes).sum());
+    /// Does work of a part of the launch in hand, which has several.
+    pub(crate) fn of_part(&self, part: usize, work: impl FnOnce()) {
+        let started = Instant::now();
+        work();
+        self.parts[part].fetch_add(started.elapsed().as_nanos() as u64, Relaxed);
+    }
+
+    pub(crate) fn launch(&mut self, plan: &Plan, parts: &[Part], started: Instant) {
+        let time = started.elapsed();
+        let all: u64 = self.parts.iter_mut().map(|nanos| *nanos.get_mut()).sum();
+        for (part, nanos) in parts.iter().zip(&mut self.parts) {
+            let nanos = std::mem::take(nanos.get_mut());
+            let share = if all > 0 { nanos as f64 / all as f64 } else { 1.0 / parts.len() as f64 };
+            let arguments = &plan.kernels[part.kernel as usize].arguments;
+            let bytes = arguments.iter().map(|a| a.bytes).sum();
+            self.kernels[part.kernel as usize].add(time.mul_f64(share), bytes);
+        }
     }
 
     pub(crate) fn copy(&mut self, bytes: u64, started: Instant) {
-        self.copies.add(started, 2 * bytes);
+        self.copies.add(started.elapsed(), 2 * bytes);
     }
 
     /// The rows of a run on average, longest first: seconds, calls, share of the run, 10⁹
@@ -76,9 +100,9 @@ impl Profile {
 }
 
 impl Row {
-    fn add(&mut self, started: Instant, bytes: u64) {
+    fn add(&mut self, time: Duration, bytes: u64) {
         self.calls += 1;
-        self.time += started.elapsed();
+        self.time += time;
         self.bytes += bytes;
     }
 }

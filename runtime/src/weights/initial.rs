@@ -88,7 +88,7 @@ fn fill(
 ) {
     let values = arena.slice_mut::<f32>(state.offset, plan.elements(state) as usize);
     let (start, count) = (values.as_mut_ptr() as usize, values.len() as u64);
-    pool.run(count.div_ceil(CHUNK), &|first, last, _| {
+    pool.run(&[count.div_ceil(CHUNK)], &|_, first, last, _| {
         let (first, last) = (first * CHUNK, (last * CHUNK).min(count));
         // SAFETY: chunks are disjoint parts of the slice, which stays borrowed during the run.
         let part = unsafe {
@@ -107,7 +107,7 @@ pub fn check(plan: &Plan, arena: &Arena, pool: &mut Pool) -> Result<()> {
     for state in &plan.states {
         let words = arena.slice::<u32>(state.offset, words(plan, state));
         let missed = AtomicBool::new(false);
-        pool.run((words.len() as u64).div_ceil(CHUNK), &|first, last, _| {
+        pool.run(&[(words.len() as u64).div_ceil(CHUNK)], &|_, first, last, _| {
             let end = words.len().min((last * CHUNK) as usize);
             if words[(first * CHUNK) as usize..end].contains(&POISON) {
                 missed.store(true, Ordering::Relaxed);
