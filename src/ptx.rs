@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use gigac_codegen::CodegenError;
-use gigac_codegen::nvptx::{GpuTarget, PtxKernel, compile_ptx};
+use gigac_codegen::nvptx::{GpuTarget, PtxKernel, compile_launch};
 use gigac_cost::work::Work;
 use gigac_emulator::meta::{GUARD, Meta, Param};
 use gigac_frontend::SourceMap;
 use gigac_ir::graph::Span;
 use gigac_ir::kernel::{Access, Buffer, Expr, Kernel, Stmt, Storage, VarId};
+use gigac_ir::plan::Launched;
 use gigac_ir::pointwise::Pointwise;
 use gigac_passes::place::Placed;
 use rayon::prelude::*;
@@ -38,21 +39,24 @@ impl Emitted {
     }
 }
 
-/// Compiles the kernels of a program on all cores. What code generation refuses comes second, a
-/// line for each.
+/// Compiles what a program launches on all cores: kernels, alone and together. What code generation refuses comes
+/// second, a line for each.
 pub fn emit(
     placed: &Placed,
     sources: &SourceMap,
     target: GpuTarget,
 ) -> (Vec<Emitted>, Vec<String>) {
     let compiled: Vec<Result<Emitted, CodegenError>> = placed
-        .kernels
+        .plan
+        .launched()
         .par_iter()
-        .zip(&placed.places)
-        .map(|(kernel, places)| {
-            let code = compile_ptx(std::slice::from_ref(kernel), target)?.remove(0);
-            let header = header(kernel, &code, target) + &lines(places, sources);
-            let meta = meta(kernel, &code, target);
+        .map(|Launched { name, kernels }| {
+            let of = |kernel: &u32| &placed.kernels[*kernel as usize];
+            let parts: Vec<&Kernel> = kernels.iter().map(of).collect();
+            let places = kernels.iter().flat_map(|kernel| &placed.places[*kernel as usize]);
+            let code = compile_launch(name, &parts, target)?;
+            let header = header(&parts, &code, target) + &lines(places, sources);
+            let meta = meta(&parts, &code, target);
             Ok(Emitted { name: code.name, header, ptx: code.ptx, meta })
         })
         .collect();
@@ -66,17 +70,61 @@ pub fn emit(
     (emitted, refused)
 }
 
-/// What a kernel computes and how it is launched, as comments.
-fn header(kernel: &Kernel, code: &PtxKernel, target: GpuTarget) -> String {
+/// What kernels that are launched together are called, and the blocks of each of them.
+fn head(text: &mut String, name: &str, parts: &[&Kernel]) {
+    let ends = parts.iter().scan(0, |end, kernel| {
+        *end += kernel.grid_points();
+        Some(*end)
+    });
+    let _ = writeln!(text, "// {name}: {} kernels in one launch", parts.len());
+    for (i, (kernel, end)) in parts.iter().zip(ends).enumerate() {
+        let (first, last) = (end - kernel.grid_points(), end - 1);
+        let _ = writeln!(text, "//   blocks {first} to {last}: p{i}, {}", kernel.name);
+    }
+}
+
+/// What a launch computes and how it is launched, as comments.
+fn header(parts: &[&Kernel], code: &PtxKernel, target: GpuTarget) -> String {
     let mut text = String::new();
+    if parts.len() > 1 {
+        head(&mut text, &code.name, parts);
+    }
+    for (i, kernel) in parts.iter().enumerate() {
+        part(&mut text, kernel, &prefix(parts, i));
+    }
+    let mut line = |what: std::fmt::Arguments<'_>| writeln!(text, "// {what}").expect("a string");
+    let PtxKernel { blocks, threads, shared_bytes, .. } = code;
+    line(format_args!(
+        "launch: {blocks} blocks of {threads} threads, {shared_bytes} bytes of shared memory, {}",
+        target.name()
+    ));
+    let works: Vec<Work> = parts.iter().map(|kernel| Work::of(kernel)).collect();
+    let sum = |of: fn(&Work) -> f64| works.iter().map(of).sum::<f64>() + 0.0; // an empty sum is −0
+    line(format_args!(
+        "work: {:.0} flops in products, {:.0} besides; {:.0} bytes read, {:.0} written",
+        sum(Work::product_flops),
+        sum(|work| work.vector),
+        sum(|work| work.read),
+        sum(|work| work.written)
+    ));
+    text
+}
+
+/// What stands in front of the names of a part's arguments.
+fn prefix(parts: &[&Kernel], part: usize) -> String {
+    if parts.len() > 1 { format!("p{part}_") } else { String::new() }
+}
+
+/// What a kernel computes, and over what, as comments.
+fn part(text: &mut String, kernel: &Kernel, prefix: &str) {
     let mut line = |what: std::fmt::Arguments<'_>| writeln!(text, "// {what}").expect("a string");
     line(format_args!("{}: computes {}", kernel.name, one_line(&kernel.origin)));
     for buffer in arguments(kernel) {
-        let (storage, count) = (dtype(buffer.storage), buffer.elements);
-        line(format_args!("  {:5} {}: {storage}[{count}]", role(buffer.access), buffer.name));
+        let (name, storage, count) = (&buffer.name, dtype(buffer.storage), buffer.elements);
+        line(format_args!("  {:5} {prefix}{name}: {storage}[{count}]", role(buffer.access)));
     }
     for scalar in &kernel.scalars {
-        line(format_args!("  turn  {scalar}: i32"));
+        line(format_args!("  turn  {prefix}{scalar}: i32"));
     }
     let part = |var: &VarId| {
         let var = kernel.var(*var);
@@ -89,27 +137,13 @@ fn header(kernel: &Kernel, code: &PtxKernel, target: GpuTarget) -> String {
     let inside = |v: &VarId| !kernel.grid.contains(v);
     let ids = (0..kernel.vars.len()).map(|i| VarId(i as u32));
     line(format_args!("loops: {}", all(&mut ids.filter(inside))));
-    let PtxKernel { blocks, threads, shared_bytes, .. } = code;
-    line(format_args!(
-        "launch: {blocks} blocks of {threads} threads, {shared_bytes} bytes of shared memory, {}",
-        target.name()
-    ));
-    let work = Work::of(kernel);
-    line(format_args!(
-        "work: {:.0} flops in products, {:.0} besides; {:.0} bytes read, {:.0} written",
-        work.product_flops() + 0.0, // an empty sum is −0
-        work.vector,
-        work.read,
-        work.written
-    ));
-    text
 }
 
 /// Most lines of the model in a header.
 const LINES: usize = 8;
 
 /// The lines of the model that a kernel comes from, as comments.
-fn lines(places: &[Span], sources: &SourceMap) -> String {
+fn lines<'p>(places: impl Iterator<Item = &'p Span>, sources: &SourceMap) -> String {
     let mut found: Vec<String> = Vec::new();
     for place in places {
         let Some(line) = Line::of(*place, sources) else { continue };
@@ -136,11 +170,25 @@ fn arguments(kernel: &Kernel) -> impl Iterator<Item = &Buffer> {
     kernel.buffers.iter().filter(|b| b.access != Access::Local)
 }
 
-/// The launch of a kernel, with the parameters in the order of the PTX and turn 0 of all loops.
-fn meta(kernel: &Kernel, code: &PtxKernel, target: GpuTarget) -> Meta {
+/// The launch of kernels, with the parameters in the order of the PTX and turn 0 of all loops.
+fn meta(parts: &[&Kernel], code: &PtxKernel, target: GpuTarget) -> Meta {
+    let params = parts.iter().enumerate().flat_map(|(i, kernel)| params(kernel, &prefix(parts, i)));
+    Meta {
+        entry: code.name.clone(),
+        grid: vec![code.blocks as u32, 1, 1],
+        block: vec![code.threads as u32, 1, 1],
+        dynamic_shared_bytes: code.shared_bytes as u32,
+        target: target.name().to_owned(),
+        cluster: None,
+        params: params.collect(),
+    }
+}
+
+/// The parameters of a kernel.
+fn params(kernel: &Kernel, prefix: &str) -> Vec<Param> {
     let (products, rounds) = (!Work::of(kernel).products.is_empty(), rounds(&kernel.body));
     let buffer = |buffer: &Buffer| Param {
-        name: buffer.name.clone(),
+        name: format!("{prefix}{}", buffer.name),
         kind: "buffer".to_owned(),
         dtype: dtype(buffer.storage).to_owned(),
         elements: buffer.elements + GUARD as u64,
@@ -149,7 +197,7 @@ fn meta(kernel: &Kernel, code: &PtxKernel, target: GpuTarget) -> Meta {
         tolerance: tolerance(buffer.storage, products, rounds),
     };
     let scalar = |name: &String| Param {
-        name: name.clone(),
+        name: format!("{prefix}{name}"),
         kind: "scalar".to_owned(),
         dtype: "i32".to_owned(),
         elements: 0,
@@ -157,15 +205,7 @@ fn meta(kernel: &Kernel, code: &PtxKernel, target: GpuTarget) -> Meta {
         role: "in".to_owned(),
         tolerance: 0.0,
     };
-    Meta {
-        entry: code.name.clone(),
-        grid: vec![code.blocks as u32, 1, 1],
-        block: vec![code.threads as u32, 1, 1],
-        dynamic_shared_bytes: code.shared_bytes as u32,
-        target: target.name().to_owned(),
-        cluster: None,
-        params: arguments(kernel).map(buffer).chain(kernel.scalars.iter().map(scalar)).collect(),
-    }
+    arguments(kernel).map(buffer).chain(kernel.scalars.iter().map(scalar)).collect()
 }
 
 fn dtype(storage: Storage) -> &'static str {

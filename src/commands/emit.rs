@@ -218,7 +218,7 @@ fn device_code(
         return Ok(text);
     }
     print(&text)?;
-    let (count, all) = (refused.len(), placed.kernels.len());
+    let (count, all) = (refused.len(), emitted.len() + refused.len());
     let lines = refused.join("\n  ");
     Err(Failure::Machine(format!("{count} of {all} kernels cannot be compiled yet:\n  {lines}")))
 }

@@ -1,9 +1,10 @@
 //! The emitter of GPU code: the one that all targets share, with the threads, the shared memory
 //! and the tensor cores of a GPU. Everything is one lane wide; positions are i32.
 
+use std::cell::Cell;
 use std::ops::Deref;
 
-use inkwell::attributes::AttributeLoc;
+use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::context::Context;
 use inkwell::module::Linkage;
 use inkwell::types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum};
@@ -26,6 +27,8 @@ pub(super) const SHARED: u16 = 3;
 /// A module under construction for a GPU.
 pub(super) struct Gpu<'c> {
     shared: Emitter<'c>,
+    /// How many threads meet at barriers, where not all of the block do.
+    meeting: Cell<Option<u64>>,
 }
 
 impl<'c> Deref for Gpu<'c> {
@@ -38,26 +41,59 @@ impl<'c> Deref for Gpu<'c> {
 
 impl<'c> Gpu<'c> {
     pub(super) fn new(context: &'c Context) -> Self {
-        Self { shared: Emitter::new(context) }
+        Self { shared: Emitter::new(context), meeting: Cell::new(None) }
     }
 
-    /// A kernel of so many pointers, then so many ints, for blocks of so many threads.
-    pub(super) fn kernel(
+    /// So many pointers, then so many ints.
+    pub(super) fn parameters(
         &self,
-        name: &str,
         pointers: usize,
         ints: usize,
-        threads: u64,
-    ) -> FunctionValue<'c> {
+    ) -> Vec<BasicMetadataTypeEnum<'c>> {
         let pointer: BasicMetadataTypeEnum =
             self.context.ptr_type(AddressSpace::from(GLOBAL)).into();
         let int: BasicMetadataTypeEnum = self.context.i32_type().into();
-        let parameters = [vec![pointer; pointers], vec![int; ints]].concat();
-        let ty = self.context.void_type().fn_type(&parameters, false);
-        let function = self.module.add_function(name, ty, Some(Linkage::External));
+        [vec![pointer; pointers], vec![int; ints]].concat()
+    }
+
+    /// A kernel for blocks of so many threads.
+    pub(super) fn kernel(
+        &self,
+        name: &str,
+        parameters: &[BasicMetadataTypeEnum<'c>],
+        threads: u64,
+    ) -> FunctionValue<'c> {
+        let function = self.function(name, parameters, Linkage::External);
         function.set_call_conventions(KERNEL);
         let bound = self.context.create_string_attribute("nvvm.maxntid", &threads.to_string());
         function.add_attribute(AttributeLoc::Function, bound);
+        function
+    }
+
+    /// What becomes part of the kernels that call it, in whose blocks so many threads call it: none when all of
+    /// them do.
+    pub(super) fn part(
+        &self,
+        name: &str,
+        parameters: &[BasicMetadataTypeEnum<'c>],
+        meeting: Option<u64>,
+    ) -> FunctionValue<'c> {
+        let function = self.function(name, parameters, Linkage::Internal);
+        let kind = Attribute::get_named_enum_kind_id("alwaysinline");
+        let inline = self.context.create_enum_attribute(kind, 0);
+        function.add_attribute(AttributeLoc::Function, inline);
+        self.meeting.set(meeting);
+        function
+    }
+
+    fn function(
+        &self,
+        name: &str,
+        parameters: &[BasicMetadataTypeEnum<'c>],
+        linkage: Linkage,
+    ) -> FunctionValue<'c> {
+        let ty = self.context.void_type().fn_type(parameters, false);
+        let function = self.module.add_function(name, ty, Some(linkage));
         self.enter(self.context.append_basic_block(function, "entry"));
         function
     }
@@ -66,6 +102,17 @@ impl<'c> Gpu<'c> {
     pub(super) fn resident(&self, kernel: FunctionValue<'c>, blocks: u64) {
         let bound = self.context.create_string_attribute("nvvm.minctasm", &blocks.to_string());
         kernel.add_attribute(AttributeLoc::Function, bound);
+    }
+
+    /// No thread comes here.
+    pub(super) fn unreachable(&self) {
+        built(self.builder.build_unreachable());
+    }
+
+    /// Calls a part.
+    pub(super) fn call(&self, part: FunctionValue<'c>, arguments: &[Value<'c>]) {
+        let arguments: Vec<_> = arguments.iter().map(|v| (*v).into()).collect();
+        built(self.builder.build_call(part, &arguments, ""));
     }
 
     // Ints of 32 bits, for positions: not negative, and far from overflow.
@@ -173,9 +220,16 @@ impl<'c> Gpu<'c> {
         self.intrinsic_call(name, &[], &[]).expect("a register has a value").into_int_value()
     }
 
-    /// Waits for all threads of the block; what they wrote is then visible.
+    /// Waits for all threads of the block, or all that are there; what they wrote is then visible.
     pub(super) fn barrier(&self) {
-        self.intrinsic_call("llvm.nvvm.barrier.cta.sync.aligned.all", &[], &[self.int(0, 1)]);
+        let first = self.int(0, 1);
+        match self.meeting.get() {
+            None => self.intrinsic_call("llvm.nvvm.barrier.cta.sync.aligned.all", &[], &[first]),
+            Some(threads) => {
+                let operands = [first, self.int(threads as i32, 1)];
+                self.intrinsic_call("llvm.nvvm.barrier.cta.sync.aligned.count", &[], &operands)
+            }
+        };
     }
 
     /// Waits for all threads of the warp; what they wrote is then visible to it.

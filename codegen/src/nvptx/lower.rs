@@ -29,6 +29,8 @@ pub(super) struct Frame<'c> {
     pub(super) buffers: Vec<PointerValue<'c>>,
     pub(super) scalars: Vec<IntValue<'c>>,
     pub(super) thread: IntValue<'c>,
+    /// The number of the grid point.
+    pub(super) point: IntValue<'c>,
     /// Threads of the block.
     pub(super) threads: u64,
     /// Bytes of shared memory that local buffers take, from its start.
@@ -100,7 +102,7 @@ impl<'e, 'c> Lowerer<'e, 'c> {
 
     /// Positions the grid's variables by the number of the block, the last one fastest.
     pub(super) fn place(&mut self) {
-        let mut point = self.gpu.block_number();
+        let mut point = self.frame.point;
         let several = |v: &&VarId| self.kernel.var(**v).tiles() > 1;
         let outermost = self.kernel.grid.iter().find(several);
         for var in self.kernel.grid.iter().rev() {

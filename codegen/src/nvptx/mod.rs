@@ -12,7 +12,9 @@
 //!
 //! **Interface.** A kernel takes the addresses of its buffers but local ones, in order, then its
 //! scalars as 32-bit ints. Addresses are aligned to the largest power of two up to 16 that divides
-//! the buffer's bytes. Grid points are blocks along x, the last grid variable fastest.
+//! the buffer's bytes. Grid points are blocks along x, the last grid variable fastest. Kernels that are launched together
+//! are one entry ([`together`]): it takes what each of them takes, one after the other, and their
+//! blocks in a row.
 
 mod access;
 mod block;
@@ -28,6 +30,7 @@ mod runs;
 mod slab;
 mod target;
 mod tensor;
+mod together;
 
 pub use target::GpuTarget;
 
@@ -35,7 +38,8 @@ use gigac_ir::kernel::{Access, Buffer, Expr, Kernel, Stmt};
 use inkwell::context::Context;
 use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::FileType;
-use inkwell::values::BasicValueEnum;
+use inkwell::types::BasicMetadataTypeEnum;
+use inkwell::values::{BasicValueEnum, FunctionValue, IntValue};
 use rayon::prelude::*;
 
 use crate::CodegenError;
@@ -78,34 +82,59 @@ const BLOCKS: u64 = (1 << 31) - 1;
 /// # Errors
 /// The first kernel that the lowering does not support, by name.
 pub fn compile_ptx(kernels: &[Kernel], target: GpuTarget) -> Result<Vec<PtxKernel>, CodegenError> {
-    kernels.par_iter().map(|kernel| compile(kernel, target)).collect()
+    kernels.par_iter().map(|kernel| compile_launch(&kernel.name, &[kernel], target)).collect()
 }
 
-fn compile(kernel: &Kernel, target: GpuTarget) -> Result<PtxKernel, CodegenError> {
+/// Compiles what one launch runs, a verified kernel or several, to a module with one entry. A kernel
+/// alone keeps its own name.
+///
+/// # Errors
+/// The first kernel that the lowering does not support, by name.
+pub fn compile_launch(
+    name: &str,
+    kernels: &[&Kernel],
+    target: GpuTarget,
+) -> Result<PtxKernel, CodegenError> {
     let context = Context::create();
     let gpu = Gpu::new(&context);
     let machine = target.machine()?;
     gpu.module.set_triple(&machine.get_triple());
     gpu.module.set_data_layout(&machine.get_target_data().get_data_layout());
-    let refused = |what| CodegenError::Unsupported { kernel: kernel.name.clone(), what };
-    let Resources { threads, shared } = lower(&gpu, kernel, target).map_err(refused)?;
+    let (Resources { threads, shared }, passes) = match kernels {
+        [kernel] => (lower(&gpu, kernel, target).map_err(refused(kernel))?, PASSES.to_owned()),
+        several => {
+            (together::lower(&gpu, name, several, target)?, format!("always-inline,{PASSES}"))
+        }
+    };
     let llvm = |e: inkwell::support::LLVMString| CodegenError::Llvm(e.to_string());
     gpu.module.verify().map_err(llvm)?;
-    gpu.module.run_passes(PASSES, &machine, PassBuilderOptions::create()).map_err(llvm)?;
+    gpu.module.run_passes(&passes, &machine, PassBuilderOptions::create()).map_err(llvm)?;
     let text = machine.write_to_memory_buffer(&gpu.module, FileType::Assembly).map_err(llvm)?;
     let ptx = String::from_utf8_lossy(text.as_slice()).trim_end_matches('\0').to_owned();
-    let name = kernel.name.clone();
-    Ok(PtxKernel { name, ptx, blocks: kernel.grid_points(), threads, shared_bytes: shared })
+    let blocks = kernels.iter().map(|kernel| kernel.grid_points()).sum();
+    let name = if let [kernel] = kernels { kernel.name.clone() } else { name.to_owned() };
+    Ok(PtxKernel { name, ptx, blocks, threads, shared_bytes: shared })
+}
+
+/// Names the kernel that is not lowered.
+fn refused(kernel: &Kernel) -> impl Fn(Refusal) -> CodegenError + '_ {
+    |what| CodegenError::Unsupported { kernel: kernel.name.clone(), what }
+}
+
+/// Whether all positions of a kernel have 32 bits.
+fn bounded(kernel: &Kernel) -> Result<(), Refusal> {
+    if kernel.grid_points() > BLOCKS {
+        return Err(format!("{} grid points are more than a launch has", kernel.grid_points()));
+    }
+    match kernel.vars.iter().find(|v| v.extent.saturating_add(v.tile) > BLOCKS) {
+        Some(var) => Err(format!("`{}` has positions beyond 32 bits", var.name)),
+        None => Ok(()),
+    }
 }
 
 /// Emits the function of a kernel.
 fn lower(gpu: &Gpu<'_>, kernel: &Kernel, target: GpuTarget) -> Result<Resources, Refusal> {
-    if kernel.grid_points() > BLOCKS {
-        return Err(format!("{} grid points are more than a launch has", kernel.grid_points()));
-    }
-    if let Some(var) = kernel.vars.iter().find(|v| v.extent.saturating_add(v.tile) > BLOCKS) {
-        return Err(format!("`{}` has positions beyond 32 bits", var.name));
-    }
+    bounded(kernel)?;
     match dots(&kernel.body) {
         0 => region::lower(gpu, kernel, target),
         1 => product::lower(gpu, kernel, target),
@@ -128,8 +157,27 @@ impl<'c> Frame<'c> {
     /// Begins the function of a kernel. Buffers of a grid point lie in shared memory, one after
     /// the other.
     fn new(gpu: &Gpu<'c>, kernel: &Kernel, threads: u64) -> Self {
-        let arguments = kernel.buffers.iter().filter(|b| b.access != Access::Local).count();
-        let function = gpu.kernel(&kernel.name, arguments, kernel.scalars.len(), threads);
+        let function = gpu.kernel(&kernel.name, &parameters(gpu, kernel), threads);
+        Self::inside(gpu, kernel, function, gpu.block_number(), threads)
+    }
+
+    /// Begins a function that takes what the kernel takes, and last the grid point; so many threads of a block
+    /// call it.
+    fn of_part(gpu: &Gpu<'c>, kernel: &Kernel, threads: u64, of_block: u64) -> Self {
+        let all = [parameters(gpu, kernel), gpu.parameters(0, 1)].concat();
+        let meeting = (threads < of_block).then_some(threads);
+        let function = gpu.part(&kernel.name, &all, meeting);
+        let point = function.get_last_param().expect("the grid point").into_int_value();
+        Self::inside(gpu, kernel, function, point, threads)
+    }
+
+    fn inside(
+        gpu: &Gpu<'c>,
+        kernel: &Kernel,
+        function: FunctionValue<'c>,
+        point: IntValue<'c>,
+        threads: u64,
+    ) -> Self {
         let mut parameters = function.get_param_iter();
         let mut local = 0;
         let mut place = |buffer: &Buffer| {
@@ -142,7 +190,14 @@ impl<'c> Frame<'c> {
             gpu.bytes(gpu.shared_memory(), start)
         };
         let buffers = kernel.buffers.iter().map(&mut place).collect();
-        let scalars = parameters.map(BasicValueEnum::into_int_value).collect();
-        Self { function, buffers, scalars, thread: gpu.thread(), threads, local }
+        let scalars = parameters.take(kernel.scalars.len());
+        let scalars = scalars.map(BasicValueEnum::into_int_value).collect();
+        Self { function, buffers, scalars, thread: gpu.thread(), point, threads, local }
     }
+}
+
+/// What a kernel takes: its buffers but local ones, then its scalars.
+fn parameters<'c>(gpu: &Gpu<'c>, kernel: &Kernel) -> Vec<BasicMetadataTypeEnum<'c>> {
+    let arguments = kernel.buffers.iter().filter(|b| b.access != Access::Local).count();
+    gpu.parameters(arguments, kernel.scalars.len())
 }

@@ -202,7 +202,12 @@ fn nests(body: &[Stmt], wide: &dyn Fn(&VarId) -> bool) -> Vec<Vec<VarId>> {
     found
 }
 
-/// Emits the function of a kernel without products.
+/// Threads of a block of a kernel without products.
+pub(super) fn threads(kernel: &Kernel) -> Result<u64, Refusal> {
+    Ok(plan(kernel)?.0)
+}
+
+/// Emits a kernel without products.
 pub(super) fn lower(
     gpu: &Gpu<'_>,
     kernel: &Kernel,
@@ -210,8 +215,30 @@ pub(super) fn lower(
 ) -> Result<Resources, Refusal> {
     let (threads, spreads) = plan(kernel)?;
     let frame = Frame::new(gpu, kernel, threads);
+    emit(gpu, kernel, target, &frame, spreads)
+}
+
+/// Emits a kernel without products for a launch whose blocks have so many threads, of which it takes its own.
+pub(super) fn lower_part(
+    gpu: &Gpu<'_>,
+    kernel: &Kernel,
+    target: GpuTarget,
+    of_block: u64,
+) -> Result<Resources, Refusal> {
+    let (threads, spreads) = plan(kernel)?;
+    let frame = Frame::of_part(gpu, kernel, threads, of_block);
+    emit(gpu, kernel, target, &frame, spreads)
+}
+
+fn emit<'c>(
+    gpu: &Gpu<'c>,
+    kernel: &Kernel,
+    target: GpuTarget,
+    frame: &Frame<'c>,
+    spreads: Vec<Spread>,
+) -> Result<Resources, Refusal> {
     let layout = Layout::new(gpu, frame.thread, spreads);
-    let mut lowerer = Lowerer::new(gpu, kernel, &frame, layout);
+    let mut lowerer = Lowerer::new(gpu, kernel, frame, layout);
     lowerer.place();
     lowerer.block(&kernel.body)?;
     gpu.ret();
@@ -219,5 +246,5 @@ pub(super) fn lower(
     if shared > target.shared_limit() {
         return Err(format!("{shared} bytes of shared memory are more than a block has"));
     }
-    Ok(Resources { threads, shared })
+    Ok(Resources { threads: frame.threads, shared })
 }

@@ -21,18 +21,35 @@ pub(crate) fn run(
     arguments: &[Vec<f64>],
     scalars: &[i64],
 ) -> Vec<(Schedule, Vec<Vec<f64>>)> {
-    let code = compiled(kernel);
+    let part = Part { kernel, arguments: arguments.to_vec(), scalars: scalars.to_vec() };
+    run_launch(&compiled(kernel), &[part])
+}
+
+/// A kernel with its arguments.
+pub(crate) struct Part<'k> {
+    pub(crate) kernel: &'k Kernel,
+    pub(crate) arguments: Vec<Vec<f64>>,
+    pub(crate) scalars: Vec<i64>,
+}
+
+/// The same for a launch of several parts: their arguments stand in a row.
+pub(crate) fn run_launch(code: &PtxKernel, parts: &[Part<'_>]) -> Vec<(Schedule, Vec<Vec<f64>>)> {
     let module = Module::parse(&code.ptx).unwrap_or_else(|e| panic!("{e}\n{}", code.ptx));
-    let declared: Vec<_> = kernel.buffers.iter().filter(|b| b.access != Access::Local).collect();
     let mut launch = Launch::new(&module, &code.name)
         .grid([code.blocks as u32, 1, 1])
         .block([code.threads as u32, 1, 1])
         .dynamic_shared(code.shared_bytes as u32);
-    for (buffer, numbers) in declared.iter().zip(arguments) {
-        launch = launch.buffer(&buffer.name, bytes(buffer.storage, numbers));
-    }
-    for scalar in scalars {
-        launch = launch.u32(*scalar as u32);
+    let mut declared: Vec<&Buffer> = Vec::new();
+    for part in parts {
+        let buffers = part.kernel.buffers.iter().filter(|b| b.access != Access::Local);
+        for (buffer, numbers) in buffers.zip(&part.arguments) {
+            let name = format!("{}{}", buffer.name, ".".repeat(declared.len()));
+            launch = launch.buffer(&name, bytes(buffer.storage, numbers));
+            declared.push(buffer);
+        }
+        for scalar in &part.scalars {
+            launch = launch.u32(*scalar as u32);
+        }
     }
     let schedules = if code.shared_bytes == 0 { &SCHEDULES[..1] } else { &SCHEDULES };
     let run = |schedule: &Schedule| {
