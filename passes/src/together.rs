@@ -36,7 +36,7 @@ pub const TOGETHER: Pass = Pass {
     need: Need::Optional,
     scope: Scope::All,
     run: Run::Formed(|formed, context| {
-        let (formed, saved) = together(formed, &context.options.device);
+        let (formed, saved) = together(formed, context.options.device());
         (formed, Report::new().count(saved, "launches saved"))
     }),
 };

@@ -85,7 +85,7 @@ fn merged(formed: Formed) -> Formed {
 fn placed(formed: Formed, name: &str) -> Placed {
     let reused = reuse::reuse(formed);
     let alone = place::place(reused.clone(), name).plan;
-    let (together, saved) = together::together(reused, &Options::default().device);
+    let (together, saved) = together::together(reused, Options::default().device());
     let placed = place::place(together, name);
     verify(&placed.plan).unwrap_or_else(|e| panic!("{e}\n{}", placed.plan));
     assert_eq!(units(&placed.plan.items), units(&alone.items), "every kernel runs as often");
