@@ -130,12 +130,18 @@ impl Schedule {
         for group in &self.groups {
             let usage = run.labels[group.label];
             let all: Ticks = group.parts.iter().map(|(_, ticks)| ticks).sum();
+            // Where the part that ends here ends in a stretch of time: what follows takes the rest.
+            let end = |upto: Ticks, time: Ticks| {
+                let ticks = u128::from(upto) * u128::from(time) / u128::from(all.max(1));
+                u64::try_from(ticks).expect("no more than the stretch")
+            };
+            let mut first = 0;
             for (kernel, ticks) in &group.parts {
-                let share = *ticks as f64 / all.max(1) as f64;
-                let of = |time: Ticks| (time as f64 * share).round() as Ticks;
+                let last = first + ticks;
                 kernels[*kernel].tasks += usage.tasks;
-                kernels[*kernel].busy += of(usage.busy);
-                kernels[*kernel].stalled += of(usage.stalled);
+                kernels[*kernel].busy += end(last, usage.busy) - end(first, usage.busy);
+                kernels[*kernel].stalled += end(last, usage.stalled) - end(first, usage.stalled);
+                first = last;
             }
         }
         kernels

@@ -41,12 +41,14 @@ fn check(model: &str, sets: &[&str]) -> Vec<usize> {
 
 fn check_launch(name: &str, kernels: &[&Kernel]) {
     let mut state = 0x9e37_79b9_7f4a_7c15;
-    let part = |kernel: &&Kernel| gpu::Part {
-        kernel,
-        arguments: arguments(kernel).map(|b| content(b, &mut state)).collect(),
-        scalars: vec![0; kernel.scalars.len()],
-    };
-    let parts: Vec<gpu::Part> = kernels.iter().map(part).collect();
+    let parts: Vec<gpu::Part> = kernels
+        .iter()
+        .map(|kernel| gpu::Part {
+            kernel: *kernel,
+            arguments: arguments(kernel).map(|b| content(b, &mut state)).collect(),
+            scalars: vec![0; kernel.scalars.len()],
+        })
+        .collect();
     let mut alone = Vec::new();
     for gpu::Part { kernel, arguments: given, scalars } in &parts {
         let results = gpu::run(kernel, given, scalars).swap_remove(0).1;
