@@ -53,7 +53,7 @@ fn check_launch(name: &str, kernels: &[&Kernel]) {
     for gpu::Part { kernel, arguments: given, scalars } in &parts {
         let results = gpu::run(kernel, given, scalars).swap_remove(0).1;
         let mut expect = given.clone();
-        kernel.interpret(&mut expect, scalars, Arithmetic::F64).expect("the arguments fit");
+        kernel.interpret(&mut expect, scalars, Arithmetic::F32).expect("the arguments fit");
         for ((buffer, x), y) in arguments(kernel).zip(&results).zip(&expect) {
             let bound = tolerance(buffer.storage, additions(kernel));
             let near = |(x, y): (&f64, &f64)| {

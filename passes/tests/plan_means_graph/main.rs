@@ -13,7 +13,7 @@ use gigac_ir::graph::{
     Slot, Stored, Type, ValueId,
 };
 use gigac_ir::interpret::{Bindings, interpret};
-use gigac_ir::kernel::{Access, Arithmetic, Machine, Reduction};
+use gigac_ir::kernel::{Arithmetic, Machine, Reduction};
 use gigac_ir::plan::{Category, Item, Plan};
 use gigac_ir::plan_verify::verify;
 use gigac_ir::pointwise::Pointwise::{self, *};
@@ -508,10 +508,9 @@ fn copies_are_written_in_place() {
 /// What the launches write, outside of loops, that write to an address.
 fn writers(plan: &Plan, address: u64) -> Vec<Vec<u64>> {
     let written = |item: &Item| match item {
-        Item::Launch { kernel, buffers, .. } => {
-            let arguments = &plan.kernels[*kernel as usize].arguments;
-            let written = buffers.iter().zip(arguments).filter(|(_, a)| a.access != Access::Read);
-            written.map(|(buffer, _)| buffer.base).collect()
+        Item::Launch { parts, .. } => {
+            let accesses = parts.iter().flat_map(|part| plan.accesses(part));
+            accesses.filter(|(.., writes)| *writes).map(|(address, ..)| address.base).collect()
         }
         Item::Copy { .. } | Item::Loop { .. } => Vec::new(),
     };
