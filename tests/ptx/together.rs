@@ -44,7 +44,7 @@ fn check_launch(name: &str, kernels: &[&Kernel]) {
     let parts: Vec<gpu::Part> = kernels
         .iter()
         .map(|kernel| gpu::Part {
-            kernel: *kernel,
+            kernel,
             arguments: arguments(kernel).map(|b| content(b, &mut state)).collect(),
             scalars: vec![0; kernel.scalars.len()],
         })

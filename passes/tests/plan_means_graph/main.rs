@@ -14,7 +14,7 @@ use gigac_ir::graph::{
 };
 use gigac_ir::interpret::{Bindings, interpret};
 use gigac_ir::kernel::{Arithmetic, Machine, Reduction};
-use gigac_ir::plan::{Category, Item, Plan};
+use gigac_ir::plan::{Category, Item, Part, Plan};
 use gigac_ir::plan_verify::verify;
 use gigac_ir::pointwise::Pointwise::{self, *};
 use gigac_ir::train::{OnNan, Settings};
@@ -505,16 +505,19 @@ fn copies_are_written_in_place() {
     }
 }
 
-/// What the launches write, outside of loops, that write to an address.
+/// What the kernels write, outside of loops, that write to an address.
 fn writers(plan: &Plan, address: u64) -> Vec<Vec<u64>> {
-    let written = |item: &Item| match item {
-        Item::Launch { parts, .. } => {
-            let accesses = parts.iter().flat_map(|part| plan.accesses(part));
-            accesses.filter(|(.., writes)| *writes).map(|(address, ..)| address.base).collect()
-        }
-        Item::Copy { .. } | Item::Loop { .. } => Vec::new(),
+    let of_part = |part: &Part| {
+        let written = plan.accesses(part).filter(|(.., writes)| *writes);
+        written.map(|(address, ..)| address.base).collect()
     };
-    plan.items.iter().map(written).filter(|all: &Vec<u64>| all.contains(&address)).collect()
+    let written = |item: &Item| -> Vec<Vec<u64>> {
+        match item {
+            Item::Launch { parts, .. } => parts.iter().map(of_part).collect(),
+            Item::Copy { .. } | Item::Loop { .. } => Vec::new(),
+        }
+    };
+    plan.items.iter().flat_map(written).filter(|all| all.contains(&address)).collect()
 }
 
 /// Of what the way back reads only statistics keep their width.

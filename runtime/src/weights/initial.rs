@@ -60,7 +60,7 @@ pub fn round(plan: &Plan, arena: &mut Arena, pool: &mut Pool) {
         let count = plan.elements(state);
         let from = arena.slice::<f32>(weight(state.param), count as usize).as_ptr() as usize;
         let to = arena.slice_mut::<u16>(state.offset, count as usize).as_mut_ptr() as usize;
-        pool.run(count.div_ceil(CHUNK), &|first, last, _| {
+        pool.run(&[count.div_ceil(CHUNK)], &|_, first, last, _| {
             let (first, last) = ((first * CHUNK) as usize, (last * CHUNK).min(count) as usize);
             // SAFETY: states lie apart, chunks are disjoint parts of them, and the arena stays
             // borrowed during the run.
