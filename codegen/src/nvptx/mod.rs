@@ -13,7 +13,7 @@
 //! **Interface.** A kernel takes the addresses of its buffers but local ones, in order, then its
 //! scalars as 32-bit ints. Addresses are aligned to the largest power of two up to 16 that divides
 //! the buffer's bytes. Grid points are blocks along x, the last grid variable fastest. Kernels that are launched together
-//! are one entry ([`together`]): it takes what each of them takes, one after the other, and their
+//! are one entry (`together`): it takes what each of them takes, one after the other, and their
 //! blocks in a row.
 
 mod access;
