@@ -15,9 +15,14 @@ use gigac_passes::simplify::simplify;
 
 /// A decoder whose attention is `body`: it makes `a[B, T, H, K]` of `q`, `k` and `v`.
 fn model(declarations: &str, body: &str) -> Graph {
+    sized([6, 2], declarations, body)
+}
+
+/// That, for so many positions and elements of a head.
+fn sized([positions, width]: [u64; 2], declarations: &str, body: &str) -> Graph {
     let text = format!(
         "model spelling
-axes B = 2, T = 6, S = T, V = 11, D = 8, H = 4, K = 2, L = 2
+axes B = 2, T = {positions}, S = T, V = 11, D = 8, H = 4, K = {width}, L = 2
 {declarations}
 param embed[V, D], head[V, D] ~ normal(0.5)
 layer block(x[B, T, D]) repeat L {{
@@ -529,6 +534,12 @@ const SPELLINGS: &[Spelling] = &[
   let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
     ),
     Spelling(
+        "a bias of the data for each pair of each row and head",
+        "input bias[B, H, T, S] : real",
+        "let s = dot(q, k; K) / sqrt(K) + bias
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+    ),
+    Spelling(
         "a gain and a bias of keys",
         "param gain[H, S], lift[H, S] ~ normal(0.5)",
         "let s = dot(q, k; K) / sqrt(K) * (1 + gain) + lift
@@ -613,6 +624,23 @@ fn survey(graph: &Graph, region: &Region, found: &mut (usize, Vec<String>)) {
                 found.1.push(format!("{result}: {names:?}"));
             }
         }
+    }
+}
+
+/// What the way back of a trained bias stores, that of a softmax stores too.
+#[test]
+fn a_trained_bias_is_attention_at_any_size() {
+    for positions in [16, 256, 2048] {
+        let written = sized(
+            [positions, 64],
+            "param bias[H, T, S] ~ normal(0.5)",
+            "let s = dot(q, k; K) / sqrt(K) + bias
+  let a = dot(softmax(where(causal(T, S), s, -inf); S), v; S)",
+        );
+        let fused = simplify(fuse(&simplify(written), &Options::default()).0);
+        let mut found = (0, Vec::new());
+        survey(&fused, &fused.root, &mut found);
+        assert_eq!((found.0, &found.1[..]), (1, &[][..]), "{positions} positions");
     }
 }
 

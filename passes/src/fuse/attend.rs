@@ -7,7 +7,7 @@
 //! (a bias, a mask that is an input). So scale, soft-cap, ALiBi, bias, window and every mask are
 //! one template.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use egg::Id;
 use gigac_ir::graph::{AxisId, Builder, ValueId};
@@ -241,25 +241,46 @@ impl Template<'_> {
     /// it. Costs only fall until nothing changes.
     fn recipe(&self) -> Option<(HashMap<Id, Step>, u64)> {
         let classes = inside(self.terms, self.score);
+        let made = self.made_of_product(&classes);
+        let read = |c: &&Id| **c == self.product || !made.contains(c);
         let mut best: HashMap<Id, (Cost, Step)> =
-            classes.iter().map(|c| (*c, self.read(*c))).collect();
+            classes.iter().filter(read).map(|c| (*c, self.read(*c))).collect();
         let mut changed = true;
         while changed {
             changed = false;
             for class in &classes {
                 for term in self.terms[*class].iter().filter(|t| computes(t)) {
                     let Some(cost) = self.computed(*class, term, &best) else { continue };
-                    if cost < best[class].0 {
+                    if best.get(class).is_none_or(|known| cost < known.0) {
                         best.insert(*class, (cost, Step::Term(term.clone())));
                         changed = true;
                     }
                 }
             }
         }
-        let ((_, price), _) = best[&self.score];
+        let ((_, price), _) = *best.get(&self.score)?;
         let recipe = self.used(&best);
         let reads = recipe.values().any(|step| *step == Step::Product);
         reads.then_some((recipe, price))
+    }
+
+    /// The classes that depend on the product. To read one, the kernel's own product would have to lie in
+    /// memory; a bias for each pair of each row would make that look as cheap.
+    fn made_of_product(&self, classes: &[Id]) -> HashSet<Id> {
+        let mut made = HashSet::from([self.product]);
+        loop {
+            let before = made.len();
+            let depends = |term: &Term| {
+                computes(term)
+                    && term.operands().iter().any(|x| made.contains(&self.terms.find(*x)))
+            };
+            let more = classes.iter().filter(|c| self.terms[**c].iter().any(depends));
+            let more: Vec<Id> = more.copied().collect();
+            made.extend(more);
+            if made.len() == before {
+                return made;
+            }
+        }
     }
 
     /// A class that is there already.

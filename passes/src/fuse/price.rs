@@ -107,11 +107,15 @@ impl Price {
         let row = pairs * SOFTMAX + scaled;
         let read = attention.operands().map(size).sum::<f64>();
         let compute = products * self.product + row * self.vector;
-        // The way back stores and reads the score's cotangent for captured values that want one.
-        let wanted = attention.captured.iter().any(|id| known(terms, *id).active);
-        let stored = if wanted { 2.0 * pairs } else { 0.0 };
+        // For a captured product the way back stores the score's cotangent, and two products read it: one
+        // product of both would not. A bias that is trained has it stored too, but the way back of a
+        // softmax in memory stores no less, so there it decides nothing.
+        let product = |id: &Id| terms[*id].iter().any(|term| term.head == Head::Dot);
+        let wanted = attention.captured.iter().any(|id| known(terms, *id).active && product(id));
+        let back = 2.0 * (self.launch + pairs * BYTES * self.byte);
+        let back = if wanted { back } else { 0.0 };
         let memory = (read + size(class)) * BYTES * self.byte;
-        whole(self.launch + compute.max(memory) + stored * BYTES * self.byte) + attention.price
+        whole(self.launch + compute.max(memory) + back) + attention.price
     }
 }
 
