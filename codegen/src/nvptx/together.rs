@@ -15,6 +15,9 @@ use super::{BLOCKS, GpuTarget, Resources, bounded, dots, parameters, refused, re
 use crate::CodegenError;
 use crate::llvm::emit::Value;
 
+/// Threads that a multiprocessor has room for at least: 128 registers each.
+const RESIDENT: u64 = 512;
+
 /// The code of a kernel among the parts, and who comes to it.
 struct Body<'k, 'c> {
     kernel: &'k Kernel,
@@ -84,6 +87,8 @@ fn entry<'c>(
 ) {
     let all: Vec<_> = parts.iter().flat_map(|kernel| parameters(gpu, kernel)).collect();
     let function = gpu.kernel(name, &all, threads);
+    // Left alone, `ptxas` spills a few addresses to fit in more.
+    gpu.resident(function, (RESIDENT / threads).max(1));
     let (block, mut given) = (gpu.block_number(), function.get_param_iter());
     let entries: Vec<_> = bodies.iter().map(|_| gpu.block("body")).collect();
     let mut first = 0;
