@@ -101,7 +101,12 @@ pub fn run(args: &BisectArgs) -> Result<(), Failure> {
     let results = trial.machine()?;
     let forgiven = if rounds { args.tolerance.max(ROUNDED) } else { args.tolerance };
     judge("machine code", &reference, &results, forgiven)?;
-    print(&format!("no pass changes a result by more than {:e}\n", args.tolerance))
+    let code = if rounds {
+        format!(", nor machine code by more than {forgiven:e}")
+    } else {
+        String::new()
+    };
+    print(&format!("no pass changes a result by more than {:e}{code}\n", args.tolerance))
 }
 
 /// Prints how far results are from the reference; an error when that is too far.

@@ -119,6 +119,7 @@ fn the_first_pass_that_changes_results_is_named() {
     // Where values are rounded, passes are compared before that and behind it.
     let output = place.gigac(&["bisect", &model("nano"), "--set", "train.precision=bf16"]);
     let text = String::from_utf8_lossy(&passed(&output).stdout).into_owned();
+    assert!(text.contains(", nor machine code by more than"), "what is forgiven is said: {text}");
     let at = |pass: &str| text.find(pass).unwrap_or_else(|| panic!("no {pass} in {text}"));
     assert!(at("fuse ") < at("precision ") && at("precision ") < at("machine code"), "{text}");
     // Machine code computes in f32, everything before it in f64.
